@@ -1,0 +1,382 @@
+"""Criteria, verdicts and the decision, closed on failure: what is not known does not pass.
+
+A criterion takes its value from a KPI of the window, from the drift analysis or from an evidence
+file. A value whose samples were not seen well enough is `no_data`, whatever it says; a mandatory
+criterion with `no_data` makes the decision INCONCLUSIVE, and one that fails makes it NOT
+CERTIFIED, unless a waiver accepts the failure. A waiver never covers `no_data`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from tars_ga_lib import __version__
+from tars_ga_lib.kpis import Kpis, KpiValue
+from tars_ga_lib.parameters import (
+    Criterion,
+    Customer,
+    Evidence,
+    Incidents,
+    Interval,
+    Job,
+    Rollback,
+    SecurityScan,
+    SignOffs,
+    Verdict,
+    Waiver,
+    format_time,
+)
+from tars_ga_lib.recording import Recording
+
+Decision = Literal["CERTIFIED", "CERTIFIED WITH WAIVERS", "NOT CERTIFIED", "INCONCLUSIVE"]
+
+EXIT_CODES: dict[Decision, int] = {
+    "CERTIFIED": 0,
+    "CERTIFIED WITH WAIVERS": 0,
+    "NOT CERTIFIED": 3,
+    "INCONCLUSIVE": 4,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One criterion after evaluation.
+
+    `value` is None where nothing is known; `where` names the region or service that a worst-of
+    criterion rests on, or the finding or file; `reason` says why the verdict is not a plain one.
+    """
+
+    name: str
+    title: str
+    source: str
+    unit: str
+    target: str
+    warning: str | None
+    weight: float
+    mandatory: bool
+    value: float | None
+    verdict: Verdict
+    coverage: float | None
+    where: str
+    reason: str
+    waiver: dict[str, Any] | None = None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether this outcome alone keeps the release from being certified."""
+        return self.mandatory and (
+            self.verdict == "no_data" or (self.verdict == "fail" and self.waiver is None)
+        )
+
+
+@dataclass(frozen=True)
+class Certification:
+    """The decision of a run, and what it rests on."""
+
+    decision: Decision
+    binding: str
+    because: str
+    outcomes: list[Outcome]
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of `tars-ga run`."""
+        return EXIT_CODES[self.decision]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the certification as `certification_metadata.json` has it."""
+        return {
+            "decision": self.decision,
+            "binding_criterion": self.binding,
+            "because": self.because,
+            "criteria": [asdict(outcome) for outcome in self.outcomes],
+        }
+
+
+def certify(job: Job, recording: Recording, drift: Mapping[str, Any]) -> dict[str, Any]:
+    """Evaluate the criteria on a recording: the content of `certification_metadata.json`.
+
+    Parameters
+    ----------
+    drift
+        Content of `drift_analysis.json`.
+    """
+    certification = evaluate(job, Kpis(job, recording.window), drift)
+    window = recording.window
+    return {
+        "schema": "tars-ga/certification/1",
+        "release": job.parameters.release.model_dump(),
+        "simulated": recording.simulated,
+        "window": {"start": format_time(window.start), "end": format_time(window.stop)},
+        "baselines": [
+            {"start": format_time(span.start), "end": format_time(span.stop)}
+            for span in recording.baselines
+        ],
+        **certification.facts(),
+        "waivers": [waiver.model_dump(mode="json") for waiver in job.waivers],
+        "source": {
+            "server": recording.server,
+            "collected_at": recording.collected_at,
+            "problems": recording.problems,
+        },
+        "software": {"collected_by": recording.software, "certified_by": f"tars-ga {__version__}"},
+    }
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a criterion's source says: a value, or a reason why there is none.
+
+    `lower_bound` says that the true value is at least this one, so it can break an upper limit,
+    but cannot prove that the limit holds. `doubt` asks for a warning although the value is good.
+    """
+
+    value: float | None
+    reason: str = ""
+    coverage: float | None = None
+    where: str = ""
+    lower_bound: bool = False
+    doubt: str = ""
+
+
+def evaluate(job: Job, kpis: Kpis, drift: Mapping[str, Any]) -> Certification:
+    """Evaluate every criterion of a job and decide.
+
+    Parameters
+    ----------
+    kpis
+        The KPIs of the window.
+    drift
+        Content of `drift_analysis.json`.
+    """
+    outcomes = [_outcome(name, each, job, kpis, drift) for name, each in job.criteria.items()]
+    return decide(outcomes)
+
+
+def _outcome(
+    name: str, criterion: Criterion, job: Job, kpis: Kpis, drift: Mapping[str, Any]
+) -> Outcome:
+    if criterion.kpi:
+        reading = _from_kpi(criterion, kpis)
+        source, unit = f"KPI {criterion.kpi}", job.kpis[criterion.kpi].unit
+    elif criterion.drift:
+        reading, source, unit = _from_drift(criterion, drift), "drift analysis", "ratio"
+    else:
+        file = str(criterion.evidence).partition(".")[0]
+        reading, source, unit = (
+            _from_evidence(str(criterion.evidence), job),
+            f"{file} file",
+            "count",
+        )
+    verdict, reason = _verdict(criterion, reading)
+    waiver = next((w for w in job.waivers if w.criterion == name and verdict == "fail"), None)
+    return Outcome(
+        name=name,
+        title=criterion.title,
+        source=source,
+        unit=criterion.unit or unit,
+        target=str(criterion.target),
+        warning=str(criterion.warning) if criterion.warning else None,
+        weight=float(criterion.weight),
+        mandatory=criterion.mandatory,
+        value=reading.value,
+        verdict=verdict,
+        coverage=reading.coverage,
+        where=reading.where,
+        reason=reason,
+        waiver=_waiver_facts(waiver) if waiver else None,
+    )
+
+
+def _waiver_facts(waiver: Waiver) -> dict[str, Any]:
+    return waiver.model_dump(mode="json")
+
+
+def _verdict(criterion: Criterion, reading: _Reading) -> tuple[Verdict, str]:
+    value, target = reading.value, criterion.target
+    upper = target.operator in ("<", "<=", "==")
+    if value is None:
+        return "no_data", reading.reason
+    if reading.lower_bound and upper and not target.holds(value) and value >= target.value:
+        return "fail", reading.reason  # the truth is even worse
+    if reading.reason:
+        return "no_data", reading.reason
+    if not target.holds(value):
+        return "fail", ""
+    if criterion.warning and not criterion.warning.holds(value):
+        return "warn", f"beyond the warning limit {criterion.warning}"
+    return ("warn", reading.doubt) if reading.doubt else ("pass", "")
+
+
+# --- sources of values ---------------------------------------------------------------------------
+
+
+def _from_kpi(criterion: Criterion, kpis: Kpis) -> _Reading:
+    name = str(criterion.kpi)
+    regions, services = kpis.regions(name), kpis.services(name)
+    choices: dict[str, list[tuple[str | None, str | None]]] = {
+        "overall": [],
+        "worst_region": [(region, None) for region in regions],
+        "worst_service": [(None, service) for service in services],
+        "worst_series": kpis.places(name),
+    }
+    places = choices[criterion.scope] or [(None, None)]
+    readings = [_from_figure(criterion, kpis, place) for place in places]
+    unknown = [reading for reading in readings if reading.value is None or reading.reason]
+    falling = criterion.target.operator in (">=", ">")
+
+    def badness(reading: _Reading) -> float:
+        value = reading.value or 0.0
+        return -value if falling else value
+
+    broken = [r for r in unknown if _verdict(criterion, r)[0] == "fail"]
+    return max(broken or unknown or readings, key=badness)
+
+
+def _from_figure(
+    criterion: Criterion, kpis: Kpis, place: tuple[str | None, str | None]
+) -> _Reading:
+    name = str(criterion.kpi)
+    figure, kind = kpis.figure(name, *place), kpis.job.kpis[name]
+    where = ", ".join(part for part in place if part)
+    counted = kind.kind == "counter" and not kind.per_second
+    reason = _why_unknown(criterion, figure)
+    if not reason and (doubts := kpis.doubts(name)):
+        reason = f"the server warned about its answer: {doubts[0]}"
+    if not reason and figure.beyond:
+        reason = f"it lies above the highest bucket, {figure.value:g} {figure.unit}"
+    return _Reading(
+        value=figure.value,
+        reason=reason,
+        coverage=figure.coverage,
+        where=where,
+        lower_bound=figure.beyond or counted,
+    )
+
+
+def _why_unknown(criterion: Criterion, figure: KpiValue) -> str:
+    """Return why a figure was not seen well enough; empty if it was."""
+    if figure.value is None:
+        return figure.reason
+    if figure.coverage < criterion.min_coverage:
+        return (
+            f"only {figure.coverage:.1%} of its samples were seen, and "
+            f"{criterion.min_coverage:.0%} are needed"
+        )
+    if figure.worst_series_coverage < criterion.min_series_coverage:
+        return (
+            f"of one of its series only {figure.worst_series_coverage:.1%} of the samples were "
+            f"seen, and {criterion.min_series_coverage:.0%} are needed"
+        )
+    return ""
+
+
+def _from_drift(criterion: Criterion, drift: Mapping[str, Any]) -> _Reading:
+    stability = drift["stability"]
+    value, coverage = stability["worst"], stability["coverage"]
+    reason = stability["reason"] or ""
+    if not reason and coverage < criterion.min_coverage:
+        reason = (
+            f"only {coverage:.1%} of the drift evaluations had data, and "
+            f"{criterion.min_coverage:.0%} are needed"
+        )
+    # What drifted for certain stays so, however much else was not seen.
+    return _Reading(
+        value, reason, coverage, stability["finding"] or "", True, stability["doubt"] or ""
+    )
+
+
+def _covers(interval: Interval, job: Job, file: str) -> str:
+    """Return why an evidence file does not speak of the whole window; empty if it does."""
+    window = job.parameters.window
+    if interval.start <= window.start and interval.stop >= window.stop:
+        return ""
+    return f"the {file} file ends before the window does, or begins after it did"
+
+
+def _same_release(version: str, job: Job, file: str) -> str:
+    wanted = job.parameters.release.version
+    return "" if version == wanted else f"the {file} file is about {version}, not {wanted}"
+
+
+def _incidents(facts: Incidents, job: Job, severities: Sequence[str]) -> _Reading:
+    window = job.parameters.window
+    inside = [
+        incident.id
+        for incident in facts.incidents
+        if incident.severity in severities
+        and incident.start < window.stop
+        and (incident.end is None or incident.end > window.start)
+    ]
+    reason = _covers(facts.covers, job, "incidents")
+    return _Reading(float(len(inside)), reason, where=", ".join(inside), lower_bound=True)
+
+
+def _from_evidence(field: str, job: Job) -> _Reading:
+    kind, _, item = field.partition(".")
+    facts: Evidence | None = job.evidence.get(kind)
+    if facts is None:
+        return _Reading(None, f"no {kind} file was given")
+    severe = ("sev1",) if item == "critical" else ("sev1", "sev2", "sev3", "sev4")
+    readers: dict[type[Evidence], Callable[[Any], _Reading]] = {
+        Incidents: lambda f: _incidents(f, job, severe),
+        Rollback: lambda f: _Reading(
+            float(f.successful),
+            _same_release(f.release, job, kind),
+            where=f"tested {format_time(f.tested_at)}",
+        ),
+        SecurityScan: lambda f: _Reading(
+            float(getattr(f, item)), _same_release(f.release, job, kind)
+        ),
+        Customer: lambda f: _Reading(float(f.escalated), _covers(f.covers, job, kind)),
+        SignOffs: lambda f: _Reading(
+            float(sum(not s.approved for s in f.sign_offs)), _same_release(f.release, job, kind)
+        ),
+    }
+    return readers[type(facts)](facts)
+
+
+# --- the decision --------------------------------------------------------------------------------
+
+
+def decide(outcomes: Sequence[Outcome]) -> Certification:
+    """Decide on the outcomes of all criteria, and name the criterion that decided."""
+    mandatory = [o for o in outcomes if o.mandatory]
+    failed = [o for o in mandatory if o.verdict == "fail" and o.waiver is None]
+    unknown = [o for o in mandatory if o.verdict == "no_data"]
+    waived = [o for o in mandatory if o.verdict == "fail" and o.waiver is not None]
+    decision: Decision
+    if failed:
+        decision, deciding = "NOT CERTIFIED", failed
+    elif unknown or not mandatory:
+        decision, deciding = "INCONCLUSIVE", unknown
+    elif waived:
+        decision, deciding = "CERTIFIED WITH WAIVERS", waived
+    else:
+        warned = [o for o in mandatory if o.verdict == "warn"]
+        decision, deciding = "CERTIFIED", warned or mandatory
+    if not deciding:
+        return Certification(decision, "", "No mandatory criterion was evaluated.", [*outcomes])
+    # The heaviest decides, and among equals the one that stands first in the criteria file.
+    binding = max(deciding, key=lambda o: o.weight)
+    return Certification(decision, binding.name, _because(decision, binding, deciding), [*outcomes])
+
+
+def _because(decision: Decision, binding: Outcome, deciding: Sequence[Outcome]) -> str:
+    """Write the sentence that says why; numbers are left to whoever shows them."""
+    others = len(deciding) - 1
+    more = f", and {others} more of the mandatory criteria" if others else ""
+    if decision == "NOT CERTIFIED":
+        verb = "fail" if others else "fails"
+        return f"{binding.title}{more} {verb}."
+    if decision == "INCONCLUSIVE":
+        verb = "have" if others else "has"
+        return f"{binding.title}{more} {verb} no data: {binding.reason}."
+    if decision == "CERTIFIED WITH WAIVERS":
+        verb = "fail and are" if others else "fails and is"
+        return f"{binding.title}{more} {verb} waived; all others pass."
+    if binding.verdict == "warn":
+        return f"All mandatory criteria pass; {binding.title}{more} with a warning."
+    return "All mandatory criteria pass."

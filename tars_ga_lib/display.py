@@ -1,0 +1,792 @@
+"""What the notebooks show: tables, figures and the banner of the decision.
+
+A notebook ends a cell with one of these objects. Each carries several faces of the same facts:
+one for JupyterLab, one for GitHub, and one for machines, from which the exporters of
+:mod:`tars_ga_lib.report` set the PDF and the Markdown report. So the report never has to read
+figures back out of rendered HTML.
+
+Two rules hold for every string here. First, data is never code: what comes from a label, a name
+or a query is escaped for the language that it is written into. Second, missing data is never
+good news: a missing number reads ``NO DATA``, and nothing is rounded across a limit.
+
+This module is imported by every notebook, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+import math
+import re
+import struct
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = [
+    "CHIPS",
+    "DECISION_MIME",
+    "FIGURE_MIME",
+    "NO_DATA",
+    "TABLE_MIME",
+    "TONES",
+    "Chip",
+    "Column",
+    "Decision",
+    "Figure",
+    "Table",
+    "clean",
+    "duration",
+    "md_code",
+    "md_escape",
+    "printable",
+    "quantity",
+    "scale",
+    "when",
+    "window",
+]
+
+NO_DATA = "NO DATA"
+NBSP = "\u00a0"
+MINUS = "\u2212"
+
+TABLE_MIME = "application/vnd.tars-ga.table+json"
+FIGURE_MIME = "application/vnd.tars-ga.figure+json"
+DECISION_MIME = "application/vnd.tars-ga.decision+json"
+
+Tone = Literal["pass", "warn", "fail", "none", "info"]
+Align = Literal["left", "right", "center"]
+Kind = Literal["text", "number", "verdict", "code"]
+Bundle = dict[str, Any]
+
+
+# --- verdicts: a colour, a symbol and a word, so that colour never carries the meaning alone ---
+
+
+@dataclass(frozen=True)
+class Chip:
+    """How a verdict looks: its word, its symbol and the tone that colours it."""
+
+    label: str
+    symbol: str
+    tone: Tone
+
+    @property
+    def text(self) -> str:
+        """Symbol and word, for places without colour."""
+        return f"{self.symbol}{NBSP}{self.label.replace(' ', NBSP)}"
+
+
+CHIPS: Mapping[str, Chip] = {
+    "pass": Chip("PASS", "✓", "pass"),
+    "warn": Chip("WARN", "▲", "warn"),
+    "fail": Chip("FAIL", "✗", "fail"),
+    "no_data": Chip(NO_DATA, "○", "none"),
+    "waived": Chip("WAIVED", "◇", "warn"),
+    "critical": Chip("CRITICAL", "✗", "fail"),
+    "warning": Chip("WARNING", "▲", "warn"),
+    "info": Chip("INFO", "•", "info"),
+    "CERTIFIED": Chip("CERTIFIED", "✓", "pass"),
+    "CERTIFIED WITH WAIVERS": Chip("CERTIFIED WITH WAIVERS", "◇", "warn"),
+    "NOT CERTIFIED": Chip("NOT CERTIFIED", "✗", "fail"),
+    "INCONCLUSIVE": Chip("INCONCLUSIVE", "○", "none"),
+}
+"""Verdicts, severities and decisions that a ``verdict`` cell may hold."""
+
+DECISIONS = ("CERTIFIED", "CERTIFIED WITH WAIVERS", "NOT CERTIFIED", "INCONCLUSIVE")
+
+TONES: Mapping[str, tuple[str, str, str]] = {
+    "pass": ("#dcf1e6", "#0b5d3b", "#0b7a4b"),
+    "warn": ("#fdebc8", "#6f4300", "#b26a00"),
+    "fail": ("#fadcd8", "#8f1d14", "#b3261e"),
+    "none": ("#e6e8ec", "#3c4452", "#5f6b7a"),
+    "info": ("#dceaf7", "#134a7c", "#1f6fb2"),
+}
+"""Tint, ink and strong colour of each tone; ink on tint has a contrast above 6 : 1."""
+
+
+def chip(verdict: str) -> Chip:
+    """Return the look of a verdict; an unknown word is an error, never a blank."""
+    try:
+        return CHIPS[verdict]
+    except KeyError:
+        raise ValueError(f"unknown verdict {verdict!r}; known are {', '.join(CHIPS)}") from None
+
+
+# --- strings from data ---
+
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff]"
+)
+
+
+def _name_unseen(match: re.Match[str]) -> str:
+    return f"‹U+{ord(match[0]):04X}›"
+
+
+def clean(text: object) -> str:
+    """Make every character of a string visible.
+
+    Line ends become ``↵`` and tabs spaces; other control characters, invisible ones, and those
+    that turn the direction of the text (which can make a name read as another) are written as
+    ``‹U+202E›``.
+    """
+    string = str(text).replace("\r\n", "\n").replace("\n", "↵").replace("\r", "↵")
+    return _UNSEEN.sub(_name_unseen, string.replace("\t", " "))
+
+
+def printable(text: object) -> str:
+    """Clean a string, and name each character that the bundled fonts cannot draw.
+
+    The PDF and the charts use no font of the machine, so that their bytes do not depend on it.
+    A character without a glyph reads ``‹U+540D›`` there instead of a blank.
+    """
+    string = clean(text)
+    if string.isascii():
+        return string
+    glyphs = _glyphs()
+    # U+FE0F only asks for the coloured form of the sign before it
+    string = unicodedata.normalize("NFC", string).replace("\ufe0f", "")
+    return re.sub(
+        r"[^\x00-\x7f]", lambda m: m[0] if ord(m[0]) in glyphs else _name_unseen(m), string
+    )
+
+
+def font_folder() -> Path:
+    """Return the folder of the DejaVu fonts that come with matplotlib (which is not imported)."""
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("matplotlib, whose fonts the report uses, is not installed")
+    return Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """Code points that DejaVu Sans draws, read when a string first leaves the Latin blocks.
+
+    Reads the font's table of groups (``cmap``, format 12) by hand: that takes a millisecond, and
+    the import of matplotlib or fontTools a good part of a second.
+    """
+    data = (font_folder() / "DejaVuSans.ttf").read_bytes()
+    tables = struct.iter_unpack(">4sLLL", data[12 : 12 + 16 * struct.unpack_from(">H", data, 4)[0]])
+    base = next(offset for tag, _, offset, _ in tables if tag == b"cmap")
+    count = struct.unpack_from(">H", data, base + 2)[0]
+    for _, _, offset in struct.iter_unpack(">HHL", data[base + 4 : base + 4 + 8 * count]):
+        at = base + offset
+        if struct.unpack_from(">H", data, at)[0] == 12:
+            size = struct.unpack_from(">L", data, at + 12)[0]
+            groups = struct.iter_unpack(">LLL", data[at + 16 : at + 16 + 12 * size])
+            return frozenset(c for first, last, _ in groups for c in range(first, last + 1))
+    raise ValueError("the bundled font has no table of its characters")
+
+
+_MD_ALWAYS = re.compile(r"[\\`*\[\]<>|$~&]")
+_MD_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+_MD_START = re.compile(r"^(\s*)([-+](?=[\s-]|$)|[#=]|\d+(?=[.)](?:\s|$)))")
+_MD_LINK = re.compile(r"(?<=\w):(?=//)|(?<=www)\.|(?<=mailto):", re.IGNORECASE)
+
+
+def md_escape(text: object) -> str:
+    r"""Write a string from data into Markdown so that it reads as itself and marks nothing up.
+
+    Works inside table cells, link texts and paragraphs, for GitHub, JupyterLab and pandoc.
+
+    >>> md_escape("a|b *c* <d> $x$")
+    'a\\|b \\*c\\* \\<d\\> \\$x\\$'
+    """
+    string = _MD_ALWAYS.sub(lambda m: "\\" + m[0], clean(text))
+    string = _MD_UNDERSCORE.sub(r"\\_", string)
+    string = _MD_LINK.sub(lambda m: "\\" + m[0], string)
+    return _MD_START.sub(_escape_start, string)
+
+
+def _escape_start(match: re.Match[str]) -> str:
+    """Escape what would start a heading, a list or a rule at the start of a line."""
+    lead, mark = match[1], match[2]
+    return f"{lead}{mark}\\" if mark.isdigit() else f"{lead}\\{mark}"
+
+
+def md_code(text: object, *, in_table: bool = False) -> str:
+    """Write a string from data as Markdown code, with a fence longer than any in it."""
+    string = clean(text)
+    if not string:
+        return ""
+    if in_table:
+        string = string.replace("|", "\\|")
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", string)), default=0))
+    pad = " " if string[0] in "` " or string[-1] in "` " else ""
+    return f"{fence}{pad}{string}{pad}{fence}"
+
+
+# --- numbers, times and durations as a person reads them ---
+
+_ALIASES = {
+    "ratio": "ratio", "%": "percent", "percent": "percent",
+    "pp": "pp", "percentage points": "pp",
+    "s": "s", "seconds": "s", "second": "s",
+    "B": "B", "bytes": "B", "byte": "B",
+    "B/s": "B/s", "bytes/s": "B/s", "bytes_per_second": "B/s", "bytes/second": "B/s",
+    "cores": "cores", "count": "", "1": "", "": "",
+    "usd/h": "USD/h", "USD/h": "USD/h", "usd/hour": "USD/h", "USD/hour": "USD/h",
+    "usd_per_hour": "USD/h", "usd": "USD", "USD": "USD",
+    "1/s": "/s", "per_second": "/s", "requests/s": "requests/s",
+}  # fmt: skip
+_TIME = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+_BYTES = tuple((p + "B", 1024.0**k) for k, p in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")))
+_LARGE = (("G", 1e9), ("M", 1e6), ("k", 1e3))
+
+
+def scale(value: float, unit: str) -> tuple[float, str]:
+    """Choose the multiple of a unit in which a value of this size is read.
+
+    Returns
+    -------
+    tuple of float and str
+        What to divide by, and the name to write behind the number: ``scale(0.25, "s")`` is
+        ``(0.001, "ms")``, ``scale(0.999, "ratio")`` is ``(0.01, "%")``.
+    """
+    unit = _ALIASES.get(unit, unit)
+    size = abs(value) if math.isfinite(value) else 0.0
+    if unit == "ratio":
+        return 0.01, "%"
+    if unit == "percent":
+        return 1.0, "%"
+    if unit == "pp":
+        return 0.01, "pp"
+    if unit == "s":
+        # 0 is read in milliseconds: latencies are what this project counts in seconds
+        name, factor = next(((n, f) for n, f in _TIME if size >= f), _TIME[1 if not size else -1])
+        return factor, name
+    if unit in ("B", "B/s"):
+        name, factor = next(((n, f) for n, f in _BYTES if size >= f), ("B", 1.0))
+        return factor, name + unit[1:]
+    if size >= 1e4:
+        prefix, factor = next((p, f) for p, f in _LARGE if size >= f)
+        return factor, f"{prefix} {unit}".rstrip() if unit[:1] != "/" else prefix + unit
+    return 1.0, unit
+
+
+def quantity(
+    value: float | None,
+    unit: str = "",
+    *,
+    limit: float | None = None,
+    digits: int = 4,
+    signed: bool = False,
+) -> str:
+    """Write a figure as a person reads it, without ever rounding it across a limit.
+
+    Parameters
+    ----------
+    value : float or None
+        In SI units as the data holds it: seconds, bytes, ratios from 0 to 1.
+    unit : str
+        ``ratio``, ``pp`` (a difference of ratios, in percentage points), ``s``, ``B``, ``B/s``,
+        ``cores``, ``count``, ``USD/h``, … An unknown unit is written behind the number.
+    limit : float or None
+        A limit to which the reader compares the figure. Digits are added until the written
+        figure stands to the limit as the true one does, and its unit follows the limit's.
+    digits : int
+        Significant digits, if the limit and 100 % ask for no more.
+    signed : bool
+        Write a plus sign, for differences.
+
+    Examples
+    --------
+    >>> quantity(0.999996, "ratio")
+    '99.9996\\xa0%'
+    >>> quantity(0.00099996, "ratio", limit=0.001)
+    '0.099996\\xa0%'
+    >>> quantity(None, "s")
+    'NO DATA'
+    """
+    if value is None or math.isnan(value):
+        return NO_DATA
+    sign = MINUS if value < 0 else "+" if signed and value > 0 else ""
+    factor, name = _scale_with(value, unit, limit)
+    gap = "" if not name or name.startswith("/") else NBSP
+    if math.isinf(value):
+        return f"{sign}∞{gap}{name}"
+    divisor = Decimal(repr(factor))
+    number = abs(Decimal(repr(float(value)))) / divisor
+    guards = [Decimal(100)] if _ALIASES.get(unit, unit) in ("ratio", "percent") else []
+    if limit is not None and math.isfinite(limit):
+        guards.append(abs(Decimal(repr(float(limit)))) / divisor)
+    return f"{sign}{_plain(_round(number, digits, guards))}{gap}{name.replace(' ', NBSP)}"
+
+
+def _scale_with(value: float, unit: str, limit: float | None) -> tuple[float, str]:
+    """Scale by the limit where both can be read so: 1200 ms beside 500 ms, not 1.2 s."""
+    if limit and math.isfinite(limit) and 0.1 <= abs(value / limit) < 20:
+        return scale(limit, unit)
+    return scale(value, unit)
+
+
+def _round(number: Decimal, digits: int, guards: Sequence[Decimal]) -> Decimal:
+    """Round to significant digits, to more of them where a guard would be met or crossed."""
+    if not number:
+        return number
+    for count in range(digits, 18):
+        rounded = number.quantize(Decimal(1).scaleb(number.adjusted() - count + 1), ROUND_HALF_UP)
+        if all(rounded.compare(guard) == number.compare(guard) for guard in guards):
+            return rounded
+    return number
+
+
+def _plain(number: Decimal) -> str:
+    """Write a decimal without trailing zeros; a tiny one as a power of ten."""
+    if number and number.adjusted() < -6:
+        mantissa = _plain(number.scaleb(-number.adjusted()))
+        power = str(number.adjusted()).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{mantissa}×10{power}"
+    text = f"{number:,f}" if number >= 10_000 else f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+_PERIODS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def duration(seconds: float | None) -> str:
+    """Write a length of time in at most two units: ``12 min``, ``1 h 5 min``, ``350 ms``."""
+    if seconds is None or math.isnan(seconds):
+        return NO_DATA
+    if math.isinf(seconds) or abs(seconds) < 60:
+        return quantity(seconds, "s") if seconds else f"0{NBSP}s"
+    sign, left = (MINUS, -seconds) if seconds < 0 else ("", seconds)
+    for place, (_, size) in enumerate(_PERIODS):
+        step = _PERIODS[min(place + 1, 3)][1]
+        whole = round(left / step) * step
+        if whole >= size:
+            break
+    parts = []
+    for name, size in _PERIODS[place : place + 2]:
+        count, whole = divmod(whole, size)
+        if count:
+            parts.append(f"{count}{NBSP}{name}")
+    return sign + NBSP.join(parts)
+
+
+def instant(time: object) -> datetime | None:
+    """Read a point in time as UTC; None for a missing one.
+
+    Takes an aware `datetime`, an ISO string with its offset, seconds since 1970, or a numpy
+    ``datetime64`` (which is UTC by agreement). A naive `datetime` is refused: its zone would be
+    a guess.
+    """
+    if time is None or str(time) in ("NaT", "nan"):
+        return None
+    if isinstance(time, str):
+        time = datetime.fromisoformat(time)
+    if isinstance(time, datetime):
+        if time.tzinfo is None:
+            raise ValueError(f"{time} names no time zone")
+        return time.astimezone(UTC)
+    if hasattr(time, "astype"):  # numpy, which this module does not import
+        kind = str(getattr(time, "dtype", ""))
+        if kind.startswith("datetime64"):
+            return datetime.fromisoformat(str(time)[:26]).replace(tzinfo=UTC)
+    return datetime.fromtimestamp(float(time), UTC)  # type: ignore[arg-type]
+
+
+def when(time: object) -> str:
+    """Write a point in time in UTC: ``2026-11-20 13:05 UTC``, with seconds if there are any."""
+    moment = instant(time)
+    return NO_DATA if moment is None else f"{_clock(moment)} UTC"
+
+
+def window(start: object, end: object) -> str:
+    """Write an interval in UTC, the zone named once."""
+    first, last = instant(start), instant(end)
+    if first is None or last is None:
+        return NO_DATA
+    return f"{_clock(first)} – {_clock(last)} UTC"
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" + (f":{moment:%S}" if moment.second else "")
+
+
+# --- tables ---
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    kind : {"text", "number", "verdict", "code"}
+        ``verdict`` cells hold a key of `CHIPS`. ``code`` cells (queries, digests) are set in a
+        fixed width and may break anywhere.
+    unit : str
+        Unit of the numbers, if the cells are numbers; see `quantity`.
+    align : {"left", "right", "center"}, optional
+        Numbers stand right and everything else left unless told.
+    """
+
+    title: str
+    kind: Kind = "text"
+    unit: str = ""
+    align: Align | None = None
+
+    @property
+    def side(self) -> Align:
+        """Where the cells stand."""
+        return self.align or ("right" if self.kind == "number" else "left")
+
+    def cell(self, value: object) -> str:
+        """Write one value of this column; what is missing says so."""
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return "no_data" if self.kind == "verdict" else NO_DATA
+        if self.kind == "verdict":
+            chip(str(value))
+            return str(value)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, datetime):
+            return when(value)
+        if _is_number(value):
+            return quantity(float(value), self.unit)  # type: ignore[arg-type]
+        return str(value)
+
+
+def _is_number(value: object) -> bool:
+    """Tell numbers, numpy's too, from text and times."""
+    if isinstance(value, (int, float, Decimal)):
+        return True
+    return str(getattr(value, "dtype", "")).startswith(("int", "uint", "float"))
+
+
+class Table:
+    """A table that looks right in JupyterLab, on GitHub and in the PDF.
+
+    Parameters
+    ----------
+    columns : sequence of Column or str
+        A string stands for a text column of that title.
+    rows : iterable of sequences
+        Strings are shown as they are; numbers are written by `quantity` with the column's unit;
+        None and NaN read ``NO DATA``.
+    caption : str
+        Stands above the table and numbers it.
+    note : str
+        Small print below.
+    empty : str
+        The sentence that stands for a table without rows.
+    most : int, optional
+        Show no more rows than this and say how many were left out: sort the worst first.
+    rest : str
+        Where the rows left out are found, for that sentence.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column | str],
+        rows: Iterable[Sequence[object]],
+        *,
+        caption: str = "",
+        note: str = "",
+        empty: str = "Nothing to show.",
+        most: int | None = None,
+        rest: str = "",
+    ) -> None:
+        self.columns = tuple(c if isinstance(c, Column) else Column(c) for c in columns)
+        given = [self._row(row) for row in rows]
+        self.rows = given if most is None else given[:most]
+        self.caption = caption
+        self.empty = empty
+        left_out = ""
+        if len(self.rows) < len(given):
+            left_out = f"{len(self.rows)} of {len(given)} rows are shown."
+            left_out += f" {rest}" if rest else ""
+        self.note = " ".join(part for part in (left_out, note) if part)
+
+    def _row(self, row: Sequence[object]) -> list[str]:
+        if isinstance(row, str) or len(row) != len(self.columns):
+            raise ValueError(f"a row needs {len(self.columns)} cells: {row!r}")
+        return [column.cell(value) for column, value in zip(self.columns, row, strict=True)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the machine-readable face."""
+        return {
+            "caption": self.caption,
+            "columns": [{"title": c.title, "kind": c.kind, "align": c.side} for c in self.columns],
+            "empty": self.empty,
+            "note": self.note,
+            "rows": self.rows,
+        }
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        facts = self.to_json()
+        return {
+            TABLE_MIME: facts,
+            "text/html": table_html(facts),
+            "text/markdown": table_markdown(facts),
+            "text/plain": f"Table: {clean(self.caption) or 'without caption'}, "
+            f"{len(self.rows)} rows",
+        }
+
+
+def table_markdown(facts: Mapping[str, Any], label: str = "") -> str:
+    """Write the JSON of a table as GitHub Markdown, the caption above and the note below."""
+    caption = f"**{label}{md_escape(facts['caption'])}**\n\n" if facts["caption"] else ""
+    note = f"\n\n*{md_escape(facts['note'])}*" if facts["note"] else ""
+    columns = facts["columns"]
+    if not facts["rows"]:
+        return f"{caption}{md_escape(facts['empty'])}{note}"
+    sides = {"left": ":--", "right": "--:", "center": ":-:"}
+    lines = [
+        [md_escape(column["title"]) or " " for column in columns],
+        [sides[column["align"]] for column in columns],
+        *([_md_cell(c["kind"], v) for c, v in zip(columns, row, strict=True)]
+          for row in facts["rows"]),
+    ]  # fmt: skip
+    return caption + "\n".join(f"| {' | '.join(line)} |" for line in lines) + note
+
+
+def _md_cell(kind: str, value: str) -> str:
+    if kind == "code":
+        return md_code(value, in_table=True)
+    if kind == "verdict":
+        look = chip(value)
+        return f"**{look.text}**" if look.tone == "fail" else look.text
+    return md_escape(value)
+
+
+_HTML_CHIP = (
+    '<span style="display:inline-block;padding:0 .6em;border-radius:1em;white-space:nowrap;'
+    'font-weight:600;background:{tint};color:{ink}">{text}</span>'
+)
+
+
+def _html_chip(verdict: str) -> str:
+    look = chip(verdict)
+    tint, ink, _ = TONES[look.tone]
+    return _HTML_CHIP.format(tint=tint, ink=ink, text=html.escape(look.text))
+
+
+def table_html(facts: Mapping[str, Any]) -> str:
+    """Write the JSON of a table as HTML that reads well in a light and in a dark theme."""
+    caption = f"<strong>{html.escape(clean(facts['caption']))}</strong>" if facts["caption"] else ""
+    note = f"<small>{html.escape(clean(facts['note']))}</small>" if facts["note"] else ""
+    if not facts["rows"]:
+        return f"<p>{caption} {html.escape(clean(facts['empty']))} {note}</p>"
+    columns = facts["columns"]
+    head = "".join(
+        f'<th scope="col" style="text-align:{c["align"]}">{html.escape(clean(c["title"]))}</th>'
+        for c in columns
+    )
+    body = "".join(
+        "<tr>" + "".join(_html_cell(c, v) for c, v in zip(columns, row, strict=True)) + "</tr>"
+        for row in facts["rows"]
+    )
+    title = (
+        f'<caption style="text-align:left;caption-side:top;color:inherit">{caption}</caption>'
+        if facts["caption"]
+        else ""
+    )
+    return (
+        f'<div style="overflow-x:auto"><table style="margin:.3em 0">{title}'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}</div>"
+    )
+
+
+def _html_cell(column: Mapping[str, str], value: str) -> str:
+    if column["kind"] == "verdict":
+        inner = _html_chip(value)
+    elif column["kind"] == "code":
+        inner = f"<code>{html.escape(clean(value))}</code>"
+    else:
+        inner = html.escape(clean(value))
+    nowrap = ";white-space:nowrap" if column["kind"] == "number" else ""
+    wrap = ";overflow-wrap:anywhere" if column["kind"] == "code" else ""
+    return f'<td style="text-align:{column["align"]}{nowrap}{wrap}">{inner}</td>'
+
+
+# --- figures ---
+
+
+class Figure:
+    """A chart: its SVG, and a text that says what it shows to those who cannot see it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file beside the Markdown report, without ``.svg``.
+    svg : str
+        The picture.
+    alt : str
+        Alternative text with the key figures. Must not be empty.
+    caption : str
+        Stands below the picture and numbers it.
+
+    Notes
+    -----
+    The bundle holds the SVG once, and neither HTML nor Markdown: JupyterLab would show those
+    instead of the picture. In a notebook that it does not trust, JupyterLab shows the
+    alternative text.
+    """
+
+    def __init__(self, name: str, svg: str, *, alt: str, caption: str = "") -> None:
+        if not alt.strip():
+            raise ValueError(f"figure {name!r} needs an alternative text")
+        if "<svg" not in svg:
+            raise ValueError(f"figure {name!r} holds no SVG")
+        self.name = slug(name)
+        self.alt = clean(alt)
+        self.caption = caption
+        self.svg = svg
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the machine-readable face, without the picture."""
+        return {"alt": self.alt, "caption": self.caption, "name": self.name}
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        return {FIGURE_MIME: self.to_json(), "image/svg+xml": self.svg, "text/plain": self.alt}
+
+
+def slug(name: str) -> str:
+    """Turn any name into one that is safe as a file's and as an anchor."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60] or "figure"
+
+
+# --- the decision ---
+
+
+class Decision:
+    """The banner: what was decided, why, on what, and how complete the data was.
+
+    The exporters take the title line, the date and the footer of the report from it, so nothing
+    else has to be written into the notebook.
+
+    Parameters
+    ----------
+    decision : str
+        ``CERTIFIED``, ``CERTIFIED WITH WAIVERS``, ``NOT CERTIFIED`` or ``INCONCLUSIVE``.
+    reason : str
+        One sentence that names the criterion which decided.
+    release, version, digest : str
+        What is certified.
+    start, end : time
+        The window. Its end dates the report: the same run gives the same bytes on any day.
+    baseline : pair of times, optional
+        The reference window.
+    source : str
+        Where the samples came from.
+    coverage : float, str or None
+        Share of the expected samples that were seen.
+    facts : sequence of pairs
+        Further lines for the banner: label and value.
+    fingerprint : str
+        Short digest of the run (recording and parameters) for the foot of each page.
+    simulated, draft : bool
+        Shown as a visible note.
+    """
+
+    def __init__(
+        self,
+        decision: str,
+        reason: str,
+        *,
+        release: str,
+        version: str,
+        start: object,
+        end: object,
+        digest: str = "",
+        baseline: tuple[object, object] | None = None,
+        source: str = "",
+        coverage: float | str | None = None,
+        facts: Sequence[tuple[str, str]] = (),
+        fingerprint: str = "",
+        simulated: bool = False,
+        draft: bool = False,
+    ) -> None:
+        if decision not in DECISIONS:
+            raise ValueError(f"unknown decision {decision!r}; known are {', '.join(DECISIONS)}")
+        ended = instant(end)
+        if ended is None:
+            raise ValueError("the window of a decision has an end")
+        if not isinstance(coverage, str):
+            coverage = quantity(coverage, "ratio")
+        lines = [
+            ("Release", f"{release} {version}"),
+            ("Digest", digest or NO_DATA),
+            ("Window", window(start, end)),
+            ("Baseline", window(*baseline) if baseline else "none"),
+            ("Source", source or NO_DATA),
+            ("Coverage", coverage),
+            *facts,
+        ]
+        self._facts: dict[str, Any] = {
+            "decision": decision,
+            "draft": draft,
+            "facts": [[label, value] for label, value in lines],
+            "fingerprint": fingerprint or digest,
+            "reason": reason,
+            "release": f"{release} {version}",
+            "simulated": simulated,
+            "time": ended.isoformat(),
+            "window": window(start, end),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the machine-readable face."""
+        return dict(self._facts)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        facts = self.to_json()
+        return {
+            DECISION_MIME: facts,
+            "text/html": decision_html(facts),
+            "text/markdown": decision_markdown(facts),
+            "text/plain": f"{facts['decision']}: {clean(facts['reason'])}",
+        }
+
+
+def decision_notes(facts: Mapping[str, Any]) -> list[str]:
+    """Return the warnings that a banner shows."""
+    notes = []
+    if facts["simulated"]:
+        notes.append("Simulated data: this day was generated, not observed in production.")
+    if facts["draft"]:
+        notes.append("Draft: not for release.")
+    return notes
+
+
+def decision_markdown(facts: Mapping[str, Any]) -> str:
+    """Write the JSON of a banner as GitHub Markdown."""
+    lines = [f"> **{chip(facts['decision']).text}**", ">", f"> {md_escape(facts['reason'])}"]
+    for note in decision_notes(facts):
+        lines += [">", f"> ⚠ **{note}**"]
+    lines += ["", *(f"- **{md_escape(k)}:** {md_escape(v)}" for k, v in facts["facts"])]
+    return "\n".join(lines)
+
+
+def decision_html(facts: Mapping[str, Any]) -> str:
+    """Write the JSON of a banner as HTML."""
+    look = chip(facts["decision"])
+    tint, ink, strong = TONES[look.tone]
+    notes = "".join(
+        f'<p style="margin:.5em 0 0;font-weight:600">⚠ {note}</p>' for note in decision_notes(facts)
+    )
+    rows = "".join(
+        f'<tr><th scope="row" style="text-align:left">{html.escape(clean(label))}</th>'
+        f'<td style="text-align:left;overflow-wrap:anywhere">{html.escape(clean(value))}</td></tr>'
+        for label, value in facts["facts"]
+    )
+    return (
+        f'<div style="border-left:.5em solid {strong};background:{tint};color:{ink};'
+        f'padding:.8em 1em;margin:.3em 0"><div style="font-size:1.6em;font-weight:700">'
+        f"{html.escape(look.text)}</div>"
+        f'<p style="margin:.3em 0 0">{html.escape(clean(facts["reason"]))}</p>{notes}</div>'
+        f"<table>{rows}</table>"
+    )

@@ -1,0 +1,512 @@
+"""Drift: which figures moved between the baseline and the window by more than their rule allows.
+
+`shifts` answers for one pair of series, or many, how far it moved and how sure that is. Here the
+rules are laid over every region and service. A finding needs both: an effect beyond its limit in
+the adverse direction, and significance after correction for all the questions that were asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tars_ga_lib.kpis import Kpis
+from tars_ga_lib.parameters import DriftRule, Verdict, format_time
+from tars_ga_lib.shifts import Shift, baseline_health, fdr, sequential, shift, shifts
+
+__all__ = ["SIGNIFICANCE", "Evaluation", "Shift", "analyse", "incremental", "shift", "shifts"]
+
+Floats = NDArray[np.float64]
+Place = tuple[str | None, str | None]
+
+SIGNIFICANCE = 0.05
+"""Share of false discoveries that is tolerated among all findings of a run."""
+
+WORST = 10
+"""How many of the worst findings are listed."""
+
+STABILITY_CATEGORIES = ("resource", "performance", "behaviour")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One rule at one place, evaluated.
+
+    `drift` is in the rule's measure: a share of the baseline, a difference in the KPI's unit, or
+    (exact) the number of steps that differ. `reason` explains a verdict: `uncertain` for an effect
+    beyond a limit that is not significant, `improved` for a significant one the other way,
+    `incident` where only a part of the window was beyond the critical limit, else why there is no
+    data. `incident` holds that part: its times, mean excess in the rule's measure and p-value.
+    """
+
+    id: str
+    rule: str
+    title: str
+    category: str
+    kpi: str
+    unit: str
+    region: str | None
+    service: str | None
+    measure: str
+    adverse: str
+    verdict: Verdict
+    reason: str
+    baseline: float | None
+    current: float | None
+    drift: float | None
+    low: float | None
+    high: float | None
+    adjusted_p: float | None
+    warning: float | None
+    critical: float | None
+    coverage: float
+    kind: str
+    began: str | None
+    ended: str | None
+    incident: dict[str, Any] | None
+    details: dict[str, Any]
+
+    @property
+    def significant(self) -> bool:
+        """Whether the change is significant after correction."""
+        return self.adjusted_p is not None and self.adjusted_p < SIGNIFICANCE
+
+    def adverse_part(self, change: float | None) -> float | None:
+        """Return a change as seen in the adverse direction: positive is worse."""
+        if change is None:
+            return None
+        return {"up": change, "down": -change, "either": abs(change)}[self.adverse]
+
+    @property
+    def adverse_drift(self) -> float | None:
+        """Drift in the adverse direction: positive is worse."""
+        return self.adverse_part(self.drift)
+
+    @property
+    def severity(self) -> float:
+        """Adverse drift as a multiple of the critical limit, to rank findings of all measures."""
+        if self.measure == "exact":
+            return 1.0 if self.drift else 0.0
+        return (self.adverse_drift or 0.0) / self.critical if self.critical else 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """Return the evaluation as `drift_analysis.json` has it."""
+        names = [name for name in self.__dataclass_fields__ if name != "details"]
+        return {name: getattr(self, name) for name in names} | self.details
+
+
+def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
+    """Evaluate every rule at every region and service: the content of `drift_analysis.json`.
+
+    Parameters
+    ----------
+    window
+        KPIs of the window.
+    baselines
+        KPIs of each baseline interval, the latest first.
+    """
+    rules = window.job.rules
+    evaluations = [
+        evaluation
+        for name, rule in rules.items()
+        for kpi in rule.kpi
+        for evaluation in _evaluate(name, rule, kpi, window, baselines)
+    ]
+    evaluations = _corrected(evaluations)
+    alarms = incremental(window, baselines, [e for e in evaluations if e.significant])
+    findings = sorted(
+        (e for e in evaluations if e.verdict in ("warn", "fail")),
+        key=lambda e: (e.verdict != "fail", e.reason == "incident", -e.severity, e.id),
+    )
+    return {
+        "schema": "tars-ga/drift/1",
+        "significance": SIGNIFICANCE,
+        "window": _interval(window),
+        "baselines": [_interval(each) for each in baselines],
+        "baseline_problems": _baseline_problems(rules, baselines),
+        "counts": _counts(evaluations),
+        "stability": _stability(evaluations),
+        "worst": [e.facts() for e in findings[:WORST]],
+        "incidents": _incidents(evaluations),
+        "first_alarms": alarms,
+        "actions": _actions(rules, findings),
+        "evaluations": [e.facts() for e in evaluations],
+    }
+
+
+def _interval(kpis: Kpis) -> dict[str, Any]:
+    span = kpis.span
+    return {
+        "start": format_time(span.start),
+        "end": format_time(span.stop),
+        "step_seconds": span.step,
+        "steps": span.steps,
+    }
+
+
+# --- evaluation ----------------------------------------------------------------------------------
+
+
+def level_series(kpis: Kpis, name: str, region: str | None, service: str | None) -> Floats:
+    """Series whose mean is the KPI's figure over the window, shape (T,).
+
+    For most kinds that is the KPI at each step. The mean of a ratio's steps is not the ratio of
+    its totals, so a ratio is linearised: R + (numerator - R × denominator) / mean denominator.
+    Its mean is R, and its variance that of R to first order (delta method; Cochran 1977, Sampling
+    Techniques, section 6.3).
+    """
+    if kpis.job.kpis[name].kind != "ratio":
+        return kpis.series(name, region, service)
+    top, bottom = kpis.parts(name, region, service)
+    total = np.nansum(bottom)
+    if not total > 0:
+        return np.full(len(top), np.nan)
+    ratio = np.nansum(top) / total
+    return np.asarray(ratio + (top - ratio * bottom) / np.nanmean(bottom), dtype=np.float64)
+
+
+def level_matrix(kpis: Kpis, name: str, places: Sequence[Place]) -> Floats:
+    """`level_series` of several places, shape (places, T)."""
+    return np.array([level_series(kpis, name, *place) for place in places])
+
+
+def baseline_days(baselines: Sequence[Kpis], name: str, places: Sequence[Place]) -> Floats:
+    """Level series of the baselines, shape (places, D, T).
+
+    Days of another length than the latest are left out, as their hours do not match.
+    """
+    length = baselines[0].span.steps
+    days = [level_matrix(b, name, places) for b in baselines if b.span.steps == length]
+    return np.stack(days, axis=1)
+
+
+def _evaluate(
+    name: str, rule: DriftRule, kpi: str, window: Kpis, baselines: Sequence[Kpis]
+) -> list[Evaluation]:
+    places = window.places(kpi)
+    if rule.measure == "exact":
+        return [_exact(name, rule, kpi, place, window, baselines[0]) for place in places]
+    before = baseline_days(baselines, kpi, places)
+    found = shifts(
+        before[:, 0] if before.shape[1] == 1 else before,
+        level_matrix(window, kpi, places),
+        step=window.span.step,
+        baseline_start=baselines[0].span.start,
+        window_start=window.span.start,
+    )
+    return [
+        _evaluation(name, rule, kpi, place, window, baselines[0], found[i])
+        for i, place in enumerate(places)
+    ]
+
+
+def _blank(name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis) -> dict[str, Any]:
+    """Fields of an evaluation that do not depend on what was found."""
+    region, service = place
+    parts = [name if len(rule.kpi) == 1 else f"{name}:{kpi}", region, service]
+    return {
+        "id": "/".join(part for part in parts if part),
+        "rule": name,
+        "title": rule.title,
+        "category": rule.category,
+        "kpi": kpi,
+        "unit": window.job.kpis[kpi].unit,
+        "region": region,
+        "service": service,
+        "measure": rule.measure,
+        "adverse": rule.adverse,
+        "warning": rule.warning,
+        "critical": rule.critical,
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _evaluation(
+    name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis, found: Shift
+) -> Evaluation:
+    """Evaluate a measured rule; its verdict is given once p-values are corrected.
+
+    `baseline` and `current` are the levels that were compared, in which an outlier or an incident
+    has little weight; the figures of the whole interval stand beside them in the details.
+    """
+    effect, low, high = found.effect, found.low, found.high
+    reason = found.reason
+    if rule.measure == "relative":
+        effect, low, high = found.relative, found.relative_low, found.relative_high
+        if not reason and not np.isfinite(effect):
+            unchanged = found.effect == 0
+            effect = low = high = 0.0 if unchanged else np.nan
+            reason = "" if unchanged else "the baseline is 0, so a relative drift has no meaning"
+    span = window.span
+
+    def when(step: int | None) -> str | None:
+        return None if step is None else format_time(span.start + step * span.step)
+
+    return Evaluation(
+        **_blank(name, rule, kpi, place, window),
+        verdict="no_data" if reason else "pass",
+        reason=reason,
+        baseline=_number(found.baseline_level),
+        current=_number(found.window_level),
+        drift=_number(effect),
+        low=_number(low),
+        high=_number(high),
+        adjusted_p=None if reason else _number(found.p_value),
+        coverage=float(found.coverage),
+        kind=found.kind,
+        began=when(found.begin),
+        ended=when(found.end),
+        incident=_incident(rule, found, when) if not reason else None,
+        details={
+            "baseline_kpi": baseline.figure(kpi, *place).value,
+            "window_kpi": window.figure(kpi, *place).value,
+            "p_value": None if reason else _number(found.p_value),
+            "effective_samples": _number(found.n_effective),
+            "slope_per_hour": _number(found.slope),
+            "slope_low": _number(found.slope_low),
+            "slope_high": _number(found.slope_high),
+            "spread_ratio": _number(found.spread_ratio),
+            "like_hours": found.like_hours,
+        },
+    )
+
+
+def _incident(
+    rule: DriftRule, found: Shift, when: Callable[[int | None], str | None]
+) -> dict[str, Any] | None:
+    """Return the most striking part of a window, its excess in the rule's measure."""
+    if found.incident_begin is None or not np.isfinite(found.incident_p):
+        return None
+    size = abs(found.baseline_level) if rule.measure == "relative" else 1.0
+    return {
+        "began": when(found.incident_begin),
+        "ended": when(found.incident_end),
+        "excess": _number(found.incident_excess / size) if size else None,
+        "p_value": float(found.incident_p),
+        "adjusted_p": float(found.incident_p),
+    }
+
+
+def _exact(
+    name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis
+) -> Evaluation:
+    """Evaluate an exact rule: the window's values against the baseline's last one."""
+    before, now = baseline.series(kpi, *place), window.series(kpi, *place)
+    before, seen = before[~np.isnan(before)], ~np.isnan(now)
+    reason, differs = "", np.zeros(len(now), bool)
+    if not len(before) or not seen.any():
+        reason = f"no samples in the {'window' if len(before) else 'baseline'}"
+    else:
+        differs = seen & (now != before[-1])
+    span = window.span
+    first = int(np.argmax(differs)) if differs.any() else None
+    verdict: Verdict = "no_data" if reason else "fail" if differs.any() else "pass"
+    return Evaluation(
+        **_blank(name, rule, kpi, place, window),
+        verdict=verdict,
+        reason=reason,
+        baseline=float(before[-1]) if len(before) else None,
+        current=float(now[seen][-1]) if seen.any() else None,
+        drift=None if reason else float(differs.sum()),
+        low=None,
+        high=None,
+        adjusted_p=None,
+        coverage=float(seen.mean()),
+        kind="shift" if differs.any() else "none",
+        # A difference from the first step on was there before the window began.
+        began=format_time(span.start + first * span.step) if first else None,
+        ended=None,
+        incident=None,
+        details={},
+    )
+
+
+def _corrected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Correct all p-values together, and give each measured evaluation its verdict.
+
+    Lasting changes and incidents are two families of questions, each corrected by itself.
+    """
+    p_values = [np.nan if e.adjusted_p is None else e.adjusted_p for e in evaluations]
+    parts = [np.nan if e.incident is None else e.incident["p_value"] for e in evaluations]
+    return [
+        evaluation if np.isnan(p) else _judged(evaluation, float(p), float(part))
+        for evaluation, p, part in zip(
+            evaluations, fdr(np.array(p_values)), fdr(np.array(parts)), strict=True
+        )
+    ]
+
+
+def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: float) -> Evaluation:
+    incident = evaluation.incident and evaluation.incident | {"adjusted_p": incident_p}
+    if evaluation.kind != "incident" or incident_p >= SIGNIFICANCE:
+        incident = None
+    judged = replace(evaluation, adjusted_p=adjusted_p, incident=incident)
+    drift, warning, critical = judged.adverse_drift, judged.warning, judged.critical
+    assert drift is not None
+    assert warning is not None
+    assert critical is not None
+    if drift > warning and judged.significant:
+        return replace(judged, verdict="fail" if drift > critical else "warn")
+    if incident and (judged.adverse_part(incident["excess"]) or 0) > critical:
+        # What passed within the window is no lasting drift, but not nothing either.
+        return replace(judged, verdict="warn", reason="incident")
+    if drift > warning:
+        return replace(judged, reason="uncertain")
+    if judged.significant and -drift > warning:
+        return replace(judged, reason="improved")
+    return judged
+
+
+def incremental(
+    window: Kpis, baselines: Sequence[Kpis], evaluations: Sequence[Evaluation] | None = None
+) -> dict[str, str]:
+    """Say when each change could first have been known, if it was looked for at every step.
+
+    Each check sees only the samples up to its step; all checks of a series over the whole window
+    raise a false alarm with a probability of at most `SIGNIFICANCE` (see `shifts.sequential`).
+
+    Parameters
+    ----------
+    evaluations
+        Which to look at; every measured rule at every place if not given.
+
+    Returns
+    -------
+    dict
+        Time of the first alarm by the evaluation's id; those without an alarm are not in it.
+    """
+    span = window.span
+    if baselines[0].span.steps != span.steps:
+        return {}
+    if evaluations is None:
+        places = [
+            ("/".join(p for p in (name, *place) if p), kpi, place)
+            for name, rule in window.job.rules.items()
+            if rule.measure != "exact"
+            for kpi in rule.kpi
+            for place in window.places(kpi)
+        ]
+    else:
+        places = [(e.id, e.kpi, (e.region, e.service)) for e in evaluations]
+    if not places:
+        return {}
+    before = np.concatenate([baseline_days(baselines, kpi, [place]) for _, kpi, place in places])
+    now = np.array([level_series(window, kpi, *place) for _, kpi, place in places])
+    checks = sequential(
+        before,
+        now,
+        step=span.step,
+        alpha=SIGNIFICANCE,
+        baseline_start=baselines[0].span.start,
+        window_start=span.start,
+    )
+    return {
+        identity: format_time(span.start + int(seen) * span.step)
+        for (identity, _, _), seen in zip(places, checks.first_alarm, strict=True)
+        if seen >= 0
+    }
+
+
+def _baseline_problems(
+    rules: Mapping[str, DriftRule], baselines: Sequence[Kpis]
+) -> list[dict[str, Any]]:
+    """Return what makes the baseline doubtful: gaps, incidents and trends of its own."""
+    kpis = dict.fromkeys(kpi for r in rules.values() if r.measure != "exact" for kpi in r.kpi)
+    asked = [(kpi, place) for kpi in kpis for place in baselines[0].places(kpi)]
+    found = []
+    for kpi, place in asked:
+        days = baseline_days(baselines, kpi, [place])[0]
+        # The chance of a false alarm is for all series together, not for each.
+        health = baseline_health(days, step=baselines[0].span.step, alpha=SIGNIFICANCE / len(asked))
+        for problem in health.problems:
+            span = baselines[problem.day].span
+            found.append(
+                {
+                    "kpi": kpi,
+                    "region": place[0],
+                    "service": place[1],
+                    "problem": problem.code,
+                    "began": format_time(span.start + problem.begin * span.step),
+                    "ended": format_time(span.start + problem.end * span.step),
+                }
+            )
+    return found
+
+
+# --- what is told of them ------------------------------------------------------------------------
+
+
+def _counts(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    def count(**wanted: str) -> int:
+        return sum(all(getattr(e, k) == v for k, v in wanted.items()) for e in evaluations)
+
+    verdicts = ("pass", "warn", "fail", "no_data")
+    categories = list(dict.fromkeys(e.category for e in evaluations))
+    return {
+        "evaluations": len(evaluations),
+        "missing": count(verdict="no_data"),
+        "findings": count(verdict="warn") + count(verdict="fail"),
+        "uncertain": count(reason="uncertain"),
+        "improved": count(reason="improved"),
+        "by_verdict": {verdict: count(verdict=verdict) for verdict in verdicts},
+        "by_category": {
+            category: {v: count(category=category, verdict=v) for v in verdicts}
+            for category in categories
+        },
+    }
+
+
+def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Worst significant adverse drift of the rules that are measured in percent."""
+    asked = [
+        e for e in evaluations if e.measure == "relative" and e.category in STABILITY_CATEGORIES
+    ]
+    known = [e for e in asked if e.verdict != "no_data"]
+    sure = [e for e in known if e.significant and (e.adverse_drift or 0) > 0]
+    worst = max(sure, key=lambda e: e.adverse_drift or 0, default=None)
+    doubtful = [e for e in known if e.reason == "uncertain" and e.severity > 1]
+    return {
+        "worst": None if not known else (worst.adverse_drift if worst else 0.0),
+        "finding": worst.id if worst else None,
+        "coverage": len(known) / len(asked) if asked else 0.0,
+        "reason": "" if known else "no drift rule that is measured in percent had data",
+        "doubt": (
+            f"{len(doubtful)} drifts beyond the critical limit are uncertain, the largest "
+            f"{max(doubtful, key=lambda e: e.severity).id}"
+            if doubtful
+            else ""
+        ),
+    }
+
+
+def _incidents(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """Return the incidents, with what was hit at one time in one region taken together."""
+    hit = [e for e in evaluations if e.reason == "incident" and e.incident]
+    groups: list[dict[str, Any]] = []
+    for e in sorted(hit, key=lambda e: (e.region or "", e.incident["began"], e.id)):  # type: ignore[index]
+        assert e.incident is not None
+        last = groups[-1] if groups else None
+        if not last or last["region"] != e.region or e.incident["began"] >= last["ended"]:
+            last = {"region": e.region, "began": e.incident["began"], "ended": "", "findings": []}
+            groups.append(last)
+        last["ended"] = max(last["ended"], e.incident["ended"])
+        last["findings"].append(e.id)
+    return groups
+
+
+def _actions(
+    rules: Mapping[str, DriftRule], findings: Sequence[Evaluation]
+) -> list[dict[str, Any]]:
+    """Recommended actions, one a rule, each with the findings that it answers."""
+    return [
+        {"rule": name, "action": rule.action, "findings": answered}
+        for name, rule in rules.items()
+        if (answered := [e.id for e in findings if e.rule == name])
+    ]

@@ -1,0 +1,82 @@
+"""The queries of a run: the catalogue's templates, resolved for its regions, services and step."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from string import Template
+
+from tars_ga_lib.parameters import Job, Kpi, Parameters, ParametersError, format_duration
+
+EVALUATIONS = "alerts.evaluations"
+FIRING = "alerts.firing"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One query to be sent: its template, the labels of its dimensions, and the resolved text."""
+
+    id: str
+    template: str
+    by: dict[str, str]
+    query: str
+
+
+def dimensions(kpi: Kpi, parameters: Parameters) -> dict[str, str]:
+    """Label that names each dimension of a KPI's queries."""
+    names = parameters.labels.model_dump() | kpi.labels
+    return {str(dimension): names[dimension] for dimension in kpi.by}
+
+
+def _matchers(by: dict[str, str], parameters: Parameters) -> str:
+    wanted = {"region": parameters.regions, "service": parameters.services}
+    parts = []
+    for dimension, label in by.items():
+        pattern = "|".join(re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", n) for n in wanted[dimension])
+        # What is escaped for the regular expression is escaped once more for PromQL's string.
+        quoted = pattern.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        parts.append(f'{label}=~"{quoted}"')
+    return ",".join(parts)
+
+
+def _resolve(template: str, by: dict[str, str], parameters: Parameters) -> str:
+    step = parameters.window.step
+    try:
+        text = Template(template).substitute(
+            match=_matchers(by, parameters),
+            by=", ".join(by.values()),
+            step=format_duration(step),
+            step_seconds=step,
+        )
+    except (KeyError, ValueError) as error:
+        raise ParametersError(
+            f"{parameters.kpis}: the query {template!r} has an unknown mark ({error}); "
+            "use $match, $by, $step and $step_seconds, and write $$ for a dollar sign"
+        ) from None
+    return " ".join(text.split())
+
+
+def requests(job: Job) -> list[Request]:
+    """Return every query that the catalogue asks for, each once.
+
+    Raises
+    ------
+    ParametersError
+        If a query holds an unknown `$` mark.
+    """
+    parameters = job.parameters
+    found: dict[tuple[str, ...], Request] = {}
+    for name, kpi in job.kpis.items():
+        by = dimensions(kpi, parameters)
+        for part, template in kpi.queries().items():
+            key = (template, *by.values())
+            if key not in found:
+                query = _resolve(template, by, parameters)
+                found[key] = Request(f"{name}.{part}", template, by, query)
+    if job.alerts:
+        by = parameters.labels.model_dump()
+        alerts = {FIRING: job.alerts.firing, EVALUATIONS: job.alerts.evaluations}
+        for identity, template in alerts.items():
+            query = _resolve(template, by, parameters)
+            found[(identity,)] = Request(identity, template, by, query)
+    return list(found.values())

@@ -1,0 +1,337 @@
+"""The recording: every sample that a run read, with where it came from.
+
+A recording is a folder: one Parquet file a span (the window, and each baseline interval) with one
+row a series, and `recording.json`, which keeps for each sample set its query, server, time, what
+the server warned of, and a digest of its samples. Everything that a report says is derived from
+it, so a recording is also a source: any run can be replayed without the server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from tars_ga_lib.parameters import ParametersError, format_duration, format_time
+
+Floats = NDArray[np.float64]
+
+SCHEMA = "tars-ga/recording/1"
+
+INFO = "info: "
+"""Mark of a server's remark that does not put its answer in doubt, unlike a warning."""
+
+_COLUMNS = pa.schema(
+    [
+        ("set", pa.dictionary(pa.int16(), pa.string())),
+        ("labels", pa.map_(pa.string(), pa.string())),
+        ("values", pa.list_(pa.float64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where one sample set came from.
+
+    `template` is the query as the catalogue writes it and `by` the label that names each of its
+    dimensions; `query` is what was sent. `samples` counts the finite samples, `nonfinite` those
+    that were sent but are NaN or infinite. `error` says why there is no answer, or is empty.
+    """
+
+    id: str
+    template: str
+    by: dict[str, str]
+    query: str
+    server: str
+    collected_at: str
+    series: int = 0
+    samples: int = 0
+    nonfinite: int = 0
+    warnings: list[str] = field(default_factory=list)
+    error: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """The answer to one query: `values` has a row a series and a column a step, NaN = missing."""
+
+    provenance: Provenance
+    labels: list[dict[str, str]]
+    values: Floats
+
+    @classmethod
+    def of(
+        cls,
+        provenance: Provenance,
+        labels: list[dict[str, str]],
+        values: Floats,
+    ) -> SampleSet:
+        """Build a set in its canonical order, with counts and digest filled in."""
+        order = sorted(range(len(labels)), key=lambda i: sorted(labels[i].items()))
+        labels, values = [labels[i] for i in order], values[order]
+        values[np.isnan(values)] = np.nan  # one NaN only: others differ in their bytes
+        return cls(
+            replace(
+                provenance,
+                series=len(labels),
+                samples=int(np.count_nonzero(np.isfinite(values))),
+                digest=_digest(labels, values),
+            ),
+            labels,
+            values,
+        )
+
+
+def _digest(labels: list[dict[str, str]], values: Floats) -> str:
+    """SHA-256 over the labels and the little-endian numbers of a sample set."""
+    names = json.dumps([sorted(one.items()) for one in labels], ensure_ascii=False)
+    sha = hashlib.sha256(names.encode())
+    sha.update(np.ascontiguousarray(values, dtype="<f8").data)
+    return "sha256:" + sha.hexdigest()
+
+
+@dataclass(frozen=True)
+class Span:
+    """One interval of a recording, [start, stop) in epoch seconds, and its sample sets by id."""
+
+    name: str
+    start: int
+    stop: int
+    step: int
+    sets: dict[str, SampleSet]
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return (self.stop - self.start) // self.step
+
+    @property
+    def times(self) -> NDArray[np.datetime64]:
+        """End of each step, as UTC `datetime64[s]`, shape (steps,)."""
+        ends = self.start + self.step * np.arange(1, self.steps + 1)
+        return ends.astype("datetime64[s]")
+
+    def find(self, template: str, by: Mapping[str, str]) -> SampleSet | None:
+        """Return the set that was asked for with this template and these labels."""
+        for one in self.sets.values():
+            if one.provenance.template == template and one.provenance.by == by:
+                return one
+        return None
+
+    def cut(self, start: int, stop: int, step: int, name: str) -> Span:
+        """Return the same sets on another interval; what was not recorded is missing.
+
+        Raises
+        ------
+        ParametersError
+            If the interval's grid does not meet the recorded one.
+        """
+        if step != self.step or (start - self.start) % step:
+            raise ParametersError(
+                f"source.recording: it was recorded in steps of {format_duration(self.step)} from "
+                f"{format_time(self.start)}, which the window's start and step do not meet; "
+                "choose a start and step that do"
+            )
+        if (start, stop) == (self.start, self.stop):
+            return replace(self, name=name)
+        first, steps = (start - self.start) // step, (stop - start) // step
+        here = np.arange(max(first, 0), min(first + steps, self.steps))
+        sets = {}
+        for key, one in self.sets.items():
+            values = np.full((len(one.labels), steps), np.nan)
+            values[:, here - first] = one.values[:, here]
+            sets[key] = SampleSet.of(one.provenance, one.labels, values)
+        return Span(name, start, stop, step, sets)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All samples that a run read, with what is known of their source.
+
+    `spans` holds `window` and `baseline_1`, `baseline_2`, …; `problems` what went wrong with the
+    source as a whole.
+    """
+
+    server: str
+    version: str
+    software: str
+    collected_at: str
+    simulated: bool
+    spans: dict[str, Span]
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def window(self) -> Span:
+        """The span that is certified."""
+        return self.spans["window"]
+
+    @property
+    def baselines(self) -> list[Span]:
+        """The baseline's spans, in the order of the parameters."""
+        return [span for name, span in self.spans.items() if name != "window"]
+
+    def provenance(self) -> Iterator[tuple[Span, Provenance]]:
+        """Yield where every sample set came from."""
+        for span in self.spans.values():
+            for one in span.sets.values():
+                yield span, one.provenance
+
+    def digest(self) -> str:
+        """SHA-256 over the digests of all sample sets and their intervals."""
+        facts = [(s.name, s.start, s.stop, s.step, p.id, p.digest) for s, p in self.provenance()]
+        return "sha256:" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write the recording; `recording.json` comes last, so a folder that has it is whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for span in self.spans.values():
+            _write_parquet(span, folder / f"{span.name}.parquet")
+        write_json(folder / "recording.json", self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "simulated": self.simulated,
+            "server": self.server,
+            "version": self.version,
+            "software": self.software,
+            "collected_at": self.collected_at,
+            "problems": self.problems,
+            "digest": self.digest(),
+            "spans": [
+                {
+                    "name": span.name,
+                    "start": format_time(span.start),
+                    "end": format_time(span.stop),
+                    "start_seconds": span.start,
+                    "end_seconds": span.stop,
+                    "step_seconds": span.step,
+                    "sets": [asdict(one.provenance) for one in span.sets.values()],
+                }
+                for span in self.spans.values()
+            ],
+        }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside its name and rename it, so that it is never half there."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON file; a NaN in it is an error, as JSON has none."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def _write_parquet(span: Span, path: Path) -> None:
+    ids = [key for key, one in span.sets.items() for _ in one.labels]
+    labels = [sorted(row.items()) for one in span.sets.values() for row in one.labels]
+    values = [one.values.ravel() for one in span.sets.values()]
+    flat = np.concatenate(values) if values else np.empty(0)
+    offsets = np.arange(len(ids) + 1, dtype=np.int32) * np.int32(span.steps)
+    table = pa.table(
+        [
+            pa.array(ids, pa.string()).dictionary_encode().cast(_COLUMNS.field("set").type),
+            pa.array(labels, _COLUMNS.field("labels").type),
+            pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.float64())),
+        ],
+        schema=_COLUMNS,
+    )
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        parquet.write_table(table, beside, compression="zstd", compression_level=9)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def locate(path: Path) -> Path:
+    """Return the recording's folder: the path itself, or `recording` in a run's folder.
+
+    Raises
+    ------
+    ParametersError
+        If there is no whole recording.
+    """
+    for folder in (path, path / "recording"):
+        if (folder / "recording.json").is_file():
+            return folder
+    raise ParametersError(
+        f"{path}: there is no recording in it; name a run's folder or its recording folder"
+    )
+
+
+def load(path: Path) -> Recording:
+    """Read a recording and check every sample set against its digest.
+
+    Raises
+    ------
+    ParametersError
+        If it is missing, of another version, or not what was recorded.
+    """
+    folder = locate(Path(path))
+    try:
+        facts = json.loads((folder / "recording.json").read_text(encoding="utf-8"))
+        if facts["schema"] != SCHEMA:
+            raise ParametersError(
+                f"{folder}: is a {facts['schema']}, and this version reads {SCHEMA}; "
+                "use the version that wrote it"
+            )
+        spans = {one["name"]: _read_span(folder, one) for one in facts["spans"]}
+        recording = Recording(
+            server=facts["server"],
+            version=facts["version"],
+            software=facts["software"],
+            collected_at=facts["collected_at"],
+            simulated=facts["simulated"],
+            spans=spans,
+            problems=facts["problems"],
+        )
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        if isinstance(error, ParametersError):
+            raise
+        raise ParametersError(
+            f"{folder}: is not a readable recording ({type(error).__name__}: {error}); "
+            "take an undamaged copy"
+        ) from None
+    if recording.digest() != facts["digest"]:
+        raise ParametersError(f"{folder}: recording.json was changed; take an undamaged copy")
+    return recording
+
+
+def _read_span(folder: Path, facts: dict[str, Any]) -> Span:
+    table = parquet.read_table(folder / f"{facts['name']}.parquet")
+    start, stop, step = facts["start_seconds"], facts["end_seconds"], facts["step_seconds"]
+    rows = table.column("values").combine_chunks().values.to_numpy(zero_copy_only=False)
+    values = rows.reshape(table.num_rows, (stop - start) // step)
+    labels = [dict(row) for row in table.column("labels").to_pylist()]
+    sets, first = {}, 0
+    for one in facts["sets"]:
+        provenance = Provenance(**one)
+        last = first + provenance.series
+        found = SampleSet(provenance, labels[first:last], values[first:last])
+        if _digest(found.labels, found.values) != provenance.digest:
+            raise ParametersError(
+                f"{folder / facts['name']}.parquet: the samples of '{provenance.id}' are not what "
+                "was recorded (their digest differs); take an undamaged copy"
+            )
+        sets[provenance.id] = found
+        first = last
+    return Span(facts["name"], start, stop, step, sets)

@@ -1,0 +1,71 @@
+#!/bin/sh
+# See that the servers and tools that the tests start are installed; say nothing when they are.
+#
+# Debian starts a packaged server as it installs it, on all interfaces. Here that is prevented: the
+# tests start their own, on loopback, and nothing else may listen.
+set -eu
+
+missing=
+packages=
+need() {
+    command -v "$1" >/dev/null 2>&1 && return
+    missing="$missing $1"
+    case " $packages " in
+        *" $2 "*) ;;
+        *) packages="$packages $2" ;;
+    esac
+}
+
+PATH="$PATH:/usr/sbin:/sbin"
+need prometheus prometheus
+need promtool prometheus
+need prometheus-node-exporter prometheus-node-exporter
+need victoria-metrics victoria-metrics
+need pdftotext poppler-utils
+need pdftoppm poppler-utils
+[ -z "$missing" ] && exit 0
+
+# shellcheck disable=SC2086 # the list is meant to be split
+set -- $packages
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "tests/setup.sh: not on the PATH:$missing" >&2
+    echo "On Debian, run as root:  sh tests/setup.sh" >&2
+    echo "which does:  apt-get install --no-install-recommends $*" >&2
+    echo "and sees to it that no service is started." >&2
+    exit 1
+fi
+
+# While this file says 101, package scripts start no service. One that is there is put back.
+policy=/usr/sbin/policy-rc.d
+kept=
+if [ -e "$policy" ] || [ -L "$policy" ]; then
+    kept="$policy.before-tars-ga"
+    mv "$policy" "$kept"
+fi
+restore() {
+    rm -f "$policy"
+    [ -z "$kept" ] || mv "$kept" "$policy"
+}
+trap restore EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+printf '#!/bin/sh\nexit 101\n' >"$policy"
+chmod 755 "$policy"
+
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+if ! { apt-get update && apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
+    echo "tests/setup.sh: could not install: $*" >&2
+    rm -f "$log"
+    exit 1
+fi
+rm -f "$log"
+
+# Nor may they start at the next boot.
+if [ -d /run/systemd/system ]; then
+    for package in "$@"; do
+        systemctl disable --quiet "$package.service" 2>/dev/null || true
+    done
+fi
+echo "tests/setup.sh: installed $*"

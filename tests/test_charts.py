@@ -1,0 +1,410 @@
+"""The charts: what they draw, what they say, and that they are the same everywhere."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure as Canvas
+
+from tars_ga_lib import charts
+from tars_ga_lib.charts import Event, Limit, Mark, Span
+from tars_ga_lib.display import Figure
+
+STEP = 300
+START = np.datetime64("2026-11-20T00:00:00", "s")
+END = "2026-11-21T00:00:00Z"
+BEGIN = "2026-11-20T00:00:00Z"
+SPANS = [Span("2026-11-20T13:00:00Z", "2026-11-20T13:30:00Z", "INC-1 pool exhausted")]
+NAMES = ["us-east-1", "us-west-2", "eu-central-1"]
+ODD = [
+    "a-region-with-a-name-that-is-longer-than-anybody-would-ever-want-it",
+    'région "$x$" <&> \\n 名前 العربية שלום',
+    "_leading_underscore",
+]
+
+
+def ends(count: int = 288) -> Any:
+    return START + np.arange(1, count + 1) * np.timedelta64(STEP, "s")
+
+
+def ratios(names: list[str], count: int = 288) -> dict[str, Any]:
+    rng = np.random.default_rng(7)
+    return {name: 1 - rng.exponential(2e-4, count) for name in names}
+
+
+def marks(names: list[str]) -> list[Mark]:
+    return [
+        Mark(f"api_latency_p99 · {n} · insight-engine", 0.23 - i / 9, 0.2 - i / 9, 0.3 - i / 9,
+             0.05, 0.1, ("fail", "warn", "pass")[i % 3], f"+{23 - i} %")
+        for i, n in enumerate(names)
+    ]  # fmt: skip
+
+
+def events(names: list[str]) -> list[Event]:
+    return [
+        Event(BEGIN, "2026-11-20T00:01:00Z", f"HighErrorRate {names[0]}", "critical"),
+        Event("2026-11-20T22:00:00Z", None, f"Disk {names[-1]}", "warning"),
+        Event("2026-11-20T13:00:00Z", "2026-11-20T13:30:00Z", "INC-1", "incident"),
+    ]
+
+
+Maker = Callable[[list[str], int], Figure]
+
+MAKERS: dict[str, Maker] = {
+    "lines": lambda names, n: charts.lines(
+        ends(n), {k: v * 9e9 for k, v in ratios(names, n).items()}, title="Memory", unit="bytes"
+    ),
+    "availability": lambda names, n: charts.availability(
+        ends(n), ratios(names, n), limit=0.999, spans=SPANS
+    ),
+    "latency": lambda names, n: charts.latency(
+        ends(n), {q: v / k for q, k, v in zip(("P50", "P95", "P99"), (10, 5, 3),
+                                              ratios(NAMES, n).values(), strict=True)},
+        limit=0.5, spans=SPANS,
+    ),
+    "region_delta": lambda names, n: charts.region_delta(
+        ends(n), {k: v - 0.9998 for k, v in ratios(names, n).items()}, primary=names[0], spans=SPANS
+    ),
+    "burn": lambda names, n: charts.burn(
+        ends(n), {k: 1 - np.cumsum(1 - v) * 20 for k, v in ratios(names, n).items()}
+    ),
+    "coverage": lambda names, n: charts.coverage(ends(n), ratios(names, n)),
+    "overlay": lambda names, n: charts.overlay(
+        ends(n) - np.timedelta64(7, "D"), ratios(["a"], n)["a"] * 0.1, ends(n),
+        ratios(["b", "a"], n)["a"] * 0.11, title=f"P95 {names[0]}", unit="s", spans=SPANS,
+    ),
+    "heatmap": lambda names, n: charts.heatmap(
+        names, ["Availability", "Latency P95 of all the requests", "CPU"],
+        np.linspace(-1.2, 1.2, 3 * len(names)), [["+12.3 %"] * 3 for _ in names],
+    ),
+    "drift": lambda names, n: charts.drift(marks(names)),
+    "timeline": lambda names, n: charts.timeline(events(names), start=BEGIN, end=END),
+}  # fmt: skip
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Canvas]:
+    """Collect the matplotlib figures behind the charts that a test makes."""
+    found: list[Canvas] = []
+    finish = charts._finish
+
+    def keep(canvas: Canvas, name: str, alt: str, caption: str) -> Figure:
+        found.append(canvas)
+        return finish(canvas, name, alt, caption)
+
+    monkeypatch.setattr(charts, "_finish", keep)
+    return found
+
+
+def assert_nothing_is_clipped(canvas: Canvas) -> None:
+    with charts._style():
+        box = canvas.get_tightbbox(canvas._get_renderer())  # type: ignore[attr-defined]
+    width, height = canvas.get_size_inches()
+    assert box.x0 > -0.01
+    assert box.y0 > -0.01
+    assert box.x1 < width + 0.01
+    assert box.y1 < height + 0.01
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize(
+    "names", [NAMES[:1], NAMES, ODD, [f"region-{i}" for i in range(12)]], ids=lambda n: str(len(n))
+)
+def test_charts_fit_their_canvas_and_say_what_they_show(
+    maker: str, names: list[str], drawn: list[Canvas]
+) -> None:
+    figure = MAKERS[maker](names, 288)
+    assert_nothing_is_clipped(drawn[-1])
+    ElementTree.fromstring(figure.svg)
+    assert len(figure.alt) > 60
+    assert "nan" not in figure.alt.lower().split()
+    assert "aria-label" in figure.svg
+    assert "<!--" not in figure.svg
+    assert "http://" not in figure.svg.replace("http://www.w3.org", "").replace(
+        "http://purl.org/dc", "").replace("http://creativecommons.org/ns", "")  # fmt: skip
+    assert len(figure.svg) < 200_000
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_charts_draw_a_single_sample(maker: str, drawn: list[Canvas]) -> None:
+    MAKERS[maker](NAMES, 1)
+    assert_nothing_is_clipped(drawn[-1])
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_charts_without_data_say_so(count: int) -> None:
+    missing = {name: np.full(count, np.nan) for name in NAMES}
+    nothing = [
+        charts.lines(ends(count), missing, title="Lines"),
+        charts.availability(ends(count), missing, limit=0.999),
+        charts.latency(ends(count), missing, limit=0.5),
+        charts.region_delta(ends(count), missing, primary="us-east-1"),
+        charts.burn(ends(count), missing),
+        charts.overlay(ends(count), [np.nan] * count, ends(count), [np.nan] * count, title="O"),
+        charts.heatmap(NAMES, ["a"], [np.nan] * 3, [[""]] * 3),
+        charts.drift([Mark("x", None, None, None, 0.05, 0.1, "no_data", "NO DATA")]),
+        charts.timeline(None, start=BEGIN, end=END),
+        charts.lines(ends(count), {}, title="None"),
+    ]  # fmt: skip
+    for figure in nothing:
+        assert "no data" in figure.alt
+        assert "nan" not in figure.alt.lower().split()
+    if count:
+        figure = charts.coverage(ends(count), missing)
+        assert "0 %; no data from 2026-11-20 00:00 UTC" in figure.alt.replace("\u00a0", " ")
+
+
+def test_no_alert_is_not_the_same_as_no_data() -> None:
+    assert "Nothing fired" in charts.timeline([], start=BEGIN, end=END).alt
+
+
+# --- gaps ---
+
+
+def line_through(canvas: Canvas) -> tuple[Any, Any]:
+    line = canvas.axes[0].lines[0]
+    return np.asarray(line.get_xdata()), np.asarray(line.get_ydata(), dtype=float)
+
+
+def test_a_gap_lifts_the_pen_and_is_hatched(drawn: list[Canvas]) -> None:
+    values = np.full(288, 0.999)
+    values[100:112] = np.nan
+    figure = charts.availability(ends(), {"us-east-1": values})
+    _, y = line_through(drawn[0])
+    assert np.isnan(y[100:112]).all()
+    hatched = [p for p in drawn[0].axes[0].patches if p.get_hatch()]
+    first = START.astype(np.int64) + 100 * STEP
+    assert [(p.get_x(), p.get_width()) for p in hatched] == [(first, 12 * STEP)]  # type: ignore[attr-defined]
+    assert "no data for 1\u00a0h, first from 2026-11-20 08:20 UTC" in figure.alt
+
+
+def test_steps_that_are_absent_are_a_gap_too(drawn: list[Canvas]) -> None:
+    keep = np.r_[0:100, 112:288]
+    figure = charts.availability(ends()[keep], {"us-east-1": np.full(276, 0.999)})
+    _, y = line_through(drawn[0])
+    assert np.isnan(y).any()
+    assert "no data for 1\u00a0h, first from 2026-11-20 08:20 UTC" in figure.alt
+
+
+def test_a_gap_of_one_region_is_marked_in_its_colour(drawn: list[Canvas]) -> None:
+    values = ratios(NAMES)
+    values["us-west-2"][50:60] = np.nan
+    charts.availability(ends(), values)
+    (strip,) = [p for p in drawn[0].axes[0].patches if p.get_hatch()]
+    color = charts.palette(NAMES)["us-west-2"].color
+    assert mpl.colors.to_hex(strip.get_edgecolor()) == color.lower()
+    assert strip.get_height() < 0.1  # type: ignore[attr-defined]
+
+
+def test_a_lone_sample_is_a_dot(drawn: list[Canvas]) -> None:
+    values = np.full(10, np.nan)
+    values[4] = 0.9
+    charts.lines(ends(10), {"a": values}, title="t")
+    dots = [line for line in drawn[0].axes[0].lines if line.get_marker() == "o"]
+    assert [len(dot.get_xdata()) for dot in dots] == [1]  # type: ignore[arg-type]
+
+
+def test_infinite_values_are_missing_not_drawn() -> None:
+    figure = charts.latency(ends(3), {"P99": [0.1, np.inf, 0.2]}, limit=0.5)
+    assert "P99 has no data for 5\u00a0min, first from 2026-11-20 00:05 UTC" in figure.alt
+    assert "∞" not in figure.alt
+
+
+# --- what is drawn ---
+
+
+def test_lines_stand_in_the_middle_of_their_steps(drawn: list[Canvas]) -> None:
+    charts.availability(ends(), ratios(["a"]), spans=SPANS)
+    x, _ = line_through(drawn[0])
+    assert x[0] == START.astype(np.int64) + STEP / 2
+    assert drawn[0].axes[0].get_xlim()[0] == START.astype(np.int64)
+
+
+def test_the_same_region_looks_the_same_in_every_chart(drawn: list[Canvas]) -> None:
+    colors = charts.palette(NAMES)
+    charts.availability(ends(), ratios(NAMES), colors=colors)
+    charts.region_delta(ends(), ratios(NAMES[1:]), primary=NAMES[0], colors=colors)
+    first = {line.get_color() for line in drawn[0].axes[0].lines[:3]}
+    others = [line.get_color() for line in drawn[1].axes[0].lines[:2]]
+    assert others == [colors[name].color for name in NAMES[1:]]
+    assert set(others) < first
+    looks = charts.palette([f"r{i}" for i in range(28)])
+    assert len(set(map(str, looks.values()))) == 28
+
+
+def test_the_alternative_text_holds_the_key_figures() -> None:
+    values = np.full(288, 0.9995)
+    values[156] = 0.965
+    alt = charts.availability(ends(), {"us-east-1": values}, limit=0.999, spans=SPANS).alt
+    alt = alt.replace("\u00a0", " ")
+    for part in (
+        "lowest 96.5 % at 2026-11-20 13:05 UTC",
+        "highest 99.95 %",
+        "objective: 99.9 %",
+        "INC-1 pool exhausted 2026-11-20 13:00 – 2026-11-20 13:30 UTC",
+    ):
+        assert part in alt
+
+
+def test_time_is_utc_with_the_day_at_midnight(drawn: list[Canvas]) -> None:
+    charts.availability(ends(), ratios(["a"]))
+    labels = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert labels[0] == "00:00\n20 Nov 2026"
+    assert labels[-1] == "00:00\n21 Nov"
+    assert labels[1] == "03:00"
+
+
+@pytest.mark.parametrize("seconds", [1, 5, 60, 3600, 86400, 7 * 86400])
+def test_any_length_of_window_has_a_readable_time_axis(seconds: int, drawn: list[Canvas]) -> None:
+    times = START + np.arange(1, 61) * np.timedelta64(seconds, "s")
+    charts.lines(times, {"a": np.arange(60.0)}, title="t")
+    labels = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert 2 <= len(labels) <= 10
+    assert "2026" in labels[0]
+    assert all(one != other for one, other in pairwise(labels))
+    assert_nothing_is_clipped(drawn[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "wanted"),
+    [
+        ([0.0, 0.5], "s", "200"),
+        ([0.0, 3.0], "s", "1"),
+        ([0.0, 6e9], "bytes", "2"),
+        ([0.9990, 0.9999], "ratio", "99.950"),
+        ([0.0, 0.0], "ratio", "0.02"),
+        ([0.0, 5e6], "count", "2"),
+    ],
+)
+def test_axes_tick_at_round_figures_of_the_unit(
+    values: list[float], unit: str, wanted: str, drawn: list[Canvas]
+) -> None:
+    floor = None if values[0] else 0.0
+    charts.lines(ends(2), {"a": values}, title="t", unit=unit, floor=floor)
+    axis = drawn[0].axes[0].yaxis
+    labels = [label.get_text() for label in axis.get_ticklabels()]
+    assert wanted in labels
+    assert all(len(label) <= 6 for label in labels)
+
+
+def test_an_availability_axis_ends_at_100_percent(drawn: list[Canvas]) -> None:
+    charts.availability(ends(), {"a": np.ones(288)})
+    axis = drawn[0].axes[0].yaxis
+    assert max(axis.get_ticklocs()) <= 1.0
+
+
+def test_limits_are_drawn_where_they_are(drawn: list[Canvas]) -> None:
+    charts.lines(ends(3), {"a": [0.1, 0.2, 0.3]}, title="t", unit="s", limits=[Limit(0.25, "goal")])
+    assert any(list(line.get_ydata()) == [0.25, 0.25] for line in drawn[0].axes[0].lines)  # type: ignore[arg-type]
+    texts = [text.get_text().replace("\u00a0", " ") for text in drawn[0].axes[0].texts]
+    assert "goal 250 ms" in texts
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match="'a' has 2 values for 3 times"):
+        charts.availability(ends(3), {"a": [1.0, 1.0]})
+
+
+# --- overlay ---
+
+
+def test_overlay_compares_like_hours(drawn: list[Canvas]) -> None:
+    old = np.arange(288) / 1000
+    new = old.copy()
+    new[144] += 0.05
+    figure = charts.overlay(ends() - np.timedelta64(7, "D"), old, ends(), new, title="t", unit="s")
+    assert "Largest difference: +50\u00a0ms at 2026-11-20 12:05 UTC" in figure.alt
+
+
+def test_overlay_wraps_a_baseline_that_starts_at_another_hour() -> None:
+    hours = (np.arange(288) + 1) % 288  # a value that is the time of the day
+    late = (ends() + np.timedelta64(6, "h")).astype("datetime64[s]")
+    moved = np.roll(hours, -72)
+    figure = charts.overlay(ends() - np.timedelta64(7, "D"), hours, late, moved, title="t")
+    assert "Largest difference: 0 " in figure.alt
+    assert "no data" not in figure.alt
+
+
+# --- drift, heat map, time line ---
+
+
+def test_drift_stands_against_the_limits_of_its_own_rule(drawn: list[Canvas]) -> None:
+    found = [
+        Mark("error_rate", 0.001, 0.0008, 0.0012, 0.0002, 0.0005, "fail", "+0.1 pp"),
+        Mark("cpu", 0.05, None, np.nan, 0.05, 0.1, "warn", "+5 %"),
+        Mark("replicas", 1.0, None, None, 0.0, 0.0, "fail", "3, was 4"),
+        Mark("cost", np.nan, None, None, 0.05, 0.1, "no_data", "NO DATA"),
+    ]
+    figure = charts.drift(found)
+    axes = drawn[0].axes[0]
+    dots = [line.get_xdata()[0] for line in axes.lines if str(line.get_marker()) in "D^o>"]  # type: ignore[index]
+    assert dots[:2] == [2.0, 0.5]
+    assert dots[2] == axes.get_xlim()[1]
+    assert "1 have no data" in figure.alt
+    assert_nothing_is_clipped(drawn[0])
+
+
+def test_heatmap_shades_by_how_much_worse(drawn: list[Canvas]) -> None:
+    figure = charts.heatmap(["a", "b"], ["k"], [1.0, -1.0], [["+9 %"], ["-9 %"]])
+    worse, better = [mpl.colors.to_rgb(p.get_facecolor()) for p in drawn[0].axes[0].patches[:2]]
+    assert worse[0] > worse[2]
+    assert better[2] > better[0]
+    assert "a, k: +9 %" in figure.alt
+
+
+def test_timeline_orders_by_gravity_and_counts_what_it_leaves_out(drawn: list[Canvas]) -> None:
+    many = [Event(BEGIN, END, f"info {i}", "info") for i in range(30)]
+    figure = charts.timeline([*many, *events(NAMES)], start=BEGIN, end=END)
+    labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert labels[:2] == ["HighErrorRate us-east-1", "Disk eu-central-1"]
+    assert len(labels) == 16
+    assert "16 of 33 kinds" in figure.alt
+    shortest = min(p.get_width() for p in drawn[0].axes[0].patches)  # type: ignore[attr-defined]
+    assert shortest > 2 * 60  # a minute is still seen
+
+
+# --- the same everywhere ---
+
+SCRIPT = """
+import hashlib, sys
+sys.path.insert(0, {tests!r})
+from test_charts import MAKERS, NAMES
+for make in MAKERS.values():
+    print(hashlib.sha256(make(NAMES, 288).svg.encode()).hexdigest())
+"""
+
+
+def test_the_same_bytes_under_any_zone_locale_folder_and_settings(tmp_path: Path) -> None:
+    import hashlib
+
+    here = [hashlib.sha256(m(NAMES, 288).svg.encode()).hexdigest() for m in MAKERS.values()]
+    with mpl.rc_context({"font.size": 20, "axes.grid": False}):
+        again = [hashlib.sha256(m(NAMES, 288).svg.encode()).hexdigest() for m in MAKERS.values()]
+    assert here == again
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\n")
+    env = os.environ | {
+        "TZ": "Asia/Tokyo", "LC_ALL": "tr_TR.UTF-8", "PYTHONHASHSEED": "4",
+        "MPLCONFIGDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1]),
+    }  # fmt: skip
+    there = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parent))],
+        cwd=tmp_path, env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert there.stdout.split() == here
+
+
+def test_charts_leave_global_settings_and_pyplot_alone() -> None:
+    before = dict(mpl.rcParams)
+    charts.availability(ends(), ratios(NAMES))
+    assert dict(mpl.rcParams) == before
+    code = "import sys, tars_ga_lib.charts; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
