@@ -16,7 +16,6 @@ from rich.table import Table
 
 from tars_ga_lib import __version__
 from tars_ga_lib.parameters import ParametersError, interval_text
-from tars_ga_lib.prometheus import SourceError
 
 app = typer.Typer(
     help="Certify a release from a day of production, with evidence.",
@@ -95,7 +94,7 @@ def run(
 
 
 def _show(certification: dict[str, object]) -> None:
-    from tars_ga_lib.views import limit_text, value_text
+    from tars_ga_lib.views import limit_text, value_text, why
 
     table = Table(box=None, pad_edge=False)
     for title in ("criterion", "verdict", "value", "target", ""):
@@ -112,7 +111,7 @@ def _show(certification: dict[str, object]) -> None:
         )
     _out.print(table)
     decision = str(certification["decision"])
-    _out.print(f"[bold {_COLOURS[decision]}]{decision}[/] {escape(str(certification['because']))}")
+    _out.print(f"[bold {_COLOURS[decision]}]{decision}[/] {escape(why(certification))}")
 
 
 @app.command()
@@ -121,14 +120,16 @@ def preflight(file: File, overrides: Overrides = None) -> None:
 
     Exit codes: 0 every query answers for every region and service, 4 some do not, 2 bad input.
     """
-    from tars_ga_lib import collection, parameters
+    from tars_ga_lib import parameters
+    from tars_ga_lib.preflight import preflight as examine
+    from tars_ga_lib.prometheus import SourceError
 
     job = parameters.load(file, overrides or [])
     window = job.parameters.window
     _out.print(f"Parameters are good. Window: {interval_text(window.start, window.stop)}")
     try:
         missing = 0
-        for finding in collection.preflight(job):
+        for finding in examine(job):
             missing += not finding.ok
             mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
             problem = f": {escape(finding.problem)}" if finding.problem else ""

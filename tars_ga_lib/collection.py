@@ -8,11 +8,10 @@ would have told is missing.
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,8 +25,7 @@ from tars_ga_lib.parameters import (
     Parameters,
     ParametersError,
 )
-from tars_ga_lib.prometheus import Answer, Prometheus, QueryError, SourceError
-from tars_ga_lib.queries import EVALUATIONS, FIRING, Request, requests
+from tars_ga_lib.queries import Request, requests
 from tars_ga_lib.recording import Provenance, Recording, SampleSet, Span
 
 Progress = Callable[..., Iterable[Any]]
@@ -69,7 +67,8 @@ def collect(job: Job, progress: Progress = silent) -> Recording:
                 "the release would be compared with itself; choose an earlier run"
             )
         step = parameters.window.step
-        found.spans["baseline_1"] = earlier.cut(earlier.start, earlier.stop, step, "baseline_1")
+        cut = earlier.cut(earlier.start, earlier.stop, step, "baseline_1")
+        found = replace(found, spans={**found.spans, "baseline_1": cut}, origin=None)
     return found
 
 
@@ -84,27 +83,23 @@ def _replay(parameters: Parameters, source: Recording) -> Recording:
             recorded, key=lambda s: min(s.stop, interval.stop) - max(s.start, interval.start)
         )
         cuts[name] = nearest.cut(interval.start, interval.stop, step, name)
+    simulated = source.simulated or parameters.simulated
+    whole = cuts.keys() == source.spans.keys()
+    if whole and all(cuts[name].sets is source.spans[name].sets for name in cuts):
+        # Nothing was cut: the recording stays what it is, to the byte.
+        return (
+            source
+            if simulated == source.simulated
+            else replace(source, simulated=simulated, origin=None)
+        )
     return Recording(
         server=source.server,
         version=source.version,
         software=source.software,
         collected_at=source.collected_at,
-        simulated=source.simulated or parameters.simulated,
+        simulated=simulated,
         spans=cuts,
         problems=source.problems,
-    )
-
-
-def client(parameters: Parameters) -> Prometheus:
-    """Return a client of the parameters' Prometheus server."""
-    source = parameters.source
-    if source.prometheus is None:
-        raise ParametersError("source: it names a recording, and this needs 'prometheus' (a URL)")
-    return Prometheus(
-        source.prometheus,
-        timeout=source.timeout,
-        connections=source.connections,
-        org_id=source.org_id,
     )
 
 
@@ -113,10 +108,13 @@ def _now() -> str:
 
 
 def _from_server(job: Job, progress: Progress) -> Recording:
+    # A replay does without the client, which takes as long to import as a recording to read.
+    from tars_ga_lib.prometheus import Answer, QueryError, SourceError, connect
+
     parameters, started = job.parameters, _now()
     problems: list[str] = []
     gone = threading.Event()
-    with client(parameters) as server:
+    with connect(parameters.source) as server:
         try:
             version = server.version()
         except SourceError as error:
@@ -169,99 +167,3 @@ def _from_server(job: Job, progress: Progress) -> Recording:
         spans=found,
         problems=problems,
     )
-
-
-# --- preflight -----------------------------------------------------------------------------------
-
-_METRIC = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*[{\[]")
-_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What preflight found out about one query: nothing wrong, or what is missing."""
-
-    request: Request
-    problem: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether the query answers for every region and service."""
-        return not self.problem
-
-
-def metric_names(query: str) -> list[str]:
-    """Names of the metrics that a PromQL query selects, in their order."""
-    return list(dict.fromkeys(_METRIC.findall(_STRING.sub('""', query))))
-
-
-def preflight(job: Job, *, instants: int = 6) -> Iterator[Finding]:
-    """Say, before the long work, which queries return nothing and what they miss.
-
-    Each query is evaluated at a few instants of the window only, so this costs a small part of a
-    collection.
-
-    Raises
-    ------
-    SourceError
-        If the server cannot be reached.
-    """
-    parameters = job.parameters
-    window = parameters.window
-    steps = window.seconds // window.step
-    with client(parameters) as server:
-        server.version()
-        known = server.metrics(window.start, window.stop)
-        stride = max(1, steps // instants)
-        last = window.start + steps // stride * stride * window.step
-        for request in requests(job):
-            try:
-                answer = server.range(request.query, window.start, last, stride * window.step)
-            except QueryError as error:
-                yield Finding(request, str(error))
-                continue
-            yield Finding(request, _missing(request, answer, server, known, parameters))
-
-
-def _missing(
-    request: Request,
-    answer: Answer,
-    server: Prometheus,
-    known: set[str],
-    parameters: Parameters,
-) -> str:
-    """Return what an answer lacks, in words; empty if nothing."""
-    if answer.warnings:
-        return "the server warns: " + "; ".join(answer.warnings)
-    if request.id == FIRING:
-        return ""  # no alert is a good answer
-    if answer.labels:
-        return _missing_members(request, answer, parameters)
-    names = metric_names(request.query)
-    if absent := [name for name in names if name not in known]:
-        return f"no metric {', '.join(absent)} in the window"
-    for name in names:
-        for dimension, label in request.by.items():
-            values = server.label_values(
-                label, name, parameters.window.start, parameters.window.stop
-            )
-            if not values:
-                return f"the metric {name} has no label '{label}'"
-            wanted = getattr(parameters, f"{dimension}s")
-            if not values & set(wanted):
-                return (
-                    f"the label '{label}' of {name} has none of the {dimension}s asked for, but "
-                    + ", ".join(sorted(values)[:5])
-                )
-    return "its metrics are there, but the query returns nothing"
-
-
-def _missing_members(request: Request, answer: Answer, parameters: Parameters) -> str:
-    if request.id == EVALUATIONS:
-        return ""
-    for dimension, label in request.by.items():
-        wanted = getattr(parameters, f"{dimension}s")
-        seen = {labels.get(label) for labels in answer.labels}
-        if absent := [name for name in wanted if name not in seen]:
-            return f"no samples for the {dimension} {', '.join(absent)}"
-    return ""

@@ -206,7 +206,7 @@ def _verdict(criterion: Criterion, reading: _Reading) -> tuple[Verdict, str]:
     if not target.holds(value):
         return "fail", ""
     if criterion.warning and not criterion.warning.holds(value):
-        return "warn", f"beyond the warning limit {criterion.warning}"
+        return "warn", ""
     return ("warn", reading.doubt) if reading.doubt else ("pass", "")
 
 
@@ -284,7 +284,7 @@ def _from_drift(criterion: Criterion, drift: Mapping[str, Any]) -> _Reading:
         )
     # What drifted for certain stays so, however much else was not seen.
     return _Reading(
-        value, reason, coverage, stability["finding"] or "", True, stability["doubt"] or ""
+        value, reason, coverage, stability["where"] or "", True, stability["doubt"] or ""
     )
 
 

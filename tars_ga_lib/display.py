@@ -47,6 +47,7 @@ __all__ = [
     "printable",
     "quantity",
     "scale",
+    "text_width",
     "when",
     "window",
 ]
@@ -150,7 +151,7 @@ def printable(text: object) -> str:
     string = clean(text)
     if string.isascii():
         return string
-    glyphs = _glyphs()
+    glyphs = _advances("DejaVuSans")
     # U+FE0F only asks for the coloured form of the sign before it
     string = unicodedata.normalize("NFC", string).replace("\ufe0f", "")
     return re.sub(
@@ -166,24 +167,40 @@ def font_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
 
 
-@cache
-def _glyphs() -> frozenset[int]:
-    """Code points that DejaVu Sans draws, read when a string first leaves the Latin blocks.
+def text_width(text: str, face: str = "DejaVuSans") -> float:
+    """Width of a text in em, by the table of the bundled font."""
+    advances = _advances(face)
+    return sum(advances.get(ord(character), 1.0) for character in text)
 
-    Reads the font's table of groups (``cmap``, format 12) by hand: that takes a millisecond, and
-    the import of matplotlib or fontTools a good part of a second.
+
+@cache
+def _advances(face: str) -> Mapping[int, float]:
+    """Code points that a bundled font draws, with the width of each in em.
+
+    Reads the tables of the font by hand (``cmap`` in format 12, and ``hmtx``): that takes some
+    milliseconds, and the import of matplotlib or fontTools a good part of a second.
     """
-    data = (font_folder() / "DejaVuSans.ttf").read_bytes()
-    tables = struct.iter_unpack(">4sLLL", data[12 : 12 + 16 * struct.unpack_from(">H", data, 4)[0]])
-    base = next(offset for tag, _, offset, _ in tables if tag == b"cmap")
-    count = struct.unpack_from(">H", data, base + 2)[0]
-    for _, _, offset in struct.iter_unpack(">HHL", data[base + 4 : base + 4 + 8 * count]):
-        at = base + offset
-        if struct.unpack_from(">H", data, at)[0] == 12:
+    data = (font_folder() / f"{face}.ttf").read_bytes()
+
+    def short(at: int) -> int:
+        return int.from_bytes(data[at : at + 2], "big")
+
+    tables = {
+        tag: at for tag, _, at, _ in struct.iter_unpack(">4sLLL", data[12 : 12 + 16 * short(4)])
+    }
+    cmap, hmtx = tables[b"cmap"], tables[b"hmtx"]
+    em, last = short(tables[b"head"] + 18), short(tables[b"hhea"] + 34) - 1
+    for _, _, offset in struct.iter_unpack(">HHL", data[cmap + 4 : cmap + 4 + 8 * short(cmap + 2)]):
+        at = cmap + offset
+        if short(at) == 12:
             size = struct.unpack_from(">L", data, at + 12)[0]
             groups = struct.iter_unpack(">LLL", data[at + 16 : at + 16 + 12 * size])
-            return frozenset(c for first, last, _ in groups for c in range(first, last + 1))
-    raise ValueError("the bundled font has no table of its characters")
+            return {
+                code: short(hmtx + 4 * min(glyph + code - first, last)) / em
+                for first, end, glyph in groups
+                for code in range(first, end + 1)
+            }
+    raise ValueError(f"{face} has no table of its characters")
 
 
 _MD_ALWAYS = re.compile(r"[\\`*\[\]<>|$~&]")

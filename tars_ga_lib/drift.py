@@ -71,6 +71,12 @@ class Evaluation:
     details: dict[str, Any]
 
     @property
+    def name(self) -> str:
+        """Name for a reader: the rule and where."""
+        where = " / ".join(part for part in (self.region, self.service) if part)
+        return f"{self.title}, {where}" if where else self.title
+
+    @property
     def significant(self) -> bool:
         """Whether the change is significant after correction."""
         return self.adjusted_p is not None and self.adjusted_p < SIGNIFICANCE
@@ -95,8 +101,8 @@ class Evaluation:
 
     def facts(self) -> dict[str, Any]:
         """Return the evaluation as `drift_analysis.json` has it."""
-        names = [name for name in self.__dataclass_fields__ if name != "details"]
-        return {name: getattr(self, name) for name in names} | self.details
+        names = [key for key in self.__dataclass_fields__ if key != "details"]
+        return {"name": self.name} | {key: getattr(self, key) for key in names} | self.details
 
 
 def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
@@ -475,11 +481,12 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     return {
         "worst": None if not known else (worst.adverse_drift if worst else 0.0),
         "finding": worst.id if worst else None,
+        "where": worst.name if worst else None,
         "coverage": len(known) / len(asked) if asked else 0.0,
         "reason": "" if known else "no drift rule that is measured in percent had data",
         "doubt": (
             f"{len(doubtful)} drifts beyond the critical limit are uncertain, the largest "
-            f"{max(doubtful, key=lambda e: e.severity).id}"
+            f"{max(doubtful, key=lambda e: e.severity).name}"
             if doubtful
             else ""
         ),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from tars_ga_lib.parameters import Job, Kpi, Parameters, format_time
 from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions
 from tars_ga_lib.recording import INFO, Recording, SampleSet, Span
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -271,6 +274,17 @@ class Kpis:
     def matrix(self, name: str) -> Floats:
         """Series of every place of a KPI, shape (places, T), in the order of `places`."""
         return np.array([self.series(name, *place) for place in self.places(name)])
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """KPI at each step as a table for analysts: a row a step, a column a region and service."""
+        import pandas as pd  # takes half a second, and only analysts need it
+
+        columns = pd.MultiIndex.from_tuples(
+            [(region or "", service or "") for region, service in self.places(name)],
+            names=["region", "service"],
+        )
+        index = pd.DatetimeIndex(self.span.times, name="step_end", tz="UTC")
+        return pd.DataFrame(self.matrix(name).T, index=index, columns=columns)
 
     def doubts(self, name: str) -> list[str]:
         """Warnings of the server about a KPI's samples: its answer may be partial."""

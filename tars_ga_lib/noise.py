@@ -31,11 +31,15 @@ Floats = NDArray[np.float64]
 
 #: Frequencies used at most: only the slow ones bear on a mean.
 MAX_FREQUENCIES = 512
+#: Cosines that a slow course is made of (over a day: waves of 6 hours and longer).
+SLOW_COSINES = 8
 #: Fewer samples than this are no basis for an error.
 MIN_SAMPLES = 12
+#: From so many samples on, slow noise is presumed to be rarer in proportion to its persistence.
+SAMPLES_THAT_TELL = 240
 #: Variance between days in multiples of the variance of a day's mean, and its prior weight.
-DAY_VARIANCE = np.array([0, 0.5, 1, 2, 4, 8, 16, 32])
-DAY_PRIOR = np.array([0.5, 0.14, 0.11, 0.08, 0.06, 0.05, 0.04, 0.02])
+DAY_VARIANCE = np.array([0.0, 0.5, 1, 2, 4, 8, 16])
+DAY_PRIOR = np.array([0.75, 0.08, 0.06, 0.05, 0.03, 0.02, 0.01])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,15 @@ def shapes(n: int) -> Shapes:
 def _family(lags: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Autocorrelations (K, lags) and prior weights (K,) of the shapes.
 
-    Persistence is the less likely beforehand the longer it is; the slowest shape stands for all
-    that are slower still. The weights are set so that the error rate stays near its nominal
-    value, and on its safe side, for any persistence (a matching prior): see
+    Persistence is the less likely beforehand the longer it is, but a short series, which cannot
+    tell, is presumed less; the slowest shape stands for all that are slower still. The weights
+    are set so that the error rate stays near its nominal value, and on its safe side, for any
+    persistence (a matching prior): see
     ``benchmarks/drift_quality.py``.
     """
-    persistence = np.geomspace(0.4, max(40.0, len(lags) / 8), 9)
-    likely = 1 / persistence
+    slowest = max(40.0, len(lags) / 8)
+    persistence = np.geomspace(0.4, slowest, round(np.log(slowest / 0.4) / np.log(1.75)) + 1)
+    likely = persistence ** -min(1.0, len(lags) / SAMPLES_THAT_TELL)
     likely[-1] *= 5
     slow_share = np.array([1, 0.9, 0.7, 0.4])
     usual = np.array([0.6, 0.4 / 3, 0.4 / 3, 0.4 / 3])
@@ -230,6 +236,15 @@ def cosines(x: Floats, frequencies: int) -> Floats:
     """The first orthonormal cosine coefficients (m, frequencies) after the mean's."""
     transformed: Floats = fft.dct(x, norm="ortho", axis=1)
     return transformed[:, 1 : frequencies + 1]
+
+
+def slow_course(x: Floats) -> Floats:
+    """The slow course of complete series (m, n), about their mean: the day, not the minute."""
+    transformed = fft.dct(x, norm="ortho", axis=1)
+    transformed[:, 0] = 0
+    transformed[:, SLOW_COSINES + 1 :] = 0
+    course: Floats = fft.idct(transformed, norm="ortho", axis=1)
+    return course
 
 
 def averaged(weight: Floats, variance: Floats, df: int) -> tuple[Floats, Floats]:

@@ -33,6 +33,9 @@ STAGES = (("01_collection",), ("02_drift_analysis", "03_cross_region"), ("05_cer
 REPORT_NOTEBOOK = "05_certification"
 REPORT = "GA_DAY_REPORT"
 
+IMPORTS = ["from tars_ga_lib import views"]
+"""What every notebook needs: its kernel imports it while it waits for its turn."""
+
 Report = Callable[[str, float], None]
 """Called with the name of what is done and the seconds that it took."""
 
@@ -88,22 +91,11 @@ def run(
     parameters.load(file, overrides)  # bad input is refused before any work is done
     target = (output or default_output(file)).resolve()
     _refuse_foreign(target)
+    arguments = {
+        "01_collection": {"parameters_file": str(file.resolve()), "overrides": list(overrides)}
+    }
     with _partial(target) as partial:
-        arguments = {
-            "01_collection": {
-                "parameters_file": str(file.resolve()),
-                "overrides": list(overrides),
-            }
-        }
-        rendering = threading.Thread(target=_import_exporters, daemon=True)
-        for stage, names in enumerate(STAGES):
-            with ThreadPoolExecutor(len(names)) as pool:
-                jobs = [pool.submit(_timed, partial, n, arguments.get(n, {})) for n in names]
-                for name, job in zip(names, jobs, strict=True):
-                    report(name, job.result())
-            if not stage:
-                rendering.start()
-        rendering.join()
+        _run_stages(partial, arguments, report)
         began = time.monotonic()
         render(partial)
         report("report", time.monotonic() - began)
@@ -112,6 +104,65 @@ def run(
         )
         _publish(partial, target)
     return Result(target, certification)
+
+
+def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Report) -> None:
+    """Run the notebooks stage by stage.
+
+    A kernel takes longer to start and to import the library than most notebooks take to run, so
+    the kernels of the next stage start while a stage runs.
+    """
+    began = [threading.Event() for _ in STAGES]
+    failed = threading.Event()
+
+    def work(stage: int, name: str) -> float:
+        if stage > 1:
+            began[stage - 1].wait()
+        if failed.is_set():
+            return 0.0
+        with _kernel() as kernel:
+            began[stage].wait()
+            if failed.is_set():
+                return 0.0
+            start = time.monotonic()
+            execute(name, folder, arguments.get(name, {}), kernel)
+            return time.monotonic() - start
+
+    names = [(stage, name) for stage, names in enumerate(STAGES) for name in names]
+    with ThreadPoolExecutor(len(names) + 1) as pool:
+        jobs = {name: pool.submit(work, stage, name) for stage, name in names}
+        try:
+            for stage, some in enumerate(STAGES):
+                began[stage].set()
+                if stage == len(STAGES) - 1:
+                    pool.submit(_import_exporters)
+                for name in some:
+                    report(name, jobs[name].result())
+        except BaseException:
+            failed.set()
+            raise
+        finally:
+            for event in began:
+                event.set()
+
+
+@contextlib.contextmanager
+def _kernel() -> Iterator[Any]:
+    """Start a kernel that imports the library at once, and stop it in the end."""
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
+    from traitlets.config import Config
+
+    manager = AsyncKernelManager(
+        kernel_name="python3", config=Config(KernelManager={"transport_encryption": "auto"})
+    )
+    run_sync(manager.start_kernel)(
+        extra_arguments=[f"--IPKernelApp.exec_lines={IMPORTS}", "--HistoryManager.enabled=False"]
+    )
+    try:
+        yield manager
+    finally:
+        run_sync(manager.shutdown_kernel)(now=True)
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -161,14 +212,8 @@ def _publish(partial: Path, target: Path) -> None:
 # --- notebooks -----------------------------------------------------------------------------------
 
 
-def _timed(folder: Path, name: str, arguments: dict[str, Any]) -> float:
-    began = time.monotonic()
-    execute(name, folder, arguments)
-    return time.monotonic() - began
-
-
-def execute(name: str, folder: Path, arguments: dict[str, Any]) -> None:
-    """Run one notebook on a run's folder and keep it there as executed.
+def execute(name: str, folder: Path, arguments: dict[str, Any], kernel: Any) -> None:
+    """Run one notebook in a running kernel on a run's folder, and keep it there as executed.
 
     Raises
     ------
@@ -179,7 +224,6 @@ def execute(name: str, folder: Path, arguments: dict[str, Any]) -> None:
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     source = notebooks_folder() / f"{name}.ipynb"
     executed = folder / "notebooks" / source.name
@@ -196,7 +240,7 @@ def execute(name: str, folder: Path, arguments: dict[str, Any]) -> None:
                 arguments,
                 kernel_name="python3",
                 progress_bar=False,
-                config=Config(KernelManager={"transport_encryption": "auto"}),
+                km=kernel,
                 stderr_file=sys.stderr if name == "01_collection" and sys.stderr.isatty() else None,
             )
     except PapermillExecutionError as error:

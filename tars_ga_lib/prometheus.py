@@ -27,6 +27,7 @@ from pyarrow import csv
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
+from tars_ga_lib.parameters import ParametersError, Source
 from tars_ga_lib.recording import INFO
 
 Floats = NDArray[np.float64]
@@ -61,11 +62,11 @@ class Answer:
 
 @dataclass
 class _Body:
-    """A parsed answer before it is laid on its grid."""
+    """An answer whose numbers are not parsed: `samples[i]` is where those of `series[i]` are."""
 
-    series: list[dict[str, Any]]
-    counts: list[int]
-    samples: list[Floats]  # each (n, 2): time and value
+    content: bytes
+    series: list[dict[str, str]]
+    samples: list[tuple[int, int]]
     warnings: list[str]
 
 
@@ -85,35 +86,13 @@ def _segments(content: bytes) -> Iterator[tuple[int, int]]:
         position = stop
 
 
-def _numbers(blob: bytes) -> Floats:
-    """Parse `[t,"v"],[t,"v"]` lines in bulk into an array of shape (samples, 2)."""
-    table = csv.read_csv(
-        pa.BufferReader(blob.replace(b"],[", b"\n").translate(None, b'[]"')),
-        read_options=csv.ReadOptions(column_names=["time", "value"], use_threads=False),
-        convert_options=csv.ConvertOptions(
-            column_types={"time": pa.float64(), "value": pa.float64()}, null_values=[]
-        ),
-    )
-    return np.column_stack([table.column(name).to_numpy() for name in ("time", "value")])
-
-
 def _parse(content: bytes) -> _Body:
-    """Parse a range query's answer: the numbers in bulk, all the rest by the JSON parser."""
-    rest, counts, samples, position = [], [], [], 0
-    batch: list[bytes] = []
-    size = 0
+    """Parse all of a range query's answer but its numbers, by the JSON parser."""
+    rest, found, position = [], [], 0
     for start, stop in _segments(content):
         rest.append(content[position:start])
+        found.append((start, stop))
         position = stop
-        segment = content[start:stop]
-        counts.append(segment.count(b"],[") + 1)
-        batch.append(segment)
-        size += len(segment)
-        if size > _BATCH_BYTES:
-            samples.append(_numbers(b"\n".join(batch)))
-            batch, size = [], 0
-    if batch:
-        samples.append(_numbers(b"\n".join(batch)))
     rest.append(content[position:])
     document = json.loads(b"".join(rest))
     data = document["data"]
@@ -122,18 +101,33 @@ def _parse(content: bytes) -> _Body:
     warnings = [*document.get("warnings", []), *(INFO + t for t in document.get("infos", []))]
     if document.get("isPartial"):
         warnings.append("the server says that its answer is partial")
-    series, filled = [], iter(counts)
-    ordered: list[int] = []
+    series, samples, filled = [], [], iter(found)
     for entry in data["result"]:
         if entry.get("values") == []:
-            ordered.append(next(filled))
+            samples.append(next(filled))
         elif "values" in entry:
             raise ValueError("the samples are not written compactly")
         else:
-            ordered.append(0)
+            samples.append((0, 0))
             warnings.append("a native histogram was answered, which this version does not read")
         series.append(entry["metric"])
-    return _Body(series, ordered, samples, warnings)
+    return _Body(content, series, samples, warnings)
+
+
+def _numbers(segments: list[bytes], columns: list[str]) -> list[Floats]:
+    """Parse the chosen columns (`time`, `value`) of `[t,"v"],[t,"v"]` segments in bulk."""
+    blob = b"\n".join(segments).replace(b"],[", b"\n").translate(None, b'[]"')
+    table = csv.read_csv(
+        pa.BufferReader(blob),
+        read_options=csv.ReadOptions(column_names=["time", "value"], use_threads=False),
+        convert_options=csv.ConvertOptions(
+            include_columns=columns,
+            column_types={"time": pa.float64(), "value": pa.float64()},
+            null_values=[],
+        ),
+    )
+    # Not to_numpy, which imports pandas.
+    return [np.asarray(np.from_dlpack(table.column(c).combine_chunks())) for c in columns]
 
 
 class _Response(requests.Response):
@@ -376,22 +370,76 @@ class Prometheus:
         return set(self._get(f"label/{label}/values", **params))
 
 
+def connect(source: Source) -> Prometheus:
+    """Return a client of the server that the parameters name.
+
+    Raises
+    ------
+    ParametersError
+        If they name a recording.
+    """
+    if source.prometheus is None:
+        raise ParametersError("source: it names a recording, and this needs 'prometheus' (a URL)")
+    return Prometheus(
+        source.prometheus,
+        timeout=source.timeout,
+        connections=source.connections,
+        org_id=source.org_id,
+    )
+
+
 def _lay(body: _Body, first: int, last: int, step: int) -> Answer:
-    """Lay an answer's samples on its grid."""
-    steps = (last - first) // step + 1
-    values = np.full((len(body.series), steps), np.nan)
-    samples = np.concatenate(body.samples) if body.samples else np.empty((0, 2))
-    if len(samples) != sum(body.counts):
-        raise QueryError("the answer cannot be read (its samples do not add up)")
-    rows = np.repeat(np.arange(len(body.series)), body.counts)
-    position = (samples[:, 0] - first) / step
-    columns = np.rint(position).astype(np.int64)
-    off_grid = (np.abs(position - columns) > 1e-3) | (columns < 0) | (columns >= steps)
-    if off_grid.any():
-        raise QueryError("the server answered for other times than it was asked for")
-    values[rows, columns] = samples[:, 1]
-    nonfinite = int(np.count_nonzero(~np.isfinite(samples[:, 1])))
+    """Parse an answer's numbers and lay them on their grid, some megabytes at a time.
+
+    Raises
+    ------
+    QueryError
+        If the samples cannot be read, or are not of the grid that was asked for.
+    """
+    values = np.full((len(body.series), (last - first) // step + 1), np.nan)
+    nonfinite, batch, size = 0, [], 0
+    for row, (start, stop) in enumerate(body.samples):
+        batch.append((row, body.content[start:stop]))
+        size += stop - start
+        if size > _BATCH_BYTES or row == len(body.samples) - 1:
+            nonfinite += _fill(values, [item for item in batch if item[1]], first, last, step)
+            batch, size = [], 0
     return Answer(body.series, values, body.warnings, nonfinite)
+
+
+def _fill(values: Floats, batch: list[tuple[int, bytes]], first: int, last: int, step: int) -> int:
+    """Fill the rows of one batch, and count the samples that are not finite."""
+    if not batch:
+        return 0
+    rows, segments = [row for row, _ in batch], [segment for _, segment in batch]
+    counts = [segment.count(b"],[") + 1 for segment in segments]
+    whole = all(
+        count == values.shape[1] and _ends(segment) == (first, last)
+        for count, segment in zip(counts, segments, strict=True)
+    )
+    try:
+        if whole:
+            # As many times as the grid has, in order, from its first to its last: these are it.
+            (found,) = _numbers(segments, ["value"])
+            values[rows] = found.reshape(len(rows), -1)
+        else:
+            times, found = _numbers(segments, ["time", "value"])
+            columns = np.rint((times - first) / step).astype(np.int64)
+            if np.any((columns < 0) | (columns >= values.shape[1])) or np.any(
+                np.abs(times - first - columns * step) > 1e-3 * step
+            ):
+                raise QueryError("the server answered for other times than it was asked for")
+            values[np.repeat(rows, counts), columns] = found
+    except (pa.ArrowException, ValueError) as error:
+        raise QueryError(f"the answer cannot be read ({str(error)[:120]})") from None
+    return int(np.count_nonzero(~np.isfinite(found)))
+
+
+def _ends(segment: bytes) -> tuple[float, float]:
+    """First and last time of a series' samples."""
+    return float(segment[1 : segment.index(b",")]), float(
+        segment[segment.rindex(b"[") + 1 : segment.rindex(b",")]
+    )
 
 
 def _join(answers: list[Answer]) -> Answer:

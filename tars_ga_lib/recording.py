@@ -160,7 +160,7 @@ class Recording:
     """All samples that a run read, with what is known of their source.
 
     `spans` holds `window` and `baseline_1`, `baseline_2`, …; `problems` what went wrong with the
-    source as a whole.
+    source as a whole; `origin` is the folder that it was loaded from, if it is unchanged since.
     """
 
     server: str
@@ -170,6 +170,7 @@ class Recording:
     simulated: bool
     spans: dict[str, Span]
     problems: list[str] = field(default_factory=list)
+    origin: Path | None = None
 
     @property
     def window(self) -> Span:
@@ -195,6 +196,11 @@ class Recording:
     def save(self, folder: Path) -> None:
         """Write the recording; `recording.json` comes last, so a folder that has it is whole."""
         folder.mkdir(parents=True, exist_ok=True)
+        if self.origin is not None:
+            # A replay keeps the very bytes, whichever version of pyarrow wrote them.
+            for name in (*(f"{span}.parquet" for span in self.spans), "recording.json"):
+                write_bytes(folder / name, (self.origin / name).read_bytes())
+            return
         for span in self.spans.values():
             _write_parquet(span, folder / f"{span.name}.parquet")
         write_json(folder / "recording.json", self._facts())
@@ -224,14 +230,19 @@ class Recording:
         }
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file beside its name and rename it, so that it is never half there."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -303,6 +314,7 @@ def load(path: Path) -> Recording:
             simulated=facts["simulated"],
             spans=spans,
             problems=facts["problems"],
+            origin=folder,
         )
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         if isinstance(error, ParametersError):
@@ -317,9 +329,11 @@ def load(path: Path) -> Recording:
 
 
 def _read_span(folder: Path, facts: dict[str, Any]) -> Span:
-    table = parquet.read_table(folder / f"{facts['name']}.parquet")
+    # Neither read_table nor to_numpy: they import pyarrow's data sets and pandas, which takes
+    # longer than reading.
+    table = parquet.ParquetFile(folder / f"{facts['name']}.parquet").read()
     start, stop, step = facts["start_seconds"], facts["end_seconds"], facts["step_seconds"]
-    rows = table.column("values").combine_chunks().values.to_numpy(zero_copy_only=False)
+    rows: Floats = np.asarray(np.from_dlpack(table.column("values").combine_chunks().values))
     values = rows.reshape(table.num_rows, (stop - start) // step)
     labels = [dict(row) for row in table.column("labels").to_pylist()]
     sets, first = {}, 0

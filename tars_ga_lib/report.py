@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 import subprocess
@@ -43,6 +44,7 @@ from tars_ga_lib.display import (
     printable,
     slug,
     table_markdown,
+    text_width,
 )
 
 __all__ = ["MarkdownExporter", "ReportError", "TypstPDFExporter", "to_markdown", "to_pdf"]
@@ -86,7 +88,7 @@ def blocks(notebook: Notebook) -> list[Block]:
             found += [{"kind": "prose", "text": part} for part in _parts(_text(cell["source"]))]
         elif not tags & {"remove_output", "remove_outputs"}:
             found += [block for output in cell["outputs"] for block in _output(output)]
-    return _numbered(_with_contents(found))
+    return _numbered(_with_contents(_titled(found)))
 
 
 def _refuse_unfinished(notebook: Notebook) -> None:
@@ -154,6 +156,15 @@ def _output(output: Mapping[str, Any]) -> Iterator[Block]:
         yield {"kind": "plain", "text": plain}
 
 
+def _titled(found: list[Block]) -> list[Block]:
+    """Head a notebook that has no title of its own: a tagged PDF begins with a title."""
+    prose = "\n\n".join(block["text"] for block in found if block["kind"] == "prose")
+    first = _HEADING.search(_without_fences(prose))
+    if first and len(first[1]) == 1:
+        return found
+    return [{"kind": "prose", "text": "# Report"}, *found]
+
+
 def _with_contents(found: list[Block]) -> list[Block]:
     """Put the line of contents behind the banner, else behind the first prose."""
     for kind in ("decision", "prose"):
@@ -195,9 +206,13 @@ _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$", re.MULTILINE)
 
 def _headings(found: Iterable[Block], level: int) -> list[str]:
     """Return the texts of the headings of a level, their markup included."""
-    prose = (block["text"] for block in found if block["kind"] == "prose")
-    outside = (re.sub(r"^(```+|~~~+).*?^\1", "", text, flags=re.M | re.S) for text in prose)
-    return [m[2] for text in outside for m in _HEADING.finditer(text) if len(m[1]) == level]
+    prose = (_without_fences(block["text"]) for block in found if block["kind"] == "prose")
+    return [m[2] for text in prose for m in _HEADING.finditer(text) if len(m[1]) == level]
+
+
+def _without_fences(markdown: str) -> str:
+    """Drop blocks of code, in which a # starts a comment and no heading."""
+    return re.sub(r"^(```+|~~~+).*?^\1", "", markdown, flags=re.MULTILINE | re.DOTALL)
 
 
 def _unmarked(markdown: str) -> str:
@@ -279,9 +294,7 @@ def _source(found: Sequence[Block]) -> str:
     ]
     for place, block in enumerate(found):
         if block["kind"] == "prose":
-            if re.match(rf"{PARTS}\s", block["text"].lstrip()):
-                lines.append("#part()")
-            lines.append(next(prose))
+            lines += _typst_chunk(block["text"].strip(), next(prose), found[place + 1 :])
         elif block["kind"] == "contents":
             lines.append("#contents()")
         else:
@@ -289,6 +302,16 @@ def _source(found: Sequence[Block]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
+def _typst_chunk(markdown: str, typst: str, rest: Sequence[Block]) -> list[str]:
+    """Set one chunk of prose; a short one stays with the table or chart that it introduces."""
+    lines = ["#part()"] if re.match(rf"{PARTS}\s", markdown) else []
+    if len(markdown) < _SHORT and rest and rest[0]["kind"] in _SETTERS:
+        above = "0pt" if lines else "14pt" if re.match(r"###+\s", markdown) else "auto"
+        return [*lines, f"#leading(above: {above})[\n{typst}\n]"]
+    return [*lines, typst]
+
+
+_SHORT = 500  # letters; about six lines
 _BETWEEN = "TarsGaNextChunkOfProse"
 
 
@@ -297,8 +320,9 @@ def _typst_prose(texts: Sequence[str]) -> list[str]:
     if not texts:
         return []
     drawn = ["\n".join(map(printable, text.splitlines())) for text in texts]
-    made = _pandoc(f"\n\n{_BETWEEN}\n\n".join(drawn)).split(f"\n{_BETWEEN}\n")
-    if len(made) != len(texts):  # an unclosed fence swallowed the marks
+    # emphasised, so that a mark which an unclosed fence swallowed is told from one that was read
+    made = _pandoc(f"\n\n*{_BETWEEN}*\n\n".join(drawn)).split(f"\n#emph[{_BETWEEN}]\n")
+    if len(made) != len(texts):
         made = [_pandoc(text) for text in drawn]
     return made
 
@@ -320,8 +344,8 @@ def _document(found: Sequence[Block], paper: Paper) -> dict[str, Any]:
     title = printable(_title(found))
     document: dict[str, Any] = {
         "blocks": [_set_block(block) for block in found],
-        "footer": pieces(title),
-        "header": pieces(title),
+        "footer": pieces(_brief(title, 90)),
+        "header": pieces(_brief(title, 90)),
         "keywords": [],
         "look": None,
         "mark": "",
@@ -331,7 +355,7 @@ def _document(found: Sequence[Block], paper: Paper) -> dict[str, Any]:
     if decision:
         release = printable(decision["release"])
         document["title"] = f"{title} – {release}"
-        document["header"] = pieces(f"{release} · {decision['window']}")
+        document["header"] = pieces(f"{_brief(release, 40)} · {decision['window']}")
         document["footer"] = pieces(_fingerprint(decision["fingerprint"]))
         document["keywords"] = [decision["decision"], release]
         document["look"] = _look(decision["decision"])
@@ -345,7 +369,12 @@ def _fingerprint(digest: str) -> str:
     text = printable(digest)
     kind, colon, value = text.rpartition(":")
     short = f"{kind}{colon}{value[:16]}…" if len(value) > 20 else text
-    return f"Digest {short}" if short else ""
+    return f"Digest {_brief(short, 40)}" if short else ""
+
+
+def _brief(text: str, most: int) -> str:
+    """Shorten what is only repeated at the edge of each page; the banner holds it in full."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _look(verdict: str) -> dict[str, str]:
@@ -381,7 +410,7 @@ def _set_block(block: Block) -> dict[str, Any]:
     return {}
 
 
-_AFTER = re.compile(r"(?<=[^\w\s])(?=\w)|(?<=[,;:=/|&_.-])(?=[^\s])")
+_AFTER = re.compile(r"(?<=[^\w\s])(?=\w)|(?<=[,;:=/|&_.-])(?=[^\s])|(?<=[a-z])(?=[A-Z])")
 
 
 def pieces(text: object, most: int = 12) -> list[str]:
@@ -417,19 +446,19 @@ def _joined(parts: Iterable[str], most: int) -> list[str]:
 
 _LINE = 490.0  # points between the margins of an A4 page; Letter has a little more
 _SIZES = (8.5, 8.0, 7.5, 7.0, 6.5, 6.0)
-_PAD = 7.0  # points of air that a column adds
-_EM = {"head": 0.72, "verdict": 0.72, "code": 0.56}  # mean width of a letter in em
-_TEXT_EM = 0.63
+_PAD = 9.0  # points of air that a column adds
 
 
 def _set_table(block: Block) -> dict[str, Any]:
     kinds = [column["kind"] for column in block["columns"]]
     widths, size, width, most = _widths(block)
+    lines = _lines(block, widths, size)
 
     def cut(text: str) -> list[str]:
         return pieces(text.replace("\u00a0", " ") if most < 12 else text, most)
 
     return {
+        "breakable": lines > 16,
         "caption": pieces(block["caption"]),
         "columns": [{**column, "title": cut(column["title"])} for column in block["columns"]],
         "empty": pieces(block["empty"]),
@@ -459,8 +488,9 @@ def _widths(block: Block) -> tuple[list[float], float, float, int]:
     wanted, least = _demands(block)
     pad = _PAD * len(wanted)
     for size in _SIZES:
-        if sum(wanted) * size + pad <= _LINE:
+        if size >= 8 and sum(wanted) * size + pad <= _LINE:  # without wrapping
             return _shared(wanted, least, size, sum(wanted) * size + pad)
+    for size in _SIZES:
         if sum(least) * size + pad <= _LINE:
             shared = _shared(wanted, least, size, _LINE)
             pairs = zip(wanted, shared[0], strict=True)
@@ -469,7 +499,7 @@ def _widths(block: Block) -> tuple[list[float], float, float, int]:
                 return shared
     # more columns than the page holds words of: break the words as finely as the columns ask
     size = _SIZES[-1]
-    room = (_LINE / len(wanted) - _PAD) / size / _EM["head"]
+    room = (_LINE / len(wanted) - _PAD) / size / 0.75  # a bold letter
     return [1.0 for _ in wanted], size, 1.0, max(int(room), 1)
 
 
@@ -478,18 +508,40 @@ def _demands(block: Block) -> tuple[list[float], list[float]]:
     wanted, least = [], []
     for place, column in enumerate(block["columns"]):
         kind = column["kind"]
-        letter = _EM.get(kind, _TEXT_EM)
         cells = [row[place] for row in block["rows"]]
-        if kind == "verdict":
-            cells = [chip(value).text + "    " for value in cells]
-        head = column["title"]
-        words = [max(map(len, _words(cell)), default=0) * letter for cell in cells]
-        if kind == "verdict":
-            words = [len(cell) * letter for cell in cells]
-        heads = max(map(len, _words(head)), default=0) * _EM["head"]  # a head may take two lines
-        wanted.append(max([heads, *(len(cell) * letter for cell in cells)]) + 0.3)
-        least.append(max([heads, *words]) + 0.3)
+        # a head may take two lines, so only its words count
+        head = max((text_width(word, BOLD) for word in _words(column["title"])), default=0.0)
+        whole = max((_cell_width(kind, cell) for cell in cells), default=0.0)
+        words = whole
+        if kind != "verdict":
+            words = max((_cell_width(kind, w) for cell in cells for w in _words(cell)), default=0.0)
+        wanted.append(max(head, whole) + 0.2)
+        least.append(max(head, words) + 0.2)
     return wanted, least
+
+
+def _lines(block: Block, widths: Sequence[float], size: float) -> int:
+    """Estimate the lines of a table's body: a short table is not torn apart by a page."""
+    kinds = [column["kind"] for column in block["columns"]]
+    return sum(
+        max(
+            math.ceil(_cell_width(kind, cell) * size / max(width - _PAD, size))
+            for kind, cell, width in zip(kinds, row, widths, strict=True)
+        )
+        for row in block["rows"]
+    )
+
+
+BOLD = "DejaVuSans-Bold"
+
+
+def _cell_width(kind: str, text: str) -> float:
+    """Width of a cell on one line, in em of the table's type; as the template sets it."""
+    if kind == "verdict":
+        return 0.88 * text_width(chip(text).text, BOLD) + 1.0
+    if kind == "code":
+        return 0.92 * text_width(printable(text), "DejaVuSansMono")
+    return text_width(printable(text))
 
 
 def _words(text: str) -> list[str]:
@@ -500,11 +552,19 @@ def _words(text: str) -> list[str]:
 def _shared(
     wanted: Sequence[float], least: Sequence[float], size: float, line: float
 ) -> tuple[list[float], float, float, int]:
-    """Give each column its longest word, and the rest of the line to those that want more."""
+    """Give each column its longest word, and the rest of the line to those that want more.
+
+    Who wants little gets all of it, so that times and figures stay on one line and only the
+    longest texts wrap.
+    """
     free = max(line - _PAD * len(wanted) - sum(least) * size, 0.0)
-    more = [want - need for want, need in zip(wanted, least, strict=True)]
-    each = free / (sum(more) or 1.0)
-    widths = [need * size + _PAD + extra * each for need, extra in zip(least, more, strict=True)]
+    widths = [need * size + _PAD for need in least]
+    more = [(want - need) * size for want, need in zip(wanted, least, strict=True)]
+    hungry = sorted(range(len(more)), key=lambda i: more[i])
+    for place, column in enumerate(hungry):
+        given = min(more[column], free / (len(hungry) - place))
+        widths[column] += given
+        free -= given
     # a table that nearly fills the line fills it, so that the tables of a page align
     return widths, size, 1.0 if line > 0.7 * _LINE else line / _LINE, 12
 

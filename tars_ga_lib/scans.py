@@ -16,12 +16,12 @@ from .noise import Floats, Noise, two_sided
 
 Ints = NDArray[np.int64]
 
-#: An incident lasts at least so many samples: fewer cannot be told from an outlier.
+#: An incident lasts at least three samples, as fewer cannot be told from an outlier, and 1/96
+#: of the series (a quarter of an hour of a day).
 SHORTEST_INCIDENT = 3
-#: Search positions counted per length: neighbours overlap, so they are not all separate tests.
-POSITIONS = 1.0
+SHORTEST_SHARE = 96
 #: Break points tried for a step that lasts.
-STEP_POSITIONS = 15
+STEP_POSITIONS = 9
 #: The series is cut into so many blocks for the Theil-Sen slope and for the change of spread.
 SLOPE_BLOCKS = 32
 SPREAD_BLOCKS = 12
@@ -54,7 +54,7 @@ def striking_segments(x: Floats, level: Floats, noise: Noise) -> Segments:
     -----
     A scan statistic (Arias-Castro, Donoho & Huo 2005) over lengths in geometric steps, each
     standardised by the error that the mean of so many correlated neighbours has. The search is
-    paid for by Bonferroni over the number of separate positions. Runs of five are smoothed by
+    paid for by Bonferroni over all begins and octaves of length. Runs of five are smoothed by
     their median, so that an outlier or two are no incident.
     """
     smooth = median_of_five(x)
@@ -72,8 +72,8 @@ def striking_segments(x: Floats, level: Floats, noise: Noise) -> Segments:
         better = p_value < best
         best[better] = p_value[better]
         begin[better], end[better] = at[better], at[better] + length
-    searched = POSITIONS * (n / lengths).sum()
-    p_value = np.minimum(1, searched * best)
+    octaves = 1 + np.log2(lengths[-1] / lengths[0])
+    p_value = np.minimum(1, n * octaves * best)
     for row in np.flatnonzero(p_value < 0.05):
         begin[row], end[row] = _sharpened(total[row], begin[row], end[row])
     return _described(smooth, begin, end, p_value)
@@ -81,8 +81,8 @@ def striking_segments(x: Floats, level: Floats, noise: Noise) -> Segments:
 
 def _lengths(n: int) -> Ints:
     """Lengths searched: from the shortest incident to half the series, in steps of 1.4."""
-    count = max(1, int(np.log(n / 2 / SHORTEST_INCIDENT) / np.log(1.4)) + 1)
-    grid = np.geomspace(SHORTEST_INCIDENT, max(SHORTEST_INCIDENT, n // 2), count)
+    shortest = max(SHORTEST_INCIDENT, n // SHORTEST_SHARE)
+    grid = np.geomspace(shortest, n // 2, int(np.log(n / 2 / shortest) / np.log(1.4)) + 1)
     return np.unique(np.round(grid).astype(np.int64))
 
 
@@ -161,7 +161,8 @@ def telling_steps(x: Floats, noise: Noise) -> Steps:
 def _nearby(x: Floats, at: Ints, reach: int) -> Ints:
     """Where within reach the means before and after differ most for so many samples."""
     n = x.shape[1]
-    near = np.clip(at[:, None] + np.arange(-reach, reach + 1), 2, n - 2)
+    edge = max(2, n // 20)
+    near = np.clip(at[:, None] + np.arange(-reach, reach + 1), edge, n - edge)
     total = np.cumsum(x - x.mean(axis=1, keepdims=True), axis=1)
     contrast = np.abs(np.take_along_axis(total, near - 1, axis=1)) / np.sqrt(near * (n - near))
     return np.take_along_axis(near, contrast.argmax(axis=1)[:, None], axis=1)[:, 0]

@@ -8,29 +8,66 @@ a lasting shift from an incident, a trend and a change of spread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from . import scans
-from .noise import MIN_SAMPLES, Fit, Floats, Noise, half_width, noise, two_sided
+from .baselines import Health, Problem, baseline_health
+from .checks import Checks, sequential
+from .noise import (
+    MIN_SAMPLES,
+    SLOW_COSINES,
+    Fit,
+    Floats,
+    Noise,
+    cosines,
+    half_width,
+    noise,
+    slow_course,
+    two_sided,
+)
 from .scans import Ints
+from .series import (
+    ROUNDING,
+    check,
+    error_of_level,
+    finite,
+    floats,
+    like_hours,
+    mean,
+    median,
+    size_of,
+    span,
+    without_outliers,
+)
 
-DAY = 86_400.0
+__all__ = [
+    "KINDS",
+    "Checks",
+    "Health",
+    "Problem",
+    "Shift",
+    "Shifts",
+    "baseline_health",
+    "fdr",
+    "scope",
+    "sequential",
+    "shift",
+    "shifts",
+    "stands_out",
+]
+
 #: Series handled at once; keeps the working memory near 100 MB for days of 5-minute samples.
 CHUNK_SAMPLES = 500_000
 #: Fewer effective samples than this are no basis for a verdict.
 MIN_EFFECTIVE = 2.0
-#: A run of missing samples this long is a gap.
-GAP_HOURS = 1.0
-#: Differences that vary by less than this share of the series' size do not vary.
-ROUNDING = 1e-9
 
-LEVEL, TREND, STEP, SEGMENT = range(4)
+LEVEL, TREND, STEP, SEGMENT, SEASON = range(5)
 #: Tests of a series for a kind of change: level, trend, step, incident, spread.
 TESTS = 5
 KINDS = ("none", "shift", "incident", "trend", "spread")
@@ -163,7 +200,7 @@ def shift(
         The steps differ, a step is not positive, the confidence is not within (0, 1), or an
         array has the wrong number of dimensions or no samples.
     """
-    base, seen = _floats(baseline, "baseline", (1, 2)), _floats(window, "window", (1,))
+    base, seen = floats(baseline, "baseline", (1, 2)), floats(window, "window", (1,))
     return shifts(
         base[None],
         seen[None],
@@ -198,11 +235,11 @@ def shifts(
 
     The other parameters, and what is raised, are those of `shift`.
     """
-    base, seen = _floats(baseline, "baseline", (2, 3)), _floats(window, "window", (2,))
-    _check(base, seen, step, baseline_step, confidence)
-    days = _like_hours(base, seen.shape[1], step, baseline_start, window_start)
+    base, seen = floats(baseline, "baseline", (2, 3)), floats(window, "window", (2,))
+    check(base, seen, step, baseline_step, confidence)
+    days = like_hours(base, seen.shape[1], step, baseline_start, window_start)
     compare = _compare_levels if days is None else _compare_like_hours
-    rows = max(1, CHUNK_SAMPLES // max(base[0].size, seen.shape[1]))
+    rows = max(1, CHUNK_SAMPLES // max(math.prod(base.shape[1:]), seen.shape[1]))
     parts = []
     for at in range(0, max(1, len(seen)), rows):
         before, after = base[at : at + rows], seen[at : at + rows]
@@ -210,57 +247,6 @@ def shifts(
             before = days(before)
         parts.append(compare(before, after, step / 3600, confidence, nonnegative))
     return Shifts(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
-
-def _floats(values: ArrayLike, name: str, dimensions: tuple[int, ...]) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim not in dimensions:
-        raise ValueError(f"{name} has {array.ndim} dimensions, not {dimensions}")
-    if 0 in array.shape[-1:]:
-        raise ValueError(f"{name} has no samples")
-    return array
-
-
-def _check(
-    base: Floats, seen: Floats, step: float, baseline_step: float | None, confidence: float
-) -> None:
-    if not (np.isfinite(step) and step > 0):
-        raise ValueError(f"step is {step} seconds; it must be positive")
-    if baseline_step is not None and baseline_step != step:
-        raise ValueError(f"the baseline has a step of {baseline_step} s, the window of {step} s")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
-    if len(base) != len(seen):
-        raise ValueError(f"{len(base)} baselines for {len(seen)} windows")
-
-
-def _like_hours(
-    base: Floats,
-    length: int,
-    step: float,
-    baseline_start: float | None,
-    window_start: float | None,
-) -> Callable[[Floats], Floats] | None:
-    """How to lay days of the baseline beside the window, or None where hours do not match.
-
-    The result turns baselines (N, ...) into days of like hours (N, D, length).
-    """
-    apart = 0.0
-    if baseline_start is not None and window_start is not None:
-        apart = (window_start - baseline_start) % DAY
-    offset = round(apart / step)
-    day = round(DAY / step)
-    whole_days = day * step == DAY
-    total = base.shape[-1]
-    if offset == 0 and total == length:
-        return lambda part: part.reshape(len(part), -1, length)
-    if not whole_days or base.ndim == 3:
-        return None
-    period = length if length % day == 0 else day
-    if total % period or length > period:
-        return None
-    at = (offset + np.arange(length)) % period
-    return lambda part: part.reshape(len(part), -1, period)[:, :, at]
 
 
 Columns = dict[str, NDArray[Any]]
@@ -287,32 +273,26 @@ def _compare_like_hours(
 ) -> Columns:
     """Columns for windows (m, T) against days of like hours (m, D, T)."""
     out = _blank(len(window))
-    days, window = _finite(days), _finite(window)
-    base = _mean(days, axis=1)
+    days, window = finite(days), finite(window)
+    base = mean(days, axis=1)
     usable = np.isfinite(base) & np.isfinite(window)
     base, seen = np.where(usable, base, np.nan), np.where(usable, window, np.nan)
     count = usable.sum(axis=1)
     out["like_hours"][:] = True
     out["coverage"][:] = count / window.shape[1]
-    out["baseline_level"][:] = _mean(base, axis=1)
+    out["baseline_level"][:] = mean(base, axis=1)
     _refuse(out, count, [days, window] if nonnegative else [])
     difference = seen - base
     fine = out["reason"] == ""
-    constant = fine & (_range(difference) <= ROUNDING * np.maximum(_size(base), _size(seen)))
-    _take_exactly(out, constant, _mean(difference, axis=1), count)
+    constant = fine & (span(difference) <= ROUNDING * np.maximum(size_of(base), size_of(seen)))
+    _take_exactly(out, constant, mean(difference, axis=1), count)
     measurable = fine & ~constant
     for n in np.unique(count[measurable]):
         rows = np.flatnonzero(measurable & (count == n))
         at = np.nonzero(usable[rows])[1].reshape(len(rows), n)
-        _measure(
-            out,
-            rows,
-            np.take_along_axis(difference[rows], at, 1),
-            at,
-            days[rows],
-            hours,
-            confidence,
-        )
+        change = np.take_along_axis(difference[rows], at, 1)
+        usual = np.take_along_axis(base[rows], at, 1)
+        _measure(out, rows, change, usual, at, days[rows], hours, confidence)
     if measurable.any():
         ratio, p_value = scans.spread_change(days[measurable], window[measurable])
         out["spread_ratio"][measurable], out["spread_p"][measurable] = ratio, p_value
@@ -329,7 +309,7 @@ def _compare_levels(
     incidents, trends and spread would be read from the season and are left NaN.
     """
     out = _blank(len(window))
-    base, window = _finite(base.reshape(len(base), -1)), _finite(window)
+    base, window = finite(base.reshape(len(base), -1)), finite(window)
     counts = np.isfinite(base).sum(axis=1), np.isfinite(window).sum(axis=1)
     out["coverage"][:] = np.minimum(counts[0] / base.shape[1], counts[1] / window.shape[1])
     _refuse(out, np.minimum(*counts), [base, window] if nonnegative else [])
@@ -347,7 +327,7 @@ def _compare_levels(
     exact = np.zeros(len(out["exact"]), bool)
     exact[fine] = constant
     _take_exactly(
-        out, exact, np.where(exact, _mean(window, 1) - _mean(base, 1), 0), np.minimum(*counts)
+        out, exact, np.where(exact, mean(window, 1) - mean(base, 1), 0), np.minimum(*counts)
     )
     _finish(out, confidence)
     return out
@@ -368,8 +348,8 @@ def _level(x: Floats) -> _Level:
     result = _Level(*(np.zeros(len(x)) for _ in range(4)))
     usable = np.isfinite(x)
     count = usable.sum(axis=1)
-    constant = _range(x) <= ROUNDING * _size(x)
-    result.level[:] = _mean(x, axis=1)
+    constant = span(x) <= ROUNDING * size_of(x)
+    result.level[:] = mean(x, axis=1)
     result.dof[:], result.effective[:] = np.inf, count
     for n in np.unique(count[~constant]):
         rows = np.flatnonzero((count == n) & ~constant)
@@ -381,33 +361,20 @@ def _level(x: Floats) -> _Level:
     return result
 
 
-def without_outliers(x: Floats) -> Floats:
-    """Complete series (m, n) with outliers drawn in to a limit.
-
-    The limit is twice the distance from the median that nine samples in ten keep within (3.3
-    standard deviations of a normal distribution). So a few wild samples do not move the level,
-    but what lasts for more than a tenth of the series moves the limit, and is kept whole. Where
-    nine in ten are equal, as with rare errors, the rare ones are the signal: nothing is changed.
-    """
-    n = x.shape[1]
-    middle = np.median(x, axis=1, keepdims=True)
-    rank = min(n - 1, int(np.ceil(0.9 * n)) - 1)
-    limit = 2 * np.partition(np.abs(x - middle), rank, axis=1)[:, rank : rank + 1]
-    limit[limit == 0] = np.inf
-    clipped: Floats = np.clip(x, middle - limit, middle + limit)
-    return clipped
-
-
 def _measure(
     out: Columns,
     rows: Ints,
     difference: Floats,
+    usual: Floats,
     at: Ints,
     days: Floats,
     hours: float,
     confidence: float,
 ) -> None:
     """Fill ``rows`` from complete differences (m, n) seen at positions ``at`` (m, n).
+
+    ``usual`` (m, n) is the baseline there.
+
 
     Gaps are closed up: the mean of the samples that were seen is the mean of a shorter series,
     and its error follows from that series' own noise ("equal spacing", Datta & Du 2012).
@@ -424,28 +391,22 @@ def _measure(
     _write_segments(out, rows, at, found, confidence)
     out["step_p"][rows] = step.p_value
 
-    error, dof = _error_of_level(known, days)
+    error, dof = error_of_level(known, days)
     out["p_value"][rows] = two_sided(level, error, dof)
     inside = scans.inside_segment(n, found.begin, found.end).astype(np.float64)
-    chosen = _best_explanation(out, rows, known, trend, step, inside, confidence)
+    season = slow_course(without_outliers(usual))
+    chosen = _best_explanation(out, rows, known, trend, step, inside, season, confidence)
     effective = known.effective_samples()
-    courses = {TREND: time, STEP: scans.after(n, step.at), SEGMENT: inside}
+    courses = {TREND: time, STEP: scans.after(n, step.at), SEGMENT: inside, SEASON: season}
     for kind, course in courses.items():
         some = np.flatnonzero(chosen == kind)
         if len(some):
             fit = known.of(some).regress(course if len(course) == 1 else course[some])
-            error[some], dof[some] = _error_of_level(fit.rest, days[some])
+            error[some], dof[some] = error_of_level(fit.rest, days[some])
             effective[some] = fit.rest.effective_samples()
     out["n_effective"][rows] = effective
     _state(out, rows, level, error, dof, confidence)
     _name_kinds(out, rows, at, clipped, chosen, step)
-
-
-def _error_of_level(known: Noise, days: Floats) -> tuple[Floats, Floats]:
-    """Standard error of the level and its degrees of freedom, given days (m, D, T)."""
-    if days.shape[1] > 1:
-        return known.error_with_days(_day_levels(days))
-    return known.error_of_mean()
 
 
 def _write_trend(out: Columns, rows: Ints, trend: Fit, slope: Floats, confidence: float) -> None:
@@ -472,24 +433,48 @@ def _best_explanation(
     trend: Fit,
     step: scans.Steps,
     inside: Floats,
+    season: Floats,
     confidence: float,
 ) -> Ints:
-    """Which of level, trend, step and segment explains each series best; -1 for none.
+    """Which of level, trend, step, segment and season explains each series best; -1 for none.
 
     Candidates are those whose own p-value is significant after Bonferroni over the kinds; the
     likeliest is taken, less a price for each number that was fitted (Schwarz 1978).
+
+    The last is a change in proportion to the course of the day, which is what a tenth more of
+    everything does to a day with a rush hour: no noise, although it comes and goes.
     """
     names = ("p_value", "slope_p", "step_p", "incident_p")
-    candidate = np.stack([out[name][rows] for name in names]) * TESTS < 1 - confidence
+    p_values = [out[name][rows] for name in names]
+    candidate = np.stack([*p_values, np.ones(len(rows))]) * TESTS < 1 - confidence
     evidence = np.full(candidate.shape, -np.inf)
     evidence[LEVEL], evidence[TREND] = known.evidence(), trend.rest.evidence()
     evidence[STEP] = step.evidence
     some = np.flatnonzero(candidate[SEGMENT])
     if len(some):
         evidence[SEGMENT, some] = known.of(some).regress(inside[some]).rest.evidence()
-    fitted = np.array([[0], [1], [2], [3]])
+    some = np.flatnonzero(_has_season(known, season))
+    if len(some):
+        fit = known.of(some).regress(season[some])
+        evidence[SEASON, some] = fit.rest.evidence()
+        candidate[SEASON, some] = fit.p_value * TESTS < 1 - confidence
+    fitted = np.array([[0], [1], [2], [3], [1]])
     score = np.where(candidate, evidence - fitted * np.log(inside.shape[1]) / 2, -np.inf)
     return np.where(candidate.any(axis=0), score.argmax(axis=0), -1)
+
+
+def _has_season(known: Noise, season: Floats) -> NDArray[np.bool_]:
+    """Whether the course of the day is so strong that it cannot be the noise's own wandering.
+
+    It must have four times the variance of what is left of the difference without it. The slow
+    wandering of a baseline that has no season is part of the difference, and never larger.
+    """
+    size = (season**2).sum(axis=1)
+    slow = cosines(season, min(SLOW_COSINES, known.frequencies))
+    along = (slow * known.cosines[:, : slow.shape[1]]).sum(axis=1)
+    power = (known.cosines**2).sum(axis=1) - along**2 / np.where(size > 0, size, 1)
+    strong: NDArray[np.bool_] = size > 4 * np.maximum(power, 0)
+    return strong
 
 
 def _name_kinds(
@@ -500,7 +485,7 @@ def _name_kinds(
     A step parts the window in two. If the first part is the farther from the baseline, what
     changed has ended.
     """
-    kinds = np.array(["shift", "trend", "shift", "incident", "none"])
+    kinds = np.array(["shift", "trend", "shift", "incident", "none", "none"])
     out["kind"][rows] = kinds[chosen]
     passing = rows[chosen == SEGMENT]
     out["begin"][passing] = out["incident_begin"][passing]
@@ -512,11 +497,6 @@ def _name_kinds(
             out["begin"][rows[i]], out["end"][rows[i]] = 0, border
         else:
             out["begin"][rows[i]] = border
-
-
-def _day_levels(days: Floats) -> Floats:
-    """Level of each day (m, D) about the like hours of all of them."""
-    return _mean(days - _mean(days, axis=1)[:, None], axis=2)
 
 
 def _state(
@@ -570,32 +550,6 @@ def _finish(out: Columns, confidence: float) -> None:
     out["kind"][plain & (out["spread_p"] < significant)] = "spread"
 
 
-def _finite(x: Floats) -> Floats:
-    return np.where(np.isfinite(x), x, np.nan)
-
-
-def _mean(x: Floats, axis: int) -> Floats:
-    """Mean of what is not missing; NaN where all is."""
-    seen = np.isfinite(x)
-    count = seen.sum(axis=axis)
-    total = np.where(seen, x, 0).sum(axis=axis)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _range(x: Floats) -> Floats:
-    seen = np.isfinite(x)
-    high = np.where(seen, x, -np.inf).max(axis=1)
-    low = np.where(seen, x, np.inf).min(axis=1)
-    some = seen.any(axis=1)
-    spread: Floats = np.where(some, high, 0) - np.where(some, low, 0)
-    return spread
-
-
-def _size(x: Floats) -> Floats:
-    size: Floats = np.where(np.isfinite(x), np.abs(x), 0).max(axis=1)
-    return size
-
-
 def fdr(p_values: ArrayLike) -> Floats:
     """Adjusted p-values that control the share of false discoveries (Benjamini & Hochberg 1995).
 
@@ -620,128 +574,6 @@ def fdr(p_values: ArrayLike) -> Floats:
     if told.any():
         adjusted[told] = false_discovery_control(p[told])
     return adjusted
-
-
-@dataclass(frozen=True, slots=True)
-class Checks:
-    """What was known of N series as of each of L checks during a window."""
-
-    seen: Ints  #: (L,) samples of the window up to each check
-    effect: Floats  #: (N, L) as in `Shift`; NaN before there is enough to tell
-    low: Floats  #: (N, L) interval that holds at all checks together
-    high: Floats
-    p_value: Floats  #: (N, L) of no change in the whole window so far, good at every check
-    alarm: NDArray[np.bool_]  #: (N, L) whether p_value <= alpha; once raised, it stays
-    first_alarm: Ints  #: (N,) samples seen at the first alarm; -1 for none
-
-
-def sequential(
-    baseline: ArrayLike,
-    window: ArrayLike,
-    *,
-    step: float,
-    steps: int | None = None,
-    every: int = 1,
-    alpha: float = 0.05,
-    baseline_start: float | None = None,
-    window_start: float | None = None,
-) -> Checks:
-    """Compare windows with their baselines while they unfold.
-
-    Each check uses the samples up to it and no later one. All checks of a window together
-    raise a false alarm for a series without change in at most a share ``alpha`` of windows.
-
-    Parameters
-    ----------
-    baseline : (T,), (N, T) or (N, D, T) array
-        Baselines of like hours, as for `shifts`.
-    window : (t,) or (N, t) array
-        The windows so far.
-    step : float
-        Seconds between samples.
-    steps : int, optional
-        Samples of the whole window, when ``window`` is still short of it.
-    every : int
-        Samples between checks.
-    alpha : float
-        False alarm rate of a series over the whole window.
-
-    Raises
-    ------
-    ValueError
-        As for `shifts`; and where the baseline does not cover like hours.
-
-    Notes
-    -----
-    The boundary of O'Brien & Fleming (1979) in its continuous form (Lan & DeMets 1983): the
-    level so far must depart by c / sqrt(t) standard errors, t the share of the window seen.
-    Early checks thus ask for much, which also guards against an error judged from few samples.
-    """
-    base = _floats(baseline, "baseline", (1, 2, 3))
-    seen = _finite(np.atleast_2d(_floats(window, "window", (1, 2))))
-    base = base[None] if base.ndim == 1 else base
-    _check(base, seen, step, None, 1 - alpha)
-    planned = seen.shape[1] if steps is None else steps
-    if planned < seen.shape[1] or every < 1:
-        raise ValueError(f"{seen.shape[1]} samples of {planned} planned, every {every}")
-    days = _like_hours(base, planned, step, baseline_start, window_start)
-    if days is None:
-        raise ValueError("the baseline does not cover the hours of the window")
-    before = _finite(days(base)[:, :, : seen.shape[1]])
-    looks = np.arange(every, seen.shape[1] + 1, every)
-    effect, error, dof = _as_of_each(before, seen, step / 3600)
-    effect, error, dof = (x[:, looks - 1] for x in (effect, error, dof))
-    root = np.sqrt(looks / planned)
-    z = special.ndtri(two_sided(effect, error, dof) / 2)
-    p_value = np.fmin.accumulate(np.minimum(1, 4 * special.ndtr(z * root)), axis=1)
-    half = -error * special.stdtrit(dof, special.ndtr(special.ndtri(alpha / 4) / root))
-    alarm = p_value <= alpha
-    first = np.where(alarm.any(axis=1), looks[alarm.argmax(axis=1)], -1)
-    return Checks(looks, effect, effect - half, effect + half, p_value, alarm, first)
-
-
-def _as_of_each(days: Floats, window: Floats, hours: float) -> tuple[Floats, Floats, Floats]:
-    """Effect, standard error and degrees of freedom after each sample, (N, T) each.
-
-    Whatever a series has seen after its n-th usable sample is worked out once, for all series
-    together, and holds until its next.
-    """
-    difference = window - _mean(days, axis=1)
-    usable = np.isfinite(difference)
-    count = usable.cumsum(axis=1)
-    order = np.argsort(~usable, axis=1, kind="stable")
-    packed = np.take_along_axis(difference, order, axis=1)
-    known = np.full((3, len(window), window.shape[1] + 1), np.nan)
-    for n in range(MIN_SAMPLES, window.shape[1] + 1):
-        rows = np.flatnonzero(count[:, -1] >= n)
-        known[:, rows, n] = _so_far(packed[rows, :n], days[rows], order[rows, n - 1], hours)
-    effect, error, dof = np.take_along_axis(known, count[None], axis=2)
-    return effect, error, dof
-
-
-def _so_far(difference: Floats, days: Floats, last: Ints, hours: float) -> Floats:
-    """Effect, standard error and degrees of freedom of complete differences, (3, m)."""
-    m, n = difference.shape
-    effect, dof = difference.mean(axis=1), np.full(m, np.inf)
-    error = _error_of_constant(np.abs(effect), n * hours)
-    varies = _range(difference) > ROUNDING * _size(difference)
-    if varies.any():
-        clipped = without_outliers(difference[varies])
-        known = noise(clipped)
-        effect[varies] = clipped.mean(axis=1)
-        later = np.arange(days.shape[2]) > last[varies, None, None]
-        error[varies], dof[varies] = _error_of_level(known, np.where(later, np.nan, days[varies]))
-    return np.stack([effect, error, dof])
-
-
-def _error_of_constant(effect: Floats, hours: float) -> Floats:
-    """Standard error that stands for a sign test over hours that all differ alike.
-
-    So far the difference never varied, which may be as true of a coarse gauge in its first
-    hour as of a changed setting: it takes hours to tell.
-    """
-    z = -special.ndtri(0.5 ** max(1.0, np.floor(hours)))
-    return np.where(effect > 0, effect / z if z > 0 else np.inf, 1.0)
 
 
 def stands_out(
@@ -776,28 +608,18 @@ def stands_out(
     ValueError
         As for `shifts`; and for fewer than two regions.
     """
-    seen = _floats(values, "values", (2,))
+    seen = floats(values, "values", (2,))
     if len(seen) < 2:
         raise ValueError("one region has no others to be compared with")
     if baseline is None:
         return shifts(_others(seen), seen, step=step, confidence=confidence)
-    base = _floats(baseline, "baseline", (2, 3))
+    base = floats(baseline, "baseline", (2, 3))
     return shifts(base - _others(base), seen - _others(seen), step=step, confidence=confidence)
 
 
 def _others(values: Floats) -> Floats:
-    """Median of the other rows for each row of an array (R, ...); NaN where all are missing."""
-    result = np.full(values.shape, np.nan)
-    for i in range(len(values)):
-        rest = np.sort(_finite(np.delete(values, i, axis=0)), axis=0)
-        count = np.isfinite(rest).sum(axis=0)
-        low, high = np.maximum(count - 1, 0) // 2, count // 2
-        pair = [
-            np.take_along_axis(rest, np.minimum(at, len(rest) - 1)[None], 0)[0]
-            for at in (low, high)
-        ]
-        result[i] = np.where(count > 0, (pair[0] + pair[1]) / 2, np.nan)
-    return result
+    """Median of the other rows for each row of an array (R, ...)."""
+    return np.stack([median(np.delete(values, i, axis=0)) for i in range(len(values))])
 
 
 def scope(changed: Sequence[int]) -> str:
@@ -819,111 +641,3 @@ def scope(changed: Sequence[int]) -> str:
     if len(found) == len(changed) > 1 and len(set(found)) == 1:
         return "global"
     return "local" if len(found) == 1 else "partial"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What makes a baseline doubtful."""
-
-    code: str  #: "no_data", "gap", "incident" or "trend"
-    day: int  #: which of the baseline's days
-    begin: int  #: first sample of that day concerned
-    end: int  #: one past the last
-    size: float  #: hours of a gap; mean excess of an incident; slope per hour of a trend
-    p_value: float  #: NaN for a gap
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Whether a baseline can be relied on."""
-
-    coverage: float  #: share of the samples that are there
-    longest_gap: int  #: samples in the longest run of missing ones
-    problems: tuple[Problem, ...]
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing was found."""
-        return not self.problems
-
-
-def baseline_health(baseline: ArrayLike, *, step: float, alpha: float = 0.01) -> Health:
-    """Say what is wrong with a baseline: a gap, an incident, a trend of its own.
-
-    Parameters
-    ----------
-    baseline : (T,) or (D, T) array
-        One day, or several days of like hours. Each of several is compared with the mean of
-        the others; one alone with its own smooth course of the day.
-    step : float
-        Seconds between samples.
-    alpha : float
-        Chance that a sound baseline is called doubtful for an incident, or for a trend.
-
-    Raises
-    ------
-    ValueError
-        The step is not positive, or the array has the wrong dimensions or no samples.
-    """
-    days = _finite(np.atleast_2d(_floats(baseline, "baseline", (1, 2))))
-    _check(days, days, step, None, 1 - alpha)
-    hours = step / 3600
-    problems: list[Problem] = []
-    longest = 0
-    for day, x in enumerate(days):
-        begin, end = _longest_gap(x)
-        longest = max(longest, end - begin)
-        if np.isfinite(x).sum() < MIN_SAMPLES:
-            problems.append(Problem("no_data", day, 0, len(x), (end - begin) * hours, np.nan))
-            continue
-        if (end - begin) * hours >= GAP_HOURS:
-            problems.append(Problem("gap", day, begin, end, (end - begin) * hours, np.nan))
-        rest = np.delete(days, day, axis=0)
-        problems += _restless(x, rest, day, hours, alpha / len(days))
-    return Health(float(np.isfinite(days).mean()), longest, tuple(problems))
-
-
-def _restless(x: Floats, others: Floats, day: int, hours: float, alpha: float) -> list[Problem]:
-    """Incident and trend of one day (T,) against other days (D, T) or its own smooth course."""
-    usual = _mean(others, axis=0) if len(others) else np.zeros(len(x))
-    at = np.flatnonzero(np.isfinite(x - usual))
-    y, time = (x - usual)[at], np.multiply(at, hours, dtype=np.float64)
-    if len(at) < MIN_SAMPLES or np.ptp(y) <= ROUNDING * np.abs(x[at]).max():
-        return []
-    if not len(others):
-        y, time = _without_course(y, time), _without_course(time, time)
-    clipped = without_outliers(y[None])
-    known = noise(clipped)
-    found = scans.striking_segments(y[None], clipped.mean(axis=1), known)
-    trend = known.regress(time[None])
-    trend_p = trend.p_value[0]
-    problems = []
-    if found.p_value[0] < alpha:
-        begin, end = int(at[found.begin[0]]), int(at[found.end[0] - 1]) + 1
-        problems.append(
-            Problem("incident", day, begin, end, float(found.excess[0]), float(found.p_value[0]))
-        )
-    elif trend_p < alpha:
-        problems.append(Problem("trend", day, 0, len(x), float(trend.slope[0]), float(trend_p)))
-    return problems
-
-
-def _without_course(y: Floats, time: Floats) -> Floats:
-    """What the daily and half-daily waves do not explain of samples at ``time`` (hours)."""
-    angle = 2 * np.pi * time / 24
-    waves = np.stack(
-        [np.ones_like(time), *(f(k * angle) for k in (1, 2) for f in (np.sin, np.cos))]
-    )
-    fit = np.linalg.lstsq(waves.T, without_outliers(y[None])[0], rcond=None)[0]
-    rest: Floats = y - fit @ waves
-    return rest
-
-
-def _longest_gap(x: Floats) -> tuple[int, int]:
-    """Positions [begin, end) of the longest run of missing samples."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], np.isnan(x), [False]])))
-    if not len(edges):
-        return 0, 0
-    begins, ends = edges[::2], edges[1::2]
-    i = int((ends - begins).argmax())
-    return int(begins[i]), int(ends[i])

@@ -46,11 +46,12 @@ def place(region: str | None, service: str | None) -> str:
 
 
 def limit_text(text: str, unit: str) -> str:
-    """Write a criterion's limit in the unit that its value is read in: `< 500 ms`."""
+    """Write a criterion's limit in the unit that its value is read in: `≥ 99.9 %`."""
     operator, _, number = text.partition(" ")
     if unit == "bool":
         return "yes" if float(number) else "no"
-    return f"{operator} {quantity(float(number), unit)}"
+    sign = {">=": "≥\xa0", "<=": "≤\xa0", "==": ""}.get(operator, f"{operator}\xa0")
+    return f"{sign}{quantity(float(number), unit)}"
 
 
 def value_text(outcome: Facts) -> str:
@@ -61,6 +62,44 @@ def value_text(outcome: Facts) -> str:
     if unit == "bool":
         return "yes" if value else "no"
     return quantity(value, unit, limit=float(outcome["target"].split()[1]))
+
+
+def why(certification: Facts, most: int = 3) -> str:
+    """Write why the decision is what it is: the deciding criteria, each with value and target."""
+    mandatory = [o for o in certification["criteria"] if o["mandatory"]]
+    verdicts = {
+        "NOT CERTIFIED": "fail",
+        "CERTIFIED WITH WAIVERS": "fail",
+        "INCONCLUSIVE": "no_data",
+    }
+    wanted = verdicts.get(certification["decision"], "warn")
+    deciding = [
+        o
+        for o in mandatory
+        if o["verdict"] == wanted
+        and (wanted != "fail" or bool(o["waiver"]) == ("WAIVERS" in certification["decision"]))
+    ]
+    if not deciding:
+        return str(certification["because"])
+    deciding.sort(key=lambda o: (o["name"] != certification["binding_criterion"], -o["weight"]))
+    parts = [_why_one(o) for o in deciding[:most]]
+    if len(deciding) > most:
+        parts.append(f"{len(deciding) - most} more")
+    start = "All mandatory criteria pass, with a warning: " if wanted == "warn" else ""
+    return start + "; ".join(parts) + "."
+
+
+def _why_one(outcome: Facts) -> str:
+    if outcome["verdict"] == "no_data":
+        return f"{outcome['title']} has no data: {outcome['reason']}"
+    text = f"{outcome['title']} is {value_text(outcome)}"
+    if outcome["verdict"] == "warn":
+        if outcome["reason"]:
+            return f"{text}, but {outcome['reason']}"
+        return f"{text}, with a warning limit of {limit_text(outcome['warning'], outcome['unit'])}"
+    waived = f" (waived until {outcome['waiver']['until']})" if outcome["waiver"] else ""
+    target = limit_text(outcome["target"], outcome["unit"])
+    return f"{text}, and its target is {target}{waived}"
 
 
 # --- the decision --------------------------------------------------------------------------------
@@ -75,7 +114,7 @@ def banner(run: Run, certification: Facts) -> Decision:
     problems = [("Problem", text) for text in recording.problems]
     return Decision(
         certification["decision"],
-        certification["because"],
+        why(certification),
         release=parameters.release.name,
         version=parameters.release.version,
         digest=parameters.release.digest or "",
@@ -114,6 +153,8 @@ def criteria_table(certification: Facts) -> Table:
         verdict = "waived" if outcome["waiver"] else outcome["verdict"]
         note = [] if outcome["mandatory"] else ["optional"]
         note += [part for part in (outcome["where"], outcome["reason"]) if part]
+        if outcome["verdict"] == "warn" and not outcome["reason"]:
+            note.append(f"warning limit {limit_text(outcome['warning'], outcome['unit'])}")
         rows.append(
             [
                 outcome["title"],
@@ -213,16 +254,16 @@ def timeline(run: Run, analysis: Facts | None = None) -> Figure:
         for alert in fired.fired
     ]
     for each in analysis["incidents"] if analysis else []:
-        count = len(each["findings"])
-        label = f"incident {each['region'] or ''} ({count} finding{'s'[: count > 1]})"
-        events.append(charts.Event(each["began"], each["ended"], label, "incident"))
+        if len(each["findings"]) > 1:
+            label = f"incident {each['region'] or ''} ({len(each['findings'])} findings)"
+            events.append(charts.Event(each["began"], each["ended"], label, "incident"))
     for incident in getattr(run.job.evidence.get("incidents"), "incidents", []):
         if incident.start < window.stop and (incident.end or window.stop) > window.start:
             label = f"{incident.id} {incident.severity} (incidents file)"
             events.append(charts.Event(incident.start, incident.end, label, "incident"))
     for finding in analysis["worst"] if analysis else []:
         if finding["began"] and finding["kind"] == "shift":
-            events.append(charts.Event(finding["began"], None, finding["id"], "drift"))
+            events.append(charts.Event(finding["began"], None, finding["name"], "drift"))
     note = f" Alerts: NO DATA ({fired.reason})." if fired.reason else ""
     return charts.timeline(
         events,
@@ -483,7 +524,7 @@ def _mark(e: Facts) -> charts.Mark:
     low, high = sorted(sign * x for x in (e["low"], e["high"]))
     text = change_text(e["drift"], e["measure"], e["unit"])
     limits = e["warning"], e["critical"]
-    return charts.Mark(e["id"], sign * e["drift"], low, high, *limits, e["verdict"], text)
+    return charts.Mark(e["name"], sign * e["drift"], low, high, *limits, e["verdict"], text)
 
 
 def drift_table(analysis: Facts, most: int = 10) -> Table:
@@ -562,11 +603,12 @@ def incident_table(analysis: Facts, most: int = 8) -> Table:
 
 def action_table(analysis: Facts) -> Table:
     """Show what to do, each with the findings that it answers."""
+    names = {e["id"]: e["name"] for e in analysis["evaluations"]}
     rows = []
     for each in analysis["actions"]:
-        shown = each["findings"][:4]
+        shown = [names[identity] for identity in each["findings"][:3]]
         more = len(each["findings"]) - len(shown)
-        rows.append([each["action"], ", ".join(shown) + (f" and {more} more" if more else "")])
+        rows.append([each["action"], "; ".join(shown) + (f"; {more} more" if more else "")])
     return Table(
         ["Recommended action", "Answers"],
         rows,
@@ -613,7 +655,8 @@ def baseline_table(analysis: Facts, most: int = 12) -> Table:
 
 def alarm_table(analysis: Facts, most: int = 12) -> Table:
     """Show when each significant change could first have been known."""
-    rows = [[when(time), identity] for identity, time in analysis["first_alarms"].items()]
+    names = {e["id"]: e["name"] for e in analysis["evaluations"]}
+    rows = [[when(time), names[identity]] for identity, time in analysis["first_alarms"].items()]
     return Table(
         ["First alarm", "Evaluation"],
         sorted(rows),

@@ -386,10 +386,10 @@ def test_the_same_bytes_under_any_zone_locale_folder_and_settings(tmp_path: Path
     import hashlib
 
     here = [hashlib.sha256(m(NAMES, 288).svg.encode()).hexdigest() for m in MAKERS.values()]
-    with mpl.rc_context({"font.size": 20, "axes.grid": False}):
+    with mpl.rc_context({"axes.facecolor": "red", "xtick.direction": "in"}):
         again = [hashlib.sha256(m(NAMES, 288).svg.encode()).hexdigest() for m in MAKERS.values()]
     assert here == again
-    (tmp_path / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\n")
+    (tmp_path / "matplotlibrc").write_text("axes.facecolor: red\nfont.size: 20\n")
     env = os.environ | {
         "TZ": "Asia/Tokyo", "LC_ALL": "tr_TR.UTF-8", "PYTHONHASHSEED": "4",
         "MPLCONFIGDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1]),

@@ -1,0 +1,362 @@
+"""The evidence package: a finished run as one archive that anyone can check.
+
+```
+ga_certification/package/
+    GA_DAY_REPORT.md  GA_DAY_REPORT.pdf  EMAIL_SUMMARY.txt
+    ga_kpi_summary.json  drift_analysis.json  cross_region.json  certification_metadata.json
+    recording/  parameters/  notebooks/  artifacts/
+    MANIFEST.sha256           SHA-256 of every file but itself and the attestation
+    attestation.intoto.jsonl  what is claimed of them, and who claims it
+```
+
+The archive is packed straight from the run's folder and lies in it, with its checksum beside it.
+The same run gives the same bytes, whoever packs it, where and when: entries are sorted, and their
+time is `SOURCE_DATE_EPOCH` (https://reproducible-builds.org/specs/source-date-epoch/) or else the
+end of the window.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
+
+from tars_ga_lib import __version__, archive, attestation
+from tars_ga_lib.archive import ArchiveError
+from tars_ga_lib.parameters import ParametersError, format_time, interval_text, parse_time
+from tars_ga_lib.recording import write_text
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer
+
+ROOT = "ga_certification/package/"
+ARCHIVE = "ga_certification_package.tar.gz"
+MANIFEST = "MANIFEST.sha256"
+ATTESTATION = "attestation.intoto.jsonl"
+EMAIL = "EMAIL_SUMMARY.txt"
+INFO = "artifacts/package.json"
+CERTIFICATION = "certification_metadata.json"
+
+DERIVED = ("ga_kpi_summary.json", "drift_analysis.json", "cross_region.json", CERTIFICATION)
+"""Files that name the recording and the parameters that they were derived from."""
+
+REPORTS = ("GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf")
+REQUIRED = (*DERIVED, *REPORTS, "parameters/run.yaml", "recording/recording.json")
+EXPECTED = ("ws_health_metrics.json", "validation_results.html", "validation_results.xml")
+"""Files that a package may be without; it then says so."""
+
+UNCOVERED = frozenset({MANIFEST, ATTESTATION})
+"""Files that the manifest does not cover: itself and the signature."""
+
+_AT_TOP = frozenset({*DERIVED, *REPORTS, *EXPECTED, "ga_kpi_summary.json.sha256"})
+_FOLDERS = ("recording", "parameters", "notebooks", "artifacts")
+_MADE_HERE = frozenset({ARCHIVE, f"{ARCHIVE}.sha256", MANIFEST, ATTESTATION, EMAIL, INFO})
+_PRIVATE = b"PRIVATE KEY-----"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that was built: its archive, the archive's SHA-256, and who signed it."""
+
+    archive: Path
+    digest: str
+    signed_by: str | None
+
+
+def build(run: Path, signer: Signer | None = None) -> Package:
+    """Pack a finished run: write its archive, checksum and e-mail summary into its folder.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    signer
+        Who signs the attestation; nobody if not given, and the package says so.
+
+    Raises
+    ------
+    ParametersError
+        If the run is not whole, its files do not belong together, or nothing can be written.
+    """
+    try:
+        return _build(run, signer)
+    except ArchiveError as error:
+        raise ParametersError(f"{run}: cannot be packed: {error}") from None
+    except OSError as error:
+        raise ParametersError(
+            f"{error.filename or run}: the package cannot be written ({error.strerror}); "
+            "make room or choose another folder"
+        ) from None
+
+
+def _build(run: Path, signer: Signer | None) -> Package:
+    files = members(run)
+    certification = _belong_together(run, files)
+    time = _time(certification)
+    signed_by = signer.public_key.keyid if signer else None
+    info = {
+        "schema": "tars-ga/package/1",
+        "time": format_time(time),
+        "software": f"tars-ga {__version__}",
+        "signed_by": signed_by,
+        "absent": [name for name in EXPECTED if name not in files],
+    }
+    made = {INFO: _json(info), EMAIL: email(certification, info).encode()}
+    target = run / ARCHIVE
+    beside = target.with_name(f".{ARCHIVE}.{os.getpid()}")
+    try:
+        with beside.open("wb") as stream:
+            digest = pack(stream, files, made, time, certification, info, signer)
+        # Never an archive beside the checksum of another, whenever this is killed.
+        target.with_name(f"{ARCHIVE}.sha256").unlink(missing_ok=True)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+    write_text(run / f"{ARCHIVE}.sha256", f"{digest}  {ARCHIVE}\n")
+    write_text(run / EMAIL, made[EMAIL].decode())
+    return Package(target, digest, signed_by)
+
+
+def pack(
+    stream: IO[bytes],
+    files: Mapping[str, Path],
+    made: Mapping[str, bytes],
+    time: int,
+    certification: Mapping[str, Any],
+    info: Mapping[str, Any],
+    signer: Signer | None = None,
+) -> str:
+    """Write a package's archive and return its SHA-256.
+
+    Each file is read once: it is hashed while it is packed, so what the manifest says is what the
+    archive holds, even if the file changes meanwhile.
+
+    Parameters
+    ----------
+    files, made
+        What goes in, by its path in the package: files, and content made here.
+    time
+        Epoch seconds of all entries.
+    certification, info
+        Content of `certification_metadata.json` and of `artifacts/package.json`.
+    """
+    writer = archive.Writer(stream, time)
+    digests = {}
+    for name in sorted([*files, *made], key=str.encode):
+        size, chunks = _content(name, files, made)
+        digests[name] = writer.add(ROOT + name, size, chunks)
+    manifest = manifest_text(digests).encode()
+    statements = attestation.statements(
+        hashlib.sha256(manifest).hexdigest(), digests, certification, info
+    )
+    for name, content in (
+        (MANIFEST, manifest),
+        (ATTESTATION, attestation.bundle(statements, signer)),
+    ):
+        writer.add(ROOT + name, len(content), [content])
+    return writer.close()
+
+
+def _content(
+    name: str, files: Mapping[str, Path], made: Mapping[str, bytes]
+) -> tuple[int, Iterable[bytes]]:
+    if name in made:
+        return len(made[name]), [made[name]]
+    return files[name].stat().st_size, _chunks(files[name])
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        first = stream.read(archive.CHUNK)
+        if _PRIVATE in first[:100]:
+            raise ParametersError(
+                f"{file}: is a private key, and must not go into a package; take it out of the "
+                "run's folder"
+            )
+        yield first
+        while chunk := stream.read(archive.CHUNK):
+            yield chunk
+
+
+def _json(document: object) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def manifest_text(digests: Mapping[str, str]) -> str:
+    """Write the manifest as `sha256sum` does, sorted by the bytes of the path."""
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests, key=str.encode))
+
+
+# --- what goes in --------------------------------------------------------------------------------
+
+
+def place(name: str) -> str:
+    """Return where a file of a run's folder stands in its package.
+
+    What SPEC has no place of its own for goes into `artifacts`.
+    """
+    known = name in _AT_TOP or PurePosixPath(name).parts[0] in _FOLDERS
+    return name if known else f"artifacts/{name}"
+
+
+def members(run: Path) -> dict[str, Path]:
+    """Return the files of a run's folder by their path in the package; hidden ones stay out.
+
+    Raises
+    ------
+    ParametersError
+        If there is a link or special file, whose content another machine would not have.
+    """
+    found = {}
+    for name, file in _walk(run, PurePosixPath()):
+        if name not in _MADE_HERE:
+            found[place(name)] = file
+    return found
+
+
+def _walk(folder: Path, inside: PurePosixPath) -> Iterator[tuple[str, Path]]:
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(path, inside / entry.name)
+        elif entry.is_file(follow_symlinks=False):
+            yield str(inside / entry.name), path
+        else:
+            raise ParametersError(
+                f"{path}: is a link or special file, which a package cannot hold; put the file "
+                "itself there"
+            )
+
+
+def _belong_together(run: Path, files: Mapping[str, Path]) -> dict[str, Any]:
+    """See that the run is whole and of one piece, and return its certification."""
+    for name in REQUIRED:
+        if name not in files:
+            raise ParametersError(
+                f"{run / name}: is missing, so there is no finished run to pack; finish it with "
+                "'tars-ga run'"
+            )
+    documents = {name: _read_json(files[name]) for name in DERIVED}
+    recording = _read_json(files["recording/recording.json"]).get("digest")
+    for name, document in documents.items():
+        if document.get("derived_from") != {
+            "recording": recording,
+            "parameters": parameters_digest(run / "parameters"),
+        }:
+            raise ParametersError(
+                f"{run / name}: was derived from another recording or other parameters than the "
+                "run holds now; run its notebook again"
+            )
+    return documents[CERTIFICATION]
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(document, dict):
+            return document
+    except ValueError:
+        pass
+    raise ParametersError(f"{file}: is not a JSON document; run its notebook again")
+
+
+def parameters_digest(folder: Path) -> str:
+    """SHA-256 of a run's file with all that it names, as `derived_from` has it."""
+    sha = hashlib.sha256()
+    for file in sorted(folder.glob("*.yaml")):
+        sha.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
+    return "sha256:" + sha.hexdigest()
+
+
+def _time(certification: Mapping[str, Any]) -> int:
+    """Return the time of all entries."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not given:
+        return parse_time(certification["window"]["end"])
+    if not (given.isascii() and given.isdigit() and len(given) <= 10):
+        raise ParametersError(
+            f"SOURCE_DATE_EPOCH={given}: is not a time; give seconds since 1970, like 1795219200"
+        )
+    return int(given)
+
+
+# --- the e-mail ----------------------------------------------------------------------------------
+
+_WIDTH = 78
+_MOST_CRITERIA = 14
+_MARKS = {"pass": "pass", "warn": "warn", "fail": "FAIL", "no_data": "NO DATA"}
+
+
+def email(certification: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    """Write what a release manager needs to know on one screen.
+
+    Parameters
+    ----------
+    certification, info
+        Content of `certification_metadata.json` and of `artifacts/package.json`.
+    """
+    release, window = certification["release"], certification["window"]
+    lines = [f"{release['name']} {release['version']}: {certification['decision']}"]
+    lines += _wrapped("", certification["because"])
+    if certification["simulated"]:
+        lines.append("The data is SIMULATED: this certifies nothing real.")
+    start, end = parse_time(window["start"]), parse_time(window["end"])
+    digest = release["digest"] or "NO DATA: no digest was given, so any build may be meant"
+    lines += ["", f"Window     {interval_text(start, end)}", f"Release    {digest}"]
+    lines += ["", *_criteria_lines(certification["criteria"])]
+    lines += [
+        line
+        for o in certification["criteria"]
+        if (w := o["waiver"])
+        for line in _wrapped("Waived     ", f"{o['title']} by {w['who']} until {w['until']}")
+    ]
+    absent = ", ".join(info["absent"])
+    lines += ["", *(_wrapped("Not in it  ", absent) if absent else [])]
+    lines += [f"Recording  {certification['derived_from']['recording'].removeprefix('sha256:')}"]
+    lines += _wrapped("Signature  ", _signature_text(info["signed_by"]))
+    key = " --key PUBLIC_KEY" if info["signed_by"] else ""
+    lines += ["", f"Verify     sha256sum -c {ARCHIVE}.sha256"]
+    lines += [f"           tars-ga verify {ARCHIVE}{key} --replay"]
+    return "\n".join(lines) + "\n"
+
+
+def _signature_text(keyid: str | None) -> str:
+    if keyid:
+        return f"by the key {keyid[:16]}…; get the public key another way than this package"
+    return "NONE. The package is unsigned: nothing proves who made it."
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head)) or [
+        head.rstrip()
+    ]
+
+
+def _criteria_lines(outcomes: list[dict[str, Any]]) -> list[str]:
+    """Write a line a criterion, the mandatory first, and those that decide before the others."""
+    from tars_ga_lib.views import limit_text, value_text
+
+    rank = {"fail": 0, "no_data": 1, "warn": 2, "pass": 3}
+    ordered = sorted(outcomes, key=lambda o: (not o["mandatory"], rank[o["verdict"]]))
+    lines = []
+    for outcome in ordered[:_MOST_CRITERIA]:
+        mark = "waived" if outcome["waiver"] else _MARKS[outcome["verdict"]]
+        limit = limit_text(outcome["target"], outcome["unit"])
+        title = outcome["title"] + ("" if outcome["mandatory"] else " (optional)")
+        value = value_text(outcome)
+        text = f"{mark:<9}{_short(title, 36):<37}{value:>12}  {limit}"
+        lines.append("  " + text.replace("\u00a0", " ").rstrip())
+    if more := len(ordered) - len(lines):
+        lines.append(f"  and {more} more in {CERTIFICATION}")
+    return lines
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,107 @@
+"""Preflight: which queries of the catalogue answer, and what the others miss.
+
+It is asked before the long work, and costs a small part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tars_ga_lib.parameters import Job, Parameters
+from tars_ga_lib.prometheus import Answer, Prometheus, QueryError, connect
+from tars_ga_lib.queries import EVALUATIONS, FIRING, Request, requests
+
+_METRIC = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*[{\[]")
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What preflight found out about one query: nothing wrong, or what is missing."""
+
+    request: Request
+    problem: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the query answers for every region and service."""
+        return not self.problem
+
+
+def metric_names(query: str) -> list[str]:
+    """Names of the metrics that a PromQL query selects, in their order."""
+    return list(dict.fromkeys(_METRIC.findall(_STRING.sub('""', query))))
+
+
+def preflight(job: Job, *, instants: int = 6) -> Iterator[Finding]:
+    """Say, before the long work, which queries return nothing and what they miss.
+
+    Each query is evaluated at a few instants of the window only, so this costs a small part of a
+    collection.
+
+    Raises
+    ------
+    SourceError
+        If the server cannot be reached.
+    """
+    parameters = job.parameters
+    window = parameters.window
+    steps = window.seconds // window.step
+    with connect(parameters.source) as server:
+        server.version()
+        known = server.metrics(window.start, window.stop)
+        stride = max(1, steps // instants)
+        last = window.start + steps // stride * stride * window.step
+        for request in requests(job):
+            try:
+                answer = server.range(request.query, window.start, last, stride * window.step)
+            except QueryError as error:
+                yield Finding(request, str(error))
+                continue
+            yield Finding(request, _missing(request, answer, server, known, parameters))
+
+
+def _missing(
+    request: Request,
+    answer: Answer,
+    server: Prometheus,
+    known: set[str],
+    parameters: Parameters,
+) -> str:
+    """Return what an answer lacks, in words; empty if nothing."""
+    if answer.warnings:
+        return "the server warns: " + "; ".join(answer.warnings)
+    if request.id == FIRING:
+        return ""  # no alert is a good answer
+    if answer.labels:
+        return _missing_members(request, answer, parameters)
+    names = metric_names(request.query)
+    if absent := [name for name in names if name not in known]:
+        return f"no metric {', '.join(absent)} in the window"
+    for name in names:
+        for dimension, label in request.by.items():
+            values = server.label_values(
+                label, name, parameters.window.start, parameters.window.stop
+            )
+            if not values:
+                return f"the metric {name} has no label '{label}'"
+            wanted = getattr(parameters, f"{dimension}s")
+            if not values & set(wanted):
+                return (
+                    f"the label '{label}' of {name} has none of the {dimension}s asked for, but "
+                    + ", ".join(sorted(values)[:5])
+                )
+    return "its metrics are there, but the query returns nothing"
+
+
+def _missing_members(request: Request, answer: Answer, parameters: Parameters) -> str:
+    if request.id == EVALUATIONS:
+        return ""
+    for dimension, label in request.by.items():
+        wanted = getattr(parameters, f"{dimension}s")
+        seen = {labels.get(label) for labels in answer.labels}
+        if absent := [name for name in wanted if name not in seen]:
+            return f"no samples for the {dimension} {', '.join(absent)}"
+    return ""
