@@ -140,6 +140,16 @@ def preflight(file: File, overrides: Overrides = None) -> None:
     raise typer.Exit(4 if missing else 0)
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of every file that a user writes, for editors and checks."""
+    import json
+
+    from tars_ga_lib import parameters
+
+    typer.echo(json.dumps(parameters.schema(), indent=2, ensure_ascii=False))
+
+
 def main() -> None:
     """Run the command and turn errors into one sentence and an exit code."""
     from tars_ga_lib.pipeline import NotebookError

@@ -32,6 +32,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import models_json_schema
 
 Kind = Literal["ratio", "histogram", "counter", "gauge"]
 Verdict = Literal["pass", "warn", "fail", "no_data"]
@@ -927,3 +928,12 @@ def interval_text(start: int, stop: int) -> str:
     form = "%Y-%m-%d %H:%M" + (":%S" if (start % 60 or stop % 60) else "")
     length = format_duration(int(timedelta(seconds=stop - start).total_seconds()))
     return f"{first:{form}} to {last:{form}} UTC ({length})"
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of every file that a user writes, by the name of its model."""
+    models = [Parameters, KpiCatalogue, DriftRules, Criteria, Waivers, *EVIDENCE_MODELS.values()]
+    _, found = models_json_schema(
+        [(model, "serialization") for model in models], title="Files that T.A.R.S. GA reads"
+    )
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}

@@ -272,8 +272,8 @@ def normalise(file: Path) -> None:
 
 
 def _import_exporters() -> None:
-    """Import what rendering needs, while the kernels are busy."""
-    from tars_ga_lib import report  # noqa: F401
+    """Import nbconvert and what rendering needs, while the last kernel is busy."""
+    from tars_ga_lib.report import MarkdownExporter, TypstPDFExporter  # noqa: F401
 
 
 def render(folder: Path) -> None:
