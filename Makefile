@@ -20,7 +20,7 @@ lab: $(VENV)/.ready-lab ## open the notebooks in JupyterLab
 demo: $(VENV)/.ready-dev ## take the bundled recording again (needs Prometheus)
 	@$(BIN)/python -m demo.record
 
-readme: $(VENV)/.ready-dev ## make the README's pictures from the demo (needs pdftoppm)
+readme: report ## make the README's pictures from the demo (needs pdftoppm)
 	@$(BIN)/python -m demo.pictures
 
 lock: ## pin the dependencies with their hashes (needs uv)

@@ -8,8 +8,11 @@ raises `ParametersError`, whose text names the file, the key and the remedy.
 from __future__ import annotations
 
 import difflib
+import itertools
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import reprlib
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,11 +39,12 @@ from pydantic.json_schema import models_json_schema
 
 Kind = Literal["ratio", "histogram", "counter", "gauge"]
 Verdict = Literal["pass", "warn", "fail", "no_data"]
-Number = StrictFloat | StrictInt
+Number = Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictInt
 M = TypeVar("M", bound="Model")
 
 _UNITS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
-_DURATION = re.compile(r"(?:\d+w)?(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?")
+_DURATION = re.compile(r"(?:\d+w)?(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?", re.ASCII)
+_LONGEST = 10 * 366 * 86400
 
 
 class ParametersError(ValueError):
@@ -60,7 +64,11 @@ def parse_duration(text: object) -> int:
     """
     if not isinstance(text, str) or not text or not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is not a duration; write it like 24h, 5m or 30s")
-    seconds = sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)(\w)", text))
+    parts = re.findall(r"(\d+)(\w)", text)
+    # More digits than any duration has are not turned into a number at all.
+    seconds = sum(int(n[:12]) * _UNITS[unit] for n, unit in parts)
+    if seconds > _LONGEST or any(len(n) > 12 for n, _ in parts):
+        raise ValueError(f"{text[:20]!r} is longer than ten years; write it like 24h, 5m or 30s")
     if not seconds:
         raise ValueError(f"{text!r} is an empty duration; write it like 24h, 5m or 30s")
     return seconds
@@ -100,6 +108,8 @@ def parse_time(value: object) -> int:
         raise ValueError(f"{value.isoformat()} has no time zone; end it with Z for UTC")
     if value.microsecond:
         raise ValueError(f"{value.isoformat()} has parts of a second; give whole seconds")
+    if not 1970 <= value.year <= 9000:
+        raise ValueError(f"{value.isoformat()} is not a time of monitoring; correct the year")
     return int(value.timestamp())
 
 
@@ -138,7 +148,7 @@ class Limit(NamedTuple):
         }[self.operator]
 
     def __str__(self) -> str:
-        return f"{self.operator} {self.value:g}"
+        return f"{self.operator} {self.value:.15g}"
 
 
 def _parse_limit(text: object) -> Limit:
@@ -147,9 +157,12 @@ def _parse_limit(text: object) -> Limit:
         raise ValueError(f"{text!r} is not a limit; write it like '>= 0.999', '< 0.5' or '== 0'")
     number = {"true": "1", "false": "0"}.get(match[2], match[2])
     try:
-        return Limit(match[1], float(number))
+        limit = Limit(match[1], float(number))
     except ValueError:
-        raise ValueError(f"{match[2]!r} in {text!r} is not a number") from None
+        limit = Limit(match[1], math.nan)
+    if not math.isfinite(limit.value):
+        raise ValueError(f"{match[2]!r} in {text!r} is not a number")
+    return limit
 
 
 LimitText = Annotated[Limit, BeforeValidator(_parse_limit), PlainSerializer(str)]
@@ -227,8 +240,8 @@ class Repeat(NamedTuple):
 
 def _parse_repeat(text: object) -> Repeat:
     match = re.fullmatch(r"\s*(\w+)\s*[x×]\s*(\d+)\s*", text) if isinstance(text, str) else None
-    if not match or not int(match[2]):
-        raise ValueError(f"{text!r} is not a repetition; write it like '7d x 2'")
+    if not match or not 1 <= int(match[2][:4]) <= 100:
+        raise ValueError(f"{text!r} is not a repetition of up to 100; write it like '7d x 2'")
     return Repeat(parse_duration(match[1]), int(match[2]))
 
 
@@ -266,15 +279,19 @@ class Source(Model):
     def _plain_url(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not a URL; write it like http://127.0.0.1:9090")
-        if parts.username or parts.password or parts.query:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            good = False
+        if set(url) & set("@?#"):
             # The URL itself may hold the secret, so it is not repeated.
             raise ValueError(
                 "the URL holds credentials; take them out and set TARS_GA_BEARER_TOKEN or "
                 "TARS_GA_USERNAME and TARS_GA_PASSWORD in the environment"
             )
+        if not good:
+            raise ValueError(f"{url!r} is not a URL; write it like http://127.0.0.1:9090")
         return url.rstrip("/")
 
     @model_validator(mode="after")
@@ -320,6 +337,7 @@ class Parameters(Model):
     waivers: Path | None = None
     evidence: dict[EvidenceKind, Path] = {}
     cost: Cost = Cost()
+    previous: Path | None = None
     simulated: StrictBool = False
 
     @field_validator("baseline", mode="before")
@@ -349,6 +367,13 @@ class Parameters(Model):
                 raise ValueError(
                     f"the baseline from {format_time(interval.start)} overlaps the window, so the "
                     "release would be compared with itself; choose an earlier baseline"
+                )
+        intervals = sorted(self.baseline_intervals(), key=lambda each: each.start)
+        for one, other in itertools.pairwise(intervals):
+            if other.start < one.stop:
+                raise ValueError(
+                    f"the baselines from {format_time(one.start)} and {format_time(other.start)} "
+                    "overlap, so the same samples would count twice; choose others"
                 )
         return self
 
@@ -561,6 +586,15 @@ class Incident(Model):
     root_cause: Name | None = None
     remediation: Name | None = None
 
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> Self:
+        # With its times confused, an incident could fall out of the window.
+        if self.end is not None and self.end < self.start:
+            raise ValueError(
+                f"the end {format_time(self.end)} is before the start {format_time(self.start)}"
+            )
+        return self
+
 
 class Incidents(Evidence):
     """The incidents of an interval; an empty list says that there were none in it."""
@@ -593,7 +627,7 @@ class SignOffs(Evidence):
     """Who has signed, and who has refused."""
 
     release: Name
-    sign_offs: list[SignOff]
+    sign_offs: Annotated[list[SignOff], Field(min_length=1)]
 
 
 class SecurityScan(Evidence):
@@ -638,7 +672,7 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[object] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, (dict, list)):
+        if not isinstance(key, Hashable):
             raise yaml.constructor.ConstructorError(
                 None, None, "a key must be a plain name", key_node.start_mark
             )
@@ -668,6 +702,7 @@ def parse_yaml(text: str, name: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error) or "it is nested too deeply"
+        problem = " ".join(str(problem).split())
         raise ParametersError(f"{name}{where}: {problem}; correct the YAML") from None
 
 
@@ -721,7 +756,9 @@ def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:
         text = f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
     else:
         wanted = first["msg"].replace("Input should be", "must be").replace("Input", "it")
-        given = "" if isinstance(first["input"], (dict, list)) else f", not {first['input']!r}"
+        # A URL may hold a secret, so it is not repeated.
+        hidden = isinstance(first["input"], (dict, list)) or "@" in str(first["input"])
+        given = "" if hidden else f", not {reprlib.repr(first['input'])}"
         hint = "; put it in quotes" if kind == "string_type" else ""
         text = f"{key}: {wanted}{given}{hint}" if key else f"{wanted}{given}"
     return f"{name}: {text}" + (f" (and {more} more)" if more else "")
@@ -743,6 +780,9 @@ def check(model: type[M], raw: object, name: str) -> M:
 
 _PATHS = ("kpis", "drift_rules", "criteria", "waivers")
 
+PREVIOUS = "previous.json"
+"""File in a run's `parameters` with the facts of the last certified release."""
+
 
 def _anchor(raw: Any, base: Path) -> Any:
     """Make every relative path of a run's raw YAML relative to `base`."""
@@ -755,7 +795,7 @@ def _anchor(raw: Any, base: Path) -> Any:
         joined = {k: str(base / v) for k, v in holder.items() if k in keys and isinstance(v, str)}
         return {**holder, **joined}
 
-    raw = join(raw, *_PATHS)
+    raw = join(raw, *_PATHS, "previous")
     for key, inner in (("source", ("recording",)), ("baseline", ("run",))):
         if key in raw:
             raw[key] = join(raw[key], *inner)
@@ -828,6 +868,8 @@ class Job:
         ]
         raw |= {key: f"{key}.yaml" for key in _PATHS if raw.get(key)}
         raw["evidence"] = {kind: f"evidence_{kind}.yaml" for kind in self.evidence}
+        if self.parameters.previous:
+            raw["previous"] = PREVIOUS
         for name, text in self.texts.items():
             (folder / name).write_text(text, encoding="utf-8")
         text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=100)
@@ -856,11 +898,13 @@ def load(path: Path | str, overrides: Sequence[str] = (), *, now: float | None =
     raw = _override(_anchor(read_yaml(path), path.parent), overrides)
     parameters = check(Parameters, raw, str(path))
     now = datetime.now(UTC).timestamp() if now is None else now
-    if parameters.window.stop > now:
-        raise ParametersError(
-            f"{path}: window: it ends at {format_time(parameters.window.stop)}, which is in the "
-            "future; wait for its end or choose an earlier window"
-        )
+    baselines = [("baseline", each) for each in parameters.baseline_intervals()]
+    for key, interval in [("window", parameters.window), *baselines]:
+        if interval.stop > now:
+            raise ParametersError(
+                f"{path}: {key}: it ends at {format_time(interval.stop)}, which is in the future; "
+                f"wait for its end or choose an earlier {key}"
+            )
     catalogue = check(KpiCatalogue, read_yaml(parameters.kpis), str(parameters.kpis))
     rules = check(DriftRules, read_yaml(parameters.drift_rules), str(parameters.drift_rules)).rules
     criteria = check(Criteria, read_yaml(parameters.criteria), str(parameters.criteria)).criteria
@@ -932,7 +976,14 @@ def interval_text(start: int, stop: int) -> str:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of every file that a user writes, by the name of its model."""
-    models = [Parameters, KpiCatalogue, DriftRules, Criteria, Waivers, *EVIDENCE_MODELS.values()]
+    models: list[type[BaseModel]] = [
+        Parameters,
+        KpiCatalogue,
+        DriftRules,
+        Criteria,
+        Waivers,
+        *EVIDENCE_MODELS.values(),
+    ]
     _, found = models_json_schema(
         [(model, "serialization") for model in models], title="Files that T.A.R.S. GA reads"
     )

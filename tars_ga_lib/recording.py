@@ -290,13 +290,15 @@ def locate(path: Path) -> Path:
 
 
 def load(path: Path) -> Recording:
-    """Read a recording and check every sample set against its digest.
+    """Read a recording, or that of a package's archive, and check it against its digests.
 
     Raises
     ------
     ParametersError
         If it is missing, of another version, or not what was recorded.
     """
+    if Path(path).is_file():
+        return _load_packed(Path(path))
     folder = locate(Path(path))
     try:
         facts = json.loads((folder / "recording.json").read_text(encoding="utf-8"))
@@ -326,6 +328,14 @@ def load(path: Path) -> Recording:
     if recording.digest() != facts["digest"]:
         raise ParametersError(f"{folder}: recording.json was changed; take an undamaged copy")
     return recording
+
+
+def _load_packed(archive: Path) -> Recording:
+    """Read the recording inside an evidence package's archive."""
+    from tars_ga_lib import verify
+
+    with verify.unpacked(archive) as folder:
+        return replace(load(folder), origin=None)
 
 
 def _read_span(folder: Path, facts: dict[str, Any]) -> Span:

@@ -45,6 +45,15 @@ def project_root(start: Path | None = None) -> Path:
     return start
 
 
+def _previous(job: Job) -> dict[str, Any] | None:
+    """Return the facts of the last certified release, if the run was given one."""
+    if job.parameters.previous is None:
+        return None
+    from tars_ga_lib import history
+
+    return history.facts(job.parameters.previous)
+
+
 class Run:
     """One run's folder, with its job and recording.
 
@@ -86,10 +95,13 @@ class Run:
         from tars_ga_lib import collection  # all that only asking a server needs
 
         job = parameters.load(project_root() / parameters_file, overrides)
+        previous = _previous(job)
         found = collection.collect(job, progress or collection.silent)
         path = project_root() / folder
         found.save(path / "recording")
         job.save(path / "parameters", [(span.start, span.stop) for span in found.baselines])
+        if previous is not None:
+            write_json(path / "parameters" / parameters.PREVIOUS, previous)
         return cls(path)
 
     @cached_property

@@ -846,23 +846,27 @@ def provenance_table(run: Run) -> Table:
     rows = [
         [
             each.id,
-            each.query,
+            " ".join(each.template.split()),
             quantity(_seen(run, each.id), "ratio"),
             each.digest.removeprefix("sha256:")[:12],
         ]
         for span, each in run.recording.provenance()
         if span.name == "window"
     ]
+    step = run.recording.window.step
+    columns: list[Column | str] = [
+        "Query",
+        Column("PromQL", "code"),
+        Column("Coverage", align="right"),
+        Column("Samples", "code"),
+    ]
     return Table(
-        [
-            "Query",
-            Column("PromQL", "code"),
-            Column("Coverage", align="right"),
-            Column("Samples", "code"),
-        ],
+        columns,
         rows,
         caption="Queries of the window",
-        note="The last column is the beginning of the SHA-256 of the samples in recording/.",
+        note=f"$step is {duration(step)}, $by the dimensions, and $match the regions and services "
+        "of the run; recording/recording.json has every query as it was sent. The last column is "
+        "the beginning of the SHA-256 of the samples.",
     )
 
 

@@ -1,0 +1,155 @@
+"""Folders that appear whole or not at all, whenever the process is killed.
+
+A folder is built beside its target and put into its place in one step. Its builder holds a lock on
+it, which ends with the process, so that the next one can tell what was left behind by the dead from
+what is still being built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tars_ga_lib.parameters import ParametersError
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+_CANNOT_WRITE = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EFBIG,
+        errno.EIO,
+        errno.ENAMETOOLONG,
+    }
+)
+
+
+@contextlib.contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """Give an empty folder beside `target`, and remove it unless it was put into place or moved.
+
+    What dead processes left beside the target is removed first; an earlier target that one of them
+    had moved away is put back.
+
+    Raises
+    ------
+    ParametersError
+        If it cannot be made, or something in it cannot be written.
+    """
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    with writing(target), contextlib.ExitStack() as stack:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target)
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+        stack.enter_context(_locked(partial))
+        yield partial
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only folder and the like into one sentence.
+
+    Raises
+    ------
+    ParametersError
+        If something below the target's parent cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        elsewhere = error.filename and not str(error.filename).startswith(str(target.parent))
+        if error.errno not in _CANNOT_WRITE or elsewhere:
+            raise
+        raise ParametersError(
+            f"--output {target}: cannot be written ({os.strerror(error.errno or 0)}); make room or "
+            "choose another folder. Earlier results are untouched"
+        ) from None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make a folder and hold a lock on it."""
+    for _ in range(100):
+        folder.mkdir(exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is_still(folder, handle):
+                yield
+                return
+        finally:
+            os.close(handle)
+    raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+
+
+def _is_still(folder: Path, handle: int) -> bool:
+    """Whether nobody swept a folder away between its making and its locking."""
+    try:
+        return os.path.samestat(os.stat(folder), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def sweep(target: Path) -> None:
+    """Remove what dead processes left beside a target."""
+    heads = tuple(f".{target.name}.{kind}-" for kind in ("partial", "earlier"))
+    for entry in sorted(os.scandir(target.parent), key=lambda e: e.name):
+        if not entry.name.startswith(heads) or not entry.is_dir(follow_symlinks=False):
+            continue
+        with contextlib.suppress(OSError):  # another process sweeps too
+            if _alive(entry.path):
+                continue
+            if entry.name.startswith(heads[1]) and not target.exists():
+                os.rename(entry.path, target)
+            else:
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _alive(folder: str) -> bool:
+    """Whether a process holds the lock of a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def replace(partial: Path, target: Path) -> None:
+    """Put a folder into the place of another, which is gone afterwards.
+
+    Where the system can swap two names, there is no moment at which the target is missing; else a
+    process that is killed in between leaves the earlier one where `sweep` finds it.
+    """
+    if not target.exists():
+        partial.rename(target)
+        return
+    if not _exchange(partial, target):
+        earlier = target.with_name(f".{target.name}.earlier-{os.getpid()}")
+        target.rename(earlier)
+        partial.rename(target)
+        partial = earlier
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step (renameat2(2), Linux); False where that is not possible."""
+    try:
+        swap = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    return bool(swap(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
