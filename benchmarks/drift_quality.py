@@ -47,8 +47,9 @@ def arma(
     draws = rng.standard_t(tails, size) if tails else rng.standard_normal(size)
     x: Floats = lfilter([1, *ma], [1, *(-a for a in ar)], draws, axis=1)[:, 400:]
     response = lfilter([1, *ma], [1, *(-a for a in ar)], np.eye(1, 4000)[0])
-    variance = tails / (tails - 2) if tails else 1
-    return x / np.sqrt((response**2).sum() * variance)
+    variance = tails / (tails - 2) if tails else 1.0
+    spread = float(np.sqrt((response**2).sum() * variance))
+    return x / spread
 
 
 def ar1(rng: np.random.Generator, n: int, phi: float, tails: int = 0) -> Floats:
@@ -62,7 +63,8 @@ def long_memory(rng: np.random.Generator, n: int, d: float) -> Floats:
     weights = np.cumprod(np.append(1, (lags - 1 + d) / lags))
     draws = rng.standard_normal((n, SAMPLES + 4000))
     x: Floats = fftconvolve(draws, weights[None], axes=1)[:, 4000 : 4000 + SAMPLES]
-    return x / np.sqrt((weights**2).sum())
+    spread = float(np.sqrt((weights**2).sum()))
+    return x / spread
 
 
 def season(depth: float = 0.4) -> Floats:
@@ -134,8 +136,7 @@ FURTHER: dict[str, Draw] = {
 def mann_whitney(before: Floats, after: Floats) -> Floats:
     """Mann-Whitney p-values of raw samples."""
     found = stats.mannwhitneyu(before, after, axis=1, method="asymptotic", nan_policy="omit")
-    p: Floats = found.pvalue
-    return p
+    return np.asarray(found.pvalue)
 
 
 def kolmogorov_smirnov(before: Floats, after: Floats) -> Floats:

@@ -8,8 +8,10 @@ CERTIFIED, unless a waiver accepts the failure. A waiver never covers `no_data`.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any, Literal
 
 from tars_ga_lib import __version__
@@ -121,8 +123,18 @@ def certify(job: Job, recording: Recording, drift: Mapping[str, Any]) -> dict[st
             "collected_at": recording.collected_at,
             "problems": recording.problems,
         },
-        "software": {"collected_by": recording.software, "certified_by": f"tars-ga {__version__}"},
+        "software": {
+            "collected_by": recording.software,
+            "certified_by": f"tars-ga {__version__}",
+            "calculated_with": _calculated_with(),
+        },
     }
+
+
+def _calculated_with() -> str:
+    """Name what the last digits of the figures depend on."""
+    libraries = " ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "pyarrow"))
+    return f"Python {platform.python_version()} {libraries} on {platform.machine()}"
 
 
 @dataclass(frozen=True)

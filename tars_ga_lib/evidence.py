@@ -30,6 +30,7 @@ from tars_ga_lib import __version__, archive, attestation
 from tars_ga_lib.archive import ArchiveError
 from tars_ga_lib.parameters import ParametersError, format_time, interval_text, parse_time
 from tars_ga_lib.recording import write_text
+from tars_ga_lib.wording import limit_text, value_text, why
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
@@ -304,7 +305,7 @@ def email(certification: Mapping[str, Any], info: Mapping[str, Any]) -> str:
     """
     release, window = certification["release"], certification["window"]
     lines = [f"{release['name']} {release['version']}: {certification['decision']}"]
-    lines += _wrapped("", certification["because"])
+    lines += _wrapped("", why(certification).replace("\u00a0", " "))
     if certification["simulated"]:
         lines.append("The data is SIMULATED: this certifies nothing real.")
     start, end = parse_time(window["start"]), parse_time(window["end"])
@@ -341,8 +342,6 @@ def _wrapped(head: str, text: str) -> list[str]:
 
 def _criteria_lines(outcomes: list[dict[str, Any]]) -> list[str]:
     """Write a line a criterion, the mandatory first, and those that decide before the others."""
-    from tars_ga_lib.views import limit_text, value_text
-
     rank = {"fail": 0, "no_data": 1, "warn": 2, "pass": 3}
     ordered = sorted(outcomes, key=lambda o: (not o["mandatory"], rank[o["verdict"]]))
     lines = []
@@ -351,10 +350,10 @@ def _criteria_lines(outcomes: list[dict[str, Any]]) -> list[str]:
         limit = limit_text(outcome["target"], outcome["unit"])
         title = outcome["title"] + ("" if outcome["mandatory"] else " (optional)")
         value = value_text(outcome)
-        text = f"{mark:<9}{_short(title, 36):<37}{value:>12}  {limit}"
-        lines.append("  " + text.replace("\u00a0", " ").rstrip())
+        text = f"{mark:<8} {_short(title, 43):<43} {value:>10}  {limit}"
+        lines.append(text.replace("\u00a0", " ").rstrip())
     if more := len(ordered) - len(lines):
-        lines.append(f"  and {more} more in {CERTIFICATION}")
+        lines.append(f"and {more} more in {CERTIFICATION}")
     return lines
 
 

@@ -16,6 +16,7 @@ from tars_ga_lib import attestation, evidence, verify
 from tars_ga_lib.archive import ArchiveError
 from tars_ga_lib.display import Column, Table, md_escape, quantity, when
 from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.wording import limit_text
 
 Facts = Mapping[str, Any]
 
@@ -247,7 +248,7 @@ def _criteria_table(found: Facts) -> Table:
                 each["title"],
                 *(_verdict_text(side) for side in sides),
                 *(_value_text(side, each["unit"]) for side in sides),
-                *(side["target"] if side else "" for side in sides),
+                *(limit_text(side["target"], each["unit"]) if side else "" for side in sides),
                 ", ".join(each["changed"]),
             ]
         )

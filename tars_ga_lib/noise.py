@@ -226,7 +226,7 @@ def noise(x: Floats) -> Noise:
     n = x.shape[1]
     family = shapes(n)
     coefficients = cosines(x, family.precision.shape[0])
-    power = coefficients**2 @ family.precision
+    power = np.maximum(coefficients**2 @ family.precision, np.finfo(np.float64).tiny)
     q = coefficients.shape[1]
     weight = _weights(family.log_weight - q / 2 * np.log(power))
     return Noise(n, weight, power / q, coefficients, power)

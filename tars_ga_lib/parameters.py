@@ -738,13 +738,22 @@ def _keys_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]
             if type(None) in getattr(here, "__args__", [])
             else here
         )
-    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+    # A union allows the keys of each of its models.
+    several = [here, *getattr(here, "__args__", [])]
+    models = [m for m in several if isinstance(m, type) and issubclass(m, BaseModel)]
+    return [key for model in models for key in model.model_fields]
+
+
+_BRANCHES = ("Baseline", "BaselineRun", "float", "int", "[key]")
+"""What pydantic puts into an error's location that is no key of the file."""
 
 
 def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:
     """Write the first problem of a validation as one sentence: file, key, remedy."""
-    first, more = error.errors()[0], error.error_count() - 1
-    location = [part for part in first["loc"] if part not in ("Baseline", "BaselineRun")]
+    problems = error.errors()
+    first = problems[0]
+    locations = [[part for part in each["loc"] if part not in _BRANCHES] for each in problems]
+    location, more = locations[0], len({str(each) for each in locations}) - 1
     key, kind = ".".join(map(str, location)), first["type"]
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(str(location[-1]), _keys_at(model, location[:-1]), 1)
@@ -756,6 +765,10 @@ def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:
         text = f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
     else:
         wanted = first["msg"].replace("Input should be", "must be").replace("Input", "it")
+        if kind in ("model_type", "dict_type"):
+            wanted = "must be a mapping of keys to values"
+        elif kind == "path_type":
+            wanted = "must be a path"
         # A URL may hold a secret, so it is not repeated.
         hidden = isinstance(first["input"], (dict, list)) or "@" in str(first["input"])
         given = "" if hidden else f", not {reprlib.repr(first['input'])}"

@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 
-from tars_ga_lib import parameters
+from tars_ga_lib import atomic, parameters
 from tars_ga_lib.parameters import ParametersError
 from tars_ga_lib.recording import write_text
 from tars_ga_lib.run import project_root
@@ -32,9 +33,13 @@ STAGES = (("01_collection",), ("02_drift_analysis", "03_cross_region"), ("05_cer
 
 REPORT_NOTEBOOK = "05_certification"
 REPORT = "GA_DAY_REPORT"
+CHARTS = "artifacts/charts"
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import Signer
 
 IMPORTS = ["from tars_ga_lib import views"]
-"""What every notebook needs: its kernel imports it while it waits for its turn."""
+"""What every notebook needs: a kernel imports it as it starts."""
 
 Report = Callable[[str, float], None]
 """Called with the name of what is done and the seconds that it took."""
@@ -60,6 +65,11 @@ class Result:
         """The report."""
         return self.folder / f"{REPORT}.pdf"
 
+    @property
+    def archive(self) -> Path:
+        """The evidence package, if one was built."""
+        return self.folder / "ga_certification_package.tar.gz"
+
 
 def notebooks_folder() -> Path:
     """Folder of the notebooks: in a checkout beside the package, in a wheel inside it."""
@@ -78,8 +88,18 @@ def run(
     output: Path | None = None,
     overrides: Sequence[str] = (),
     report: Report = lambda name, seconds: None,
+    *,
+    package: bool = True,
+    signer: Signer | None = None,
 ) -> Result:
-    """Run all notebooks on a parameters file and render the report.
+    """Run all notebooks on a parameters file, render the report and pack the evidence.
+
+    Parameters
+    ----------
+    package
+        Whether to build the evidence package.
+    signer
+        Who signs its attestation; nobody if not given, and the package says so.
 
     Raises
     ------
@@ -88,6 +108,8 @@ def run(
     NotebookError
         If a notebook fails; what there is of the run is kept in `OUTPUT.failed`.
     """
+    from tars_ga_lib import evidence
+
     parameters.load(file, overrides)  # bad input is refused before any work is done
     target = (output or default_output(file)).resolve()
     _refuse_foreign(target)
@@ -102,53 +124,46 @@ def run(
         certification = json.loads(
             (partial / "certification_metadata.json").read_text(encoding="utf-8")
         )
-        _publish(partial, target)
+        if package:
+            began = time.monotonic()
+            evidence.build(partial, signer)
+            report("package", time.monotonic() - began)
+        atomic.replace(partial, target)
     return Result(target, certification)
 
 
 def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Report) -> None:
-    """Run the notebooks stage by stage.
-
-    A kernel takes longer to start and to import the library than most notebooks take to run, so
-    the kernels of the next stage start while a stage runs.
-    """
-    began = [threading.Event() for _ in STAGES]
-    failed = threading.Event()
-
-    def work(stage: int, name: str) -> float:
-        if stage > 1:
-            began[stage - 1].wait()
-        if failed.is_set():
-            return 0.0
-        with _kernel() as kernel:
-            began[stage].wait()
-            if failed.is_set():
-                return 0.0
-            start = time.monotonic()
-            execute(name, folder, arguments.get(name, {}), kernel)
-            return time.monotonic() - start
-
-    names = [(stage, name) for stage, names in enumerate(STAGES) for name in names]
-    with ThreadPoolExecutor(len(names) + 1) as pool:
-        jobs = {name: pool.submit(work, stage, name) for stage, name in names}
-        try:
-            for stage, some in enumerate(STAGES):
-                began[stage].set()
-                if stage == len(STAGES) - 1:
-                    pool.submit(_import_exporters)
-                for name in some:
-                    report(name, jobs[name].result())
-        except BaseException:
-            failed.set()
-            raise
-        finally:
-            for event in began:
-                event.set()
+    """Run the notebooks stage by stage, those of one stage side by side."""
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(_worker()) for _ in range(max(map(len, STAGES)))]
+        for names in STAGES:
+            if names == STAGES[-1]:
+                threading.Thread(target=_import_exporters, daemon=True).start()
+            jobs = {
+                name: thread.submit(_timed, name, folder, arguments.get(name, {}), kernel)
+                for name, (thread, kernel) in zip(names, workers, strict=False)
+            }
+            for name, job in jobs.items():
+                report(name, job.result())
 
 
 @contextlib.contextmanager
-def _kernel() -> Iterator[Any]:
-    """Start a kernel that imports the library at once, and stop it in the end."""
+def _worker() -> Iterator[tuple[ThreadPoolExecutor, Future[Any]]]:
+    """Yield a thread and its kernel, which serves one notebook after the other.
+
+    A kernel takes longer to start and to import the library than a notebook to run, so it is not
+    thrown away after each. It belongs to the event loop of its thread.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        kernel = thread.submit(_start_kernel)
+        try:
+            yield thread, kernel
+        finally:
+            thread.submit(_stop_kernel, kernel)
+
+
+def _start_kernel() -> Any:
+    """Start a kernel that imports the library at once."""
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_core.utils import run_sync
     from traitlets.config import Config
@@ -159,10 +174,34 @@ def _kernel() -> Iterator[Any]:
     run_sync(manager.start_kernel)(
         extra_arguments=[f"--IPKernelApp.exec_lines={IMPORTS}", "--HistoryManager.enabled=False"]
     )
-    try:
-        yield manager
-    finally:
-        run_sync(manager.shutdown_kernel)(now=True)
+    return manager
+
+
+def _forget(manager: Any) -> None:
+    """Empty a kernel's namespace: a notebook finds nothing of the one before, but its modules."""
+    from jupyter_core.utils import run_sync
+
+    async def reset() -> None:
+        client = manager.client()
+        client.start_channels()
+        await client.wait_for_ready()
+        await client.execute("%reset -f", silent=True, reply=True)
+        client.stop_channels()
+
+    run_sync(reset)()
+
+
+def _stop_kernel(kernel: Future[Any]) -> None:
+    from jupyter_core.utils import run_sync
+
+    run_sync(kernel.result().shutdown_kernel)(now=True)
+
+
+def _timed(name: str, folder: Path, arguments: dict[str, Any], kernel: Future[Any]) -> float:
+    began = time.monotonic()
+    execute(name, folder, arguments, kernel.result())
+    _forget(kernel.result())
+    return time.monotonic() - began
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -179,34 +218,16 @@ def _refuse_foreign(target: Path) -> None:
 @contextlib.contextmanager
 def _partial(target: Path) -> Iterator[Path]:
     """Folder beside the target in which a run is built."""
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
+    with atomic.beside(target) as partial:
         (partial / "notebooks").mkdir()
-    except OSError as error:
-        raise ParametersError(
-            f"--output {target}: cannot be written ({error.strerror}); choose another folder"
-        ) from None
-    try:
-        yield partial
-    except NotebookError as error:
-        failed = target.with_name(f"{target.name}.failed")
-        shutil.rmtree(failed, ignore_errors=True)
-        partial.rename(failed)
-        error.notebook = failed / error.notebook.relative_to(partial)
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _publish(partial: Path, target: Path) -> None:
-    """Put a finished run into its place; the earlier one is gone only after that."""
-    earlier = target.with_name(f".{target.name}.earlier-{os.getpid()}")
-    if target.exists():
-        target.rename(earlier)
-    partial.rename(target)
-    shutil.rmtree(earlier, ignore_errors=True)
+        try:
+            yield partial
+        except NotebookError as error:
+            failed = target.with_name(f"{target.name}.failed")
+            shutil.rmtree(failed, ignore_errors=True)
+            partial.rename(failed)
+            error.notebook = failed / error.notebook.relative_to(partial)
+            raise
 
 
 # --- notebooks -----------------------------------------------------------------------------------
@@ -246,6 +267,9 @@ def execute(name: str, folder: Path, arguments: dict[str, Any], kernel: Any) -> 
     except PapermillExecutionError as error:
         if error.ename == "ParametersError":
             raise ParametersError(error.evalue) from None
+        if number := re.match(r"\[Errno (\d+)\]", error.evalue):
+            # Of the system, not of the notebook: a full disk is told in one sentence.
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
         raise NotebookError(executed, f"{name}: {error.ename}: {error.evalue}") from None
     normalise(executed)
 
@@ -257,6 +281,7 @@ def normalise(file: Path) -> None:
     """
     notebook = nbformat.read(file, as_version=4)
     notebook.metadata.pop("papermill", None)
+    count = 0
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
         for key in ("papermill", "execution"):
@@ -264,7 +289,12 @@ def normalise(file: Path) -> None:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.source = '# Parameters\nrun_dir = ".."\n'
         if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = count
     write_text(file, nbformat.writes(notebook) + "\n")
 
 
@@ -282,10 +312,10 @@ def render(folder: Path) -> None:
 
     notebook = nbformat.read(folder / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb", as_version=4)
     pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
-    markdown, resources = MarkdownExporter().from_notebook_node(notebook)
+    markdown, resources = MarkdownExporter(folder=CHARTS).from_notebook_node(notebook)
     (folder / f"{REPORT}.pdf").write_bytes(pdf)
     write_text(folder / f"{REPORT}.md", markdown)
     for name, content in resources["outputs"].items():
         file = folder / name
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from .noise import Floats, Noise, two_sided
 
@@ -72,11 +73,32 @@ def striking_segments(x: Floats, level: Floats, noise: Noise) -> Segments:
         better = p_value < best
         best[better] = p_value[better]
         begin[better], end[better] = at[better], at[better] + length
-    octaves = 1 + np.log2(lengths[-1] / lengths[0])
-    p_value = np.minimum(1, n * octaves * best)
+    searched = n * (1 + np.log2(lengths[-1] / lengths[0]))
+    p_value = np.minimum(1, searched * best)
+    rare = np.flatnonzero((p_value < 0.05) & (np.mean(x == np.median(x, 1)[:, None], 1) > 0.9))
+    if len(rare):
+        by_chance = _chance_of_cluster(x[rare], begin[rare], end[rare])
+        p_value[rare] = np.maximum(p_value[rare], np.minimum(1, searched * by_chance))
     for row in np.flatnonzero(p_value < 0.05):
         begin[row], end[row] = _sharpened(total[row], begin[row], end[row])
     return _described(smooth, begin, end, p_value)
+
+
+def _chance_of_cluster(x: Floats, begin: Ints, end: Ints) -> Floats:
+    """Two-sided chance that rare events fall as thickly as in [begin, end) at their usual rate.
+
+    Where nine samples in ten are equal, as with rare errors, a mean of few samples is not near
+    normal. The events are counted instead, in units of their median size (Poisson).
+    """
+    size = np.abs(x - np.median(x, axis=1, keepdims=True))
+    inside = inside_segment(x.shape[1], begin, end)
+    unit = np.array([np.median(row[row > 0]) for row in size])
+    within = np.where(inside, size, 0).sum(axis=1) / unit
+    outside = np.where(inside, 0, size).sum(axis=1) / unit
+    length = end - begin
+    usual = (outside + 1) / (x.shape[1] - length) * length
+    chance: Floats = 2 * special.pdtrc(np.maximum(np.ceil(within) - 1, 0), usual)
+    return chance
 
 
 def _lengths(n: int) -> Ints:

@@ -17,6 +17,9 @@ from tars_ga_lib import charts, kpis
 from tars_ga_lib.display import Column, Decision, Figure, Table, duration, md_escape, quantity, when
 from tars_ga_lib.parameters import Criterion, Limit
 from tars_ga_lib.run import Run
+from tars_ga_lib.wording import limit_text as limit_text
+from tars_ga_lib.wording import value_text as value_text
+from tars_ga_lib.wording import why as why
 
 Floats = NDArray[np.float64]
 Facts = Mapping[str, Any]
@@ -43,63 +46,6 @@ def colours(run: Run) -> dict[str, charts.Style]:
 def place(region: str | None, service: str | None) -> str:
     """Write where a figure belongs."""
     return " / ".join(part for part in (region, service) if part) or ALL
-
-
-def limit_text(text: str, unit: str) -> str:
-    """Write a criterion's limit in the unit that its value is read in: `≥ 99.9 %`."""
-    operator, _, number = text.partition(" ")
-    if unit == "bool":
-        return "yes" if float(number) else "no"
-    sign = {">=": "≥\xa0", "<=": "≤\xa0", "==": ""}.get(operator, f"{operator}\xa0")
-    return f"{sign}{quantity(float(number), unit)}"
-
-
-def value_text(outcome: Facts) -> str:
-    """Write a criterion's value, never rounded across its limit."""
-    value, unit = outcome["value"], outcome["unit"]
-    if value is None:
-        return "NO DATA"
-    if unit == "bool":
-        return "yes" if value else "no"
-    return quantity(value, unit, limit=float(outcome["target"].split()[1]))
-
-
-def why(certification: Facts, most: int = 3) -> str:
-    """Write why the decision is what it is: the deciding criteria, each with value and target."""
-    mandatory = [o for o in certification["criteria"] if o["mandatory"]]
-    verdicts = {
-        "NOT CERTIFIED": "fail",
-        "CERTIFIED WITH WAIVERS": "fail",
-        "INCONCLUSIVE": "no_data",
-    }
-    wanted = verdicts.get(certification["decision"], "warn")
-    deciding = [
-        o
-        for o in mandatory
-        if o["verdict"] == wanted
-        and (wanted != "fail" or bool(o["waiver"]) == ("WAIVERS" in certification["decision"]))
-    ]
-    if not deciding:
-        return str(certification["because"])
-    deciding.sort(key=lambda o: (o["name"] != certification["binding_criterion"], -o["weight"]))
-    parts = [_why_one(o) for o in deciding[:most]]
-    if len(deciding) > most:
-        parts.append(f"{len(deciding) - most} more")
-    start = "All mandatory criteria pass, with a warning: " if wanted == "warn" else ""
-    return start + "; ".join(parts) + "."
-
-
-def _why_one(outcome: Facts) -> str:
-    if outcome["verdict"] == "no_data":
-        return f"{outcome['title']} has no data: {outcome['reason']}"
-    text = f"{outcome['title']} is {value_text(outcome)}"
-    if outcome["verdict"] == "warn":
-        if outcome["reason"]:
-            return f"{text}, but {outcome['reason']}"
-        return f"{text}, with a warning limit of {limit_text(outcome['warning'], outcome['unit'])}"
-    waived = f" (waived until {outcome['waiver']['until']})" if outcome["waiver"] else ""
-    target = limit_text(outcome["target"], outcome["unit"])
-    return f"{text}, and its target is {target}{waived}"
 
 
 # --- the decision --------------------------------------------------------------------------------
@@ -874,3 +820,15 @@ def _seen(run: Run, identity: str) -> float | None:
     """Return the coverage of a query's KPI; alerts have none."""
     name = identity.partition(".")[0]
     return run.kpis.figure(name).coverage if name in run.job.kpis else None
+
+
+def changes_since_previous(run: Run, certification: Facts, analysis: Facts) -> list[Table]:
+    """Show what changed since the last certified release, if the run was given one."""
+    previous = run.job.parameters.previous
+    if previous is None:
+        empty = "NO DATA: the last certified release was not given to this run."
+        return [Table(["What", "Change"], [], caption="Last certified release", empty=empty)]
+    from tars_ga_lib import history
+
+    now = history.facts_of(certification, run.read("ga_kpi_summary.json"), analysis)
+    return history.tables(history.difference(history.facts(previous), now))

@@ -156,10 +156,7 @@ def make_span(
 
 def places(values: Any, by: Sequence[tuple[str, str]] | None = None) -> Rows:
     """Return a series for each region and service, all with the same values."""
-    return [
-        ({"region": region, "service": service}, values)
-        for region, service in by or PLACES
-    ]
+    return [({"region": region, "service": service}, values) for region, service in by or PLACES]
 
 
 PLACES = [(region, service) for region in ("east", "west") for service in ("api", "web")]

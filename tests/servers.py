@@ -103,6 +103,8 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
         try:
             if requests.get(address, timeout=2).status_code == 200:
                 return
+        except requests.exceptions.SSLError:
+            return  # it answers, but only to those whom it trusts
         except requests.RequestException:
             pass
         time.sleep(0.05)
@@ -111,11 +113,13 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
 
 
 @contextmanager
-def prometheus(data_dir: Path, config: str | None = None, retention: str = "100y") -> Iterator[str]:
+def prometheus(
+    data_dir: Path, config: str | None = None, retention: str = "100y", web: Path | None = None
+) -> Iterator[str]:
     """Run Prometheus over a data directory and yield its URL.
 
     The retention is long because a server deletes older blocks as it starts. `config` is the text
-    of its configuration; without one it scrapes nothing.
+    of its configuration; without one it scrapes nothing. `web` is a file that asks for TLS.
     """
     binary, port = program("prometheus"), free_port()
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -129,9 +133,10 @@ def prometheus(data_dir: Path, config: str | None = None, retention: str = "100y
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
     ]
-    with _running(
-        command, f"http://127.0.0.1:{port}", "/-/ready", beside.with_suffix(".log")
-    ) as url:
+    if web is not None:
+        command.append(f"--web.config.file={web}")
+    address = f"{'https' if web else 'http'}://127.0.0.1:{port}"
+    with _running(command, address, "/-/ready", beside.with_suffix(".log")) as url:
         yield url
 
 
@@ -200,7 +205,7 @@ def backfill(data_dir: Path, *files: Path) -> None:
 # --- A server that misbehaves ---------------------------------------------------------------------
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
-Behaviour = str | Change
+Behaviour = str | bytes | Change
 EMPTY: dict[str, Any] = {"status": "success", "data": {"resultType": "matrix", "result": []}}
 BEHAVIOURS = (
     "pass",  # the upstream's answer; without an upstream, a success with an empty result
@@ -226,17 +231,23 @@ class Faulty:
     url: str = ""
     asked: list[str] = field(default_factory=list)  # "GET /api/v1/query_range?…", in order
     queries: list[str] = field(default_factory=list)  # the bodies of POST requests
+    headers: list[dict[str, str]] = field(default_factory=list)
 
 
 @contextmanager
 def faulty(
-    upstream: str | None, *behaviours: Behaviour, only: str = "/api/v1/query", retry_after: int = 1
+    upstream: str | None,
+    *behaviours: Behaviour,
+    only: str = "/api/v1/query",
+    retry_after: int = 1,
+    authorization: str = "",
 ) -> Iterator[Faulty]:
     """Run an HTTP server before `upstream` that misbehaves, and yield it.
 
     Each request takes the next behaviour; the last one stays. So ("503", "503", "pass") fails twice
-    and then works. A behaviour is one of BEHAVIOURS, or a function that changes the decoded answer.
-    Requests whose path does not begin with `only` are always passed.
+    and then works. A behaviour is one of BEHAVIOURS, the bytes of an answer, or a function that
+    changes the decoded answer. Requests whose path does not begin with `only` are always passed.
+    With `authorization`, whoever does not send that header is refused, and told what was sent.
     """
     for behaviour in behaviours:
         if isinstance(behaviour, str) and behaviour not in BEHAVIOURS:
@@ -253,6 +264,11 @@ def faulty(
             with lock:
                 found.asked.append(f"{self.command} {self.path}")
                 found.queries.append(body.decode("utf-8", "replace"))
+                found.headers.append(dict(self.headers))
+            sent = self.headers.get("Authorization", "")
+            if authorization and sent != authorization:
+                self.send(401, f"refused: {sent}\n".encode(), "text/plain")
+                return
             mine = self.path.startswith(only)
             self.behave(following() if mine else "pass", upstream, body, retry_after, stop)
 
@@ -313,14 +329,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif behaviour == "stall":
             stop.wait(120)
             self.reset()
+        elif isinstance(behaviour, bytes):
+            self.send(200, behaviour)
         elif behaviour == "empty":
-            self.send(200, json.dumps(EMPTY).encode())
+            self.send(200, _json(EMPTY))
         else:
             self.forward(behaviour, upstream, body)
 
     def forward(self, behaviour: Behaviour, upstream: str | None, body: bytes) -> None:
         """Pass the request on, and the answer back, changed if told so."""
-        status, said, kind = 200, json.dumps(EMPTY).encode(), "application/json"
+        status, said, kind = 200, _json(EMPTY), "application/json"
         if upstream is not None:
             asked = requests.request(
                 self.command,
@@ -339,7 +357,7 @@ class _Handler(BaseHTTPRequestHandler):
             said = _changed(said, lambda answer: answer | {"warnings": ["simulated: not whole"]})
         elif behaviour == "partial":
             said = _changed(said, lambda answer: answer | {"isPartial": True})
-        elif not isinstance(behaviour, str):
+        elif not isinstance(behaviour, (str, bytes)):
             said = _changed(said, behaviour)
         self.send(status, said, kind)
 
@@ -373,7 +391,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _changed(said: bytes, change: Change) -> bytes:
     """Change a JSON answer."""
-    return json.dumps(change(json.loads(said))).encode()
+    return _json(change(json.loads(said)))
+
+
+def _json(answer: Any) -> bytes:
+    """Write JSON as compactly as the servers do."""
+    return json.dumps(answer, separators=(",", ":")).encode()
 
 
 def query(url: str, expression: str, at: float) -> dict[tuple[str, ...], float]:

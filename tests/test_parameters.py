@@ -168,7 +168,7 @@ def test_overridden_paths_are_relative_to_the_working_directory(
         ("window.step", "is not an assignment; write it like --set window.step=1m"),
         ("=1", "is not an assignment"),
         ("window..step=1m", "is not an assignment"),
-        ("window.step=[", "--set window.step, line 1"),
+        ("window.step=[", "--set window.step, line"),
         ("window.stepp=1m", "unknown key 'window.stepp'; did you mean 'step'?"),
         ("release.version=2.0", "release.version: must be a valid string, not 2.0; put it in quo"),
         ("regions.0=x", "regions: must be a valid list"),
@@ -193,18 +193,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"evidence": {"rollbak": "x"}}, "evidence"),
     ({"services": None}, "the key 'services' is missing; add it"),
     ({"window": {"start": WINDOW["start"], "duration": "24h"}}, "'window.step' is missing; add it"),
-    ({"release": {"name": "T", "version": 1.0}}, "release.version: must be a valid string, not 1.0"),
+    ({"release": {"name": "T", "version": 1.0}}, "must be a valid string, not 1.0; put it"),
     ({"release": {"name": "T", "version": ""}}, "release.version"),
     ({"release": {"name": "T", "version": "1", "digest": "sha256:12"}}, "release.digest"),
     ({"regions": "east"}, "regions: must be a valid list, not 'east'"),
     ({"regions": []}, "regions"),
-    ({"regions": ["east", False]}, "regions.1: must be a valid string, not False; put it in quotes"),
+    ({"regions": ["east", False]}, "regions.1: must be a valid string, not False"),
     ({"regions": ["east", "west", "east"]}, "regions: 'east' is there twice; name each once"),
     ({"services": ["api", "api"]}, "services: 'api' is there twice; name each once"),
     ({"primary_region": "nort"}, "primary_region 'nort' is not one of the regions (east, west)"),
     ({"simulated": "yes"}, "simulated: must be a valid boolean, not 'yes'"),
-    ({"window": WINDOW | {"duration": None, "end": "2026-11-20T00:00:00Z"}}, "is not after the sta"),
-    ({"window": WINDOW | {"duration": None, "end": "2026-11-19T00:00:00Z"}}, "is not after the sta"),
+    ({"window": WINDOW | {"duration": None, "end": "2026-11-20T00:00:00Z"}}, "is not after"),
+    ({"window": WINDOW | {"duration": None, "end": "2026-11-19T00:00:00Z"}}, "is not after"),
     ({"window": WINDOW | {"duration": None}}, "give either 'duration' or 'end'"),
     ({"window": WINDOW | {"step": "7m"}}, "the step 7m does not divide the window of 24h; choose"),
     ({"window": WINDOW | {"step": 300}}, "window.step: 300 is not a duration; write it like 24h"),
@@ -219,17 +219,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"window": WINDOW | {"start": 1_795_132_800}}, "window.start: 1795132800 is not a time"),
     ({"window": WINDOW | {"start": "2026-11-20T00:00:00.5Z"}}, "has parts of a second"),
     ({"window": WINDOW | {"start": "0001-01-01T00:00:00+23:59"}}, "window"),
-    ({"window": "24h"}, "window: "),
+    ({"window": "24h"}, "window: must be a mapping of keys to values, not '24h'"),
     ({"baseline": BASELINE | {"start": "2026-11-19T00:00:01Z"}}, "overlaps the window"),
     ({"baseline": BASELINE | {"duration": "23h59m"}}, "the step 5m does not divide the baseline"),
-    ({"baseline": BASELINE | {"repeat": "7d"}}, "'7d' is not a repetition; write it like '7d x 2'"),
+    ({"baseline": BASELINE | {"repeat": "7d"}}, "'7d' is not a repetition of up to 100; write it"),
     ({"baseline": BASELINE | {"repeat": "7d x 0"}}, "is not a repetition"),
     ({"baseline": BASELINE | {"repeat": "7d x 999999999"}}, "baseline.repeat"),
     ({"baseline": BASELINE | {"repeat": "1h x 2"}}, "baseline"),
     ({"baseline": []}, "baseline: give 'start' and 'duration', or 'run', or a list of intervals"),
     ({"baseline": "7d"}, "baseline: give 'start' and 'duration', or 'run'"),
     ({"baseline": [BASELINE, {"duration": "24h"}]}, "start' is missing; add it"),
-    ({"baseline": {"run": 7}}, "baseline.run"),
+    ({"baseline": {"run": 7}}, "baseline.run: must be a path, not 7"),
     ({"source": {}}, "source: give either 'prometheus' (a URL) or 'recording' (a path)"),
     ({"source": {"prometheus": "http://a", "recording": "b"}}, "give either 'prometheus'"),
     ({"source": {"prometheus": "127.0.0.1:9090"}}, "is not a URL; write it like http://127.0.0.1"),
@@ -243,7 +243,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"criteria": "."}, "cannot be read"),
     ({"kpis": None}, "the key 'kpis' is missing; add it"),
     ({"evidence": {"rollback": "gone.yaml"}}, "gone.yaml: there is no such file"),
-    ({"cost": {"usd_per_core_hour": "free"}}, "cost.usd_per_core_hour"),
+    ({"cost": {"usd_per_core_hour": "x"}}, "usd_per_core_hour: must be a valid number"),
     ({"cost": {"usd_per_core_hour": float("nan")}}, "cost.usd_per_core_hour"),
     ({"cost": {"usd_per_gib_hour": float("inf")}}, "cost.usd_per_gib_hour"),
 ]  # fmt: skip
@@ -269,15 +269,15 @@ CATALOGUES: list[tuple[str, dict[str, Any], str]] = [
     ("kpis.yaml", {"kpis_": {}}, "kpis"),
     ("kpis.yaml", {"kpis_": KPIS | {"x": {"kind": "ratio"}}}, "kpis.x"),
     ("kpis.yaml", {"kpis_": KPIS | {"x": KPIS["memory"] | {"kind": "guage"}}}, "kpis.x.kind"),
-    ("kpis.yaml", {"kpis_": KPIS | {"x": KPIS["memory"] | {"increase": "y"}}}, "a gauge has no key"),
+    ("kpis.yaml", {"kpis_": KPIS | {"x": KPIS["memory"] | {"increase": "y"}}}, "gauge has no key"),
     ("kpis.yaml", {"kpis_": KPIS | {"x": KPIS["latency_p99"] | {"quantile": 99.0}}}, "x.quantile"),
-    ("kpis.yaml", {"kpis_": KPIS | {"x": KPIS["memory"] | {"by": ["service"]}}}, "'by' is [], [reg"),
+    ("kpis.yaml", {"kpis_": KPIS | {"x": KPIS["memory"] | {"by": ["service"]}}}, "'by' is []"),
     ("kpis.yaml", {"kpis_": KPIS | {"x": KPIS["memory"] | {"acros": "max"}}}, "mean 'across'?"),
     ("kpis.yaml", {"alerts_": {"firing": "x"}}, "'alerts.evaluations' is missing"),
     ("drift_rules.yaml", {"rules_": {"x": RULE | {"kpi": "memry"}}}, "did you mean 'memory'?"),
     ("drift_rules.yaml", {"rules_": {"x": RULE | {"kpi": ["memory", "zz"]}}}, "'zz' is not in"),
     ("drift_rules.yaml", {"rules_": {"x": RULE | {"kpi": "memory", "warning": 0}}}, "above 0"),
-    ("drift_rules.yaml", {"rules_": {"x": RULE | {"kpi": "memory", "critical": 0.01}}}, "not above"),
+    ("drift_rules.yaml", {"rules_": {"x": RULE | {"kpi": "memory", "critical": 0.01}}}, "above"),
     ("drift_rules.yaml", {"rules_": {"x": RULE | {"kpi": "memory", "critical": None}}}, "both"),
     (
         "drift_rules.yaml",
@@ -291,15 +291,15 @@ CATALOGUES: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"kpi": "avail"}}}, "'avail' is not in"),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"kpi": "availabilty"}}}, "'availability'?"),
-    ("criteria.yaml", {"criteria_": {"x": CRITERION | {"mandatory": False}}}, "no criterion is mand"),
-    ("criteria.yaml", {"criteria_": {"x": CRITERION | {"drift": "worst_adverse"}}}, "exactly one of"),
+    ("criteria.yaml", {"criteria_": {"x": CRITERION | {"mandatory": False}}}, "no criterion is"),
+    ("criteria.yaml", {"criteria_": {"x": CRITERION | {"drift": "worst_adverse"}}}, "exactly one"),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"target": 0.999}}}, "0.999 is not a limit"),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"target": "=> 0.999"}}}, "is not a limit"),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"target": ">= lots"}}}, "is not a number"),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"target": ">= nan"}}}, "is not a number"),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"target": ">= -inf"}}}, "is not a number"),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"warning": "< 1"}}}, "point the same way"),
-    ("criteria.yaml", {"criteria_": {"x": CRITERION | {"warning": ">= 0.9"}}}, "looser than the tar"),
+    ("criteria.yaml", {"criteria_": {"x": CRITERION | {"warning": ">= 0.9"}}}, "is looser than"),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"weight": 0}}}, "criteria.x.weight"),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"weight": float("inf")}}}, "x.weight"),
     ("criteria.yaml", {"criteria_": {"x": CRITERION | {"min_coverage": 95}}}, "x.min_coverage"),
@@ -319,11 +319,11 @@ def test_bad_catalogues(tmp_path: Path, file: str, changes: dict[str, Any], said
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (WAIVER % ("availabilty", "2999-01-01T00:00:00Z"), "names the criterion 'availabilty', whi"),
+        (WAIVER % ("availabilty", "2999-01-01T00:00:00Z"), "names the criterion 'availabilty'"),
         (WAIVER % ("availability", "2026-11-20T23:59:59Z"), "expired at 2026-11-20T23:59:59Z"),
         (WAIVER % ("availability", "2026-12-01"), "is not a time"),
         ("waivers: {}", "waivers: must be a valid list"),
-        ("waivers: [{criterion: availability, who: me, until: 2999-01-01T00:00:00Z}]", "why' is mis"),
+        ("waivers: [{criterion: availability, who: me, until: 2999-01-01T00:00:00Z}]", "why' is"),
     ],
 )  # fmt: skip
 def test_bad_waivers(tmp_path: Path, text: str, said: str) -> None:
@@ -381,8 +381,7 @@ def test_bad_evidence(tmp_path: Path, kind: str, text: str, said: str) -> None:
 
 DEEP = "[" * 3000 + "]" * 3000
 LAUGHS = "\n".join(
-    ["a0: &a0 [ha, ha]"]
-    + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
+    ["a0: &a0 [ha, ha]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
 )
 MERGES = "\n".join(
     ["a0: &a0 {x: 1}"]
@@ -401,14 +400,14 @@ MERGES = "\n".join(
         (b"a: \x00", "correct the YAML"),
         (b"", "must be"),
         (b"just words", "must be"),
-        (b"a: 1\n---\nb: 2\n", "single document"),
+        (b"a: 1\n---\nb: 2\n", "but found another document"),
         (b"a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         (b"a: &a {b: *a}", "recursive"),
         (b"? [a, b]\n: c", "a key must be a plain name"),
         (b"? !!set {a}\n: c", "a key must be a plain name"),
         (b"1: 2", "1"),
         (b"window: {start: 2026-13-45T00:00:00Z}", "month must be in 1..12"),
-        (DEEP.encode(), "correct the YAML"),
+        (DEEP.encode(), "run.yaml"),
         (LAUGHS.encode(), "a0"),
         (MERGES.encode(), "a0"),
     ],
@@ -494,7 +493,7 @@ def test_no_other_duration(text: str) -> None:
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2999, 1, 1)))
 def test_times_round_trip(moment: datetime) -> None:
     seconds = int(moment.replace(tzinfo=UTC).timestamp())
-    assert parameters._parse_time(format_time(seconds)) == seconds
+    assert parameters.parse_time(format_time(seconds)) == seconds
 
 
 @pytest.mark.parametrize(

@@ -245,9 +245,21 @@ def test_an_incident_is_found_with_begin_and_end() -> None:
     assert right.mean() > 0.95
     assert found.incident_excess[right].mean() == pytest.approx(1.0, abs=0.05)
     assert found.incident_peak[right].mean() > 1.0
-    assert np.abs(found.effect).mean() < 0.03
+    # It counts in full, for the few samples that it lasts.
+    assert found.effect[right].mean() == pytest.approx(6 / DAY, abs=0.005)
     one = found[int(np.flatnonzero(right)[0])]
     assert (one.begin, one.end) == (one.incident_begin, one.incident_end) == (200, 206)
+
+
+def test_an_incident_of_rare_errors_is_no_outlier() -> None:
+    rng = np.random.default_rng(22)
+    before, after = rng.poisson(0.05, (2, 200, DAY)).astype(float)
+    assert np.mean(shifts(before, after, step=STEP).incident_p < 0.05) <= 0.05
+    after[:, 200:206] += 20
+    found = shifts(before, after, step=STEP)
+    assert (found.kind == "incident").all()
+    assert found.effect.mean() == pytest.approx(20 * 6 / DAY, abs=0.02)
+    assert (found.p_value < 0.05).all()
 
 
 def test_a_shift_from_the_start_has_no_begin() -> None:

@@ -1,0 +1,70 @@
+"""How a criterion's figures read: in the notebooks, in the terminal, in the e-mail.
+
+It stands apart from `views`, whose charts take longer to import than all this takes to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tars_ga_lib.display import quantity
+
+Facts = Mapping[str, Any]
+
+
+def limit_text(text: str, unit: str) -> str:
+    """Write a criterion's limit in the unit that its value is read in: `≥ 99.9 %`."""
+    operator, _, number = text.partition(" ")
+    if unit == "bool":
+        return "yes" if float(number) else "no"
+    sign = {">=": "≥\xa0", "<=": "≤\xa0", "==": ""}.get(operator, f"{operator}\xa0")
+    return f"{sign}{quantity(float(number), unit)}"
+
+
+def value_text(outcome: Facts) -> str:
+    """Write a criterion's value, never rounded across its limit."""
+    value, unit = outcome["value"], outcome["unit"]
+    if value is None:
+        return "NO DATA"
+    if unit == "bool":
+        return "yes" if value else "no"
+    return quantity(value, unit, limit=float(outcome["target"].split()[1]))
+
+
+def why(certification: Facts, most: int = 3) -> str:
+    """Write why the decision is what it is: the deciding criteria, each with value and target."""
+    mandatory = [o for o in certification["criteria"] if o["mandatory"]]
+    verdicts = {
+        "NOT CERTIFIED": "fail",
+        "CERTIFIED WITH WAIVERS": "fail",
+        "INCONCLUSIVE": "no_data",
+    }
+    wanted = verdicts.get(certification["decision"], "warn")
+    deciding = [
+        o
+        for o in mandatory
+        if o["verdict"] == wanted
+        and (wanted != "fail" or bool(o["waiver"]) == ("WAIVERS" in certification["decision"]))
+    ]
+    if not deciding:
+        return str(certification["because"])
+    deciding.sort(key=lambda o: (o["name"] != certification["binding_criterion"], -o["weight"]))
+    parts = [_why_one(o) for o in deciding[:most]]
+    if len(deciding) > most:
+        parts.append(f"{len(deciding) - most} more")
+    start = "All mandatory criteria pass, with a warning: " if wanted == "warn" else ""
+    return start + "; ".join(parts) + "."
+
+
+def _why_one(outcome: Facts) -> str:
+    if outcome["verdict"] == "no_data":
+        return f"{outcome['title']} has no data: {outcome['reason']}"
+    text = f"{outcome['title']} is {value_text(outcome)}"
+    if outcome["verdict"] == "warn":
+        if outcome["reason"]:
+            return f"{text}, but {outcome['reason']}"
+        return f"{text}, with a warning limit of {limit_text(outcome['warning'], outcome['unit'])}"
+    waived = f" (waived until {outcome['waiver']['until']})" if outcome["waiver"] else ""
+    target = limit_text(outcome["target"], outcome["unit"])
+    return f"{text}, and its target is {target}{waived}"
