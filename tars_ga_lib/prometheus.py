@@ -8,6 +8,7 @@ same API serves: Thanos, Mimir, VictoriaMetrics.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 import os
@@ -90,7 +91,8 @@ def _parse(content: bytes) -> _Body:
     """Parse all of a range query's answer but its numbers, by the JSON parser."""
     rest, found, position = [], [], 0
     for start, stop in _segments(content):
-        rest.append(content[position:start])
+        # In the place of its samples each series gets the number of their segment.
+        rest += [content[position:start], b"%d" % len(found)]
         found.append((start, stop))
         position = stop
     rest.append(content[position:])
@@ -101,14 +103,13 @@ def _parse(content: bytes) -> _Body:
     warnings = [*document.get("warnings", []), *(INFO + t for t in document.get("infos", []))]
     if document.get("isPartial"):
         warnings.append("the server says that its answer is partial")
-    series, samples, filled = [], [], iter(found)
+    series, samples = [], []
     for entry in data["result"]:
-        if entry.get("values") == []:
-            samples.append(next(filled))
-        elif "values" in entry:
+        values = entry.get("values", [])
+        if values and not isinstance(values[0], int):
             raise ValueError("the samples are not written compactly")
-        else:
-            samples.append((0, 0))
+        samples.append(found[values[0]] if values else (0, 0))
+        if "values" not in entry:
             warnings.append("a native histogram was answered, which this version does not read")
         series.append(entry["metric"])
     return _Body(content, series, samples, warnings)
@@ -200,6 +201,14 @@ def _session(url: str, environ: Mapping[str, str]) -> requests.Session:
     return session
 
 
+def _secrets(environ: Mapping[str, str]) -> list[str]:
+    """Return what must not be repeated, in each form in which it is sent."""
+    password = environ.get("TARS_GA_PASSWORD", "")
+    pair = f"{environ.get('TARS_GA_USERNAME', '')}:{password}"
+    found = [environ.get("TARS_GA_BEARER_TOKEN", ""), password]
+    return [each for each in [*found, base64.b64encode(pair.encode()).decode()] if each]
+
+
 _TRANSIENT = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
@@ -235,14 +244,17 @@ class Prometheus:
         session = _session(url, environ)
         if org_id:
             session.headers["X-Scope-OrgID"] = org_id
-        self._api = PrometheusConnect(url, session=session, timeout=timeout, method="POST")
+        # A server that is there takes a connection soon, however long its answer takes.
+        patience = (min(10, timeout), timeout)
+        self._api = PrometheusConnect(url, session=session, timeout=patience, method="POST")
         retry = Retry(
-            total=None, connect=0, read=0, other=0, redirect=3, status=attempts,
+            total=None, connect=0, read=False, other=0, redirect=3, status=attempts,
             status_forcelist=(429, 502, 503, 504), allowed_methods=None,
             backoff_factor=0.5, backoff_max=10, raise_on_status=False, retry_after_max=30,
         )  # fmt: skip
         # The client mounts an adapter of its own over the session; ours must come after it.
         session.mount(url, _Adapter(max_retries=retry, pool_maxsize=connections))
+        self._secrets = _secrets(environ)
         self._attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TRANSIENT),
             stop=tenacity.stop_after_attempt(attempts),
@@ -305,7 +317,15 @@ class Prometheus:
         )
         if not isinstance(body, _Body):
             raise QueryError("the answer is not that of a range query")
-        return _lay(body, first, last, step)
+        answer = _lay(body, first, last, step)
+        answer.warnings = [self._without_secrets(text) for text in answer.warnings]
+        return answer
+
+    def _without_secrets(self, text: str) -> str:
+        """Take our credentials out of what a server said: it may quote what we sent."""
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return text
 
     def _call(self, method: Any, *args: Any) -> Any:
         try:
@@ -320,10 +340,18 @@ class Prometheus:
             raise SourceError(
                 f"{self.url}: cannot be reached; see that the server runs and the URL is right"
             ) from None
+        except requests.JSONDecodeError:
+            raise QueryError("the answer cannot be read (it is not JSON)") from None
         except requests.RequestException as error:
             raise QueryError(f"the request failed ({type(error).__name__})") from None
+        except OSError as error:  # of a certificate's file
+            raise SourceError(
+                f"{self.url}: {error}; correct TARS_GA_CA_BUNDLE, _CLIENT_CERT or _CLIENT_KEY"
+            ) from None
         except SourceError as error:
             raise SourceError(f"{self.url}: {error}") from None
+        except QueryError as error:
+            raise QueryError(self._without_secrets(str(error))) from None
         except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise QueryError(f"the answer cannot be read ({str(error)[:120]})") from None
 
