@@ -60,7 +60,8 @@ def collect(job: Job, progress: Progress = silent) -> Recording:
     else:
         found = _from_server(job, progress)
     if isinstance(parameters.baseline, BaselineRun):
-        earlier = recording.load(parameters.baseline.run).window
+        run = recording.load(parameters.baseline.run)
+        earlier, simulated = run.window, found.simulated or run.simulated
         if earlier.start < parameters.window.stop and parameters.window.start < earlier.stop:
             raise ParametersError(
                 f"baseline.run: the window of {parameters.baseline.run} overlaps this window, so "
@@ -68,7 +69,8 @@ def collect(job: Job, progress: Progress = silent) -> Recording:
             )
         step = parameters.window.step
         cut = earlier.cut(earlier.start, earlier.stop, step, "baseline_1")
-        found = replace(found, spans={**found.spans, "baseline_1": cut}, origin=None)
+        both = {"window": found.window, "baseline_1": cut}
+        found = replace(found, spans=both, simulated=simulated, origin=None)
     return found
 
 

@@ -97,7 +97,7 @@ def _family(lags: NDArray[np.int64]) -> tuple[Floats, Floats]:
     prior = np.outer(likely / likely.sum(), usual).ravel()
     return (
         np.vstack([mixed, fractional, white]),
-        np.concatenate([0.486 * prior, [0.02, 0.004], [0.49]]),
+        np.concatenate([0.487 * prior, [0.02, 0.003], [0.49]]),
     )
 
 

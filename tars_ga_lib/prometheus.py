@@ -89,7 +89,9 @@ def _segments(content: bytes) -> Iterator[tuple[int, int]]:
 
 def _parse(content: bytes) -> _Body:
     """Parse all of a range query's answer but its numbers, by the JSON parser."""
-    rest, found, position = [], [], 0
+    rest: list[bytes] = []
+    found: list[tuple[int, int]] = []
+    position = 0
     for start, stop in _segments(content):
         # In the place of its samples each series gets the number of their segment.
         rest += [content[position:start], b"%d" % len(found)]

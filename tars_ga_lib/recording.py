@@ -101,6 +101,10 @@ def _digest(labels: list[dict[str, str]], values: Floats) -> str:
     return "sha256:" + sha.hexdigest()
 
 
+def _digest_of_facts(facts: dict[str, Any]) -> str:
+    return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Span:
     """One interval of a recording, [start, stop) in epoch seconds, and its sample sets by id."""
@@ -189,9 +193,11 @@ class Recording:
                 yield span, one.provenance
 
     def digest(self) -> str:
-        """SHA-256 over the digests of all sample sets and their intervals."""
-        facts = [(s.name, s.start, s.stop, s.step, p.id, p.digest) for s, p in self.provenance()]
-        return "sha256:" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        """SHA-256 over all that `recording.json` says, the digests of the sample sets included.
+
+        Warnings and errors count as much as samples: without them an answer looks whole.
+        """
+        return _digest_of_facts(self._facts())
 
     def save(self, folder: Path) -> None:
         """Write the recording; `recording.json` comes last, so a folder that has it is whole."""
@@ -203,7 +209,8 @@ class Recording:
             return
         for span in self.spans.values():
             _write_parquet(span, folder / f"{span.name}.parquet")
-        write_json(folder / "recording.json", self._facts())
+        facts = self._facts()
+        write_json(folder / "recording.json", facts | {"digest": _digest_of_facts(facts)})
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -214,7 +221,6 @@ class Recording:
             "software": self.software,
             "collected_at": self.collected_at,
             "problems": self.problems,
-            "digest": self.digest(),
             "spans": [
                 {
                     "name": span.name,
@@ -307,6 +313,8 @@ def load(path: Path) -> Recording:
                 f"{folder}: is a {facts['schema']}, and this version reads {SCHEMA}; "
                 "use the version that wrote it"
             )
+        if facts.pop("digest") != _digest_of_facts(facts):
+            raise ParametersError(f"{folder}: recording.json was changed; take an undamaged copy")
         spans = {one["name"]: _read_span(folder, one) for one in facts["spans"]}
         recording = Recording(
             server=facts["server"],
@@ -325,8 +333,6 @@ def load(path: Path) -> Recording:
             f"{folder}: is not a readable recording ({type(error).__name__}: {error}); "
             "take an undamaged copy"
         ) from None
-    if recording.digest() != facts["digest"]:
-        raise ParametersError(f"{folder}: recording.json was changed; take an undamaged copy")
     return recording
 
 

@@ -62,8 +62,8 @@ __all__ = [
     "stands_out",
 ]
 
-#: Series handled at once; keeps the working memory near 100 MB for days of 5-minute samples.
-CHUNK_SAMPLES = 500_000
+#: Samples handled at once: few enough to stay in the cache, and the working memory near 20 MB.
+CHUNK_SAMPLES = 50_000
 #: Fewer effective samples than this are no basis for a verdict.
 MIN_EFFECTIVE = 2.0
 
@@ -243,8 +243,7 @@ def shifts(
     parts = []
     for at in range(0, max(1, len(seen)), rows):
         before, after = base[at : at + rows], seen[at : at + rows]
-        if days is not None:
-            before = days(before)
+        before = before if days is None else days(before)
         parts.append(compare(before, after, step / 3600, confidence, nonnegative))
     return Shifts(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 

@@ -17,7 +17,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from demo import simulate  # noqa: E402
-from tests import servers  # noqa: E402
+from tests import odd, servers  # noqa: E402
 from tests.servers import Build, Serve, Served  # noqa: E402
 
 
@@ -83,6 +83,15 @@ def clean_server(blocks: Build, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield _serve(stack, blocks, scenario, tmp_path_factory.mktemp("clean"))
 
 
+@pytest.fixture(scope="session")
+def small_server(blocks: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve two clean hours of two regions."""
+    data = tmp_path_factory.mktemp("small") / "prometheus"
+    shutil.copytree(blocks(simulate.small()), data)
+    with servers.prometheus(data) as url:
+        yield url
+
+
 @pytest.fixture
 def serve(blocks: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """Return a function that serves any scenario until the test ends."""
@@ -94,4 +103,13 @@ def serve(blocks: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def empty_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve nothing: a Prometheus without one sample."""
     with servers.prometheus(tmp_path_factory.mktemp("empty") / "prometheus") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def odd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the days of `tests.odd`, when clocks changed, with names that need quoting."""
+    folder = tmp_path_factory.mktemp("odd")
+    servers.backfill(folder / "prometheus", *odd.write(folder))
+    with servers.prometheus(folder / "prometheus") as url:
         yield url

@@ -119,6 +119,21 @@ def make_job(
     return parameters.load(write_run(folder, window=window, baseline=before, **changes))
 
 
+SMALL = [
+    "window={start: 2026-11-20T12:00:00Z, duration: 2h, step: 5m}",
+    "baseline={start: 2026-11-13T12:00:00Z, duration: 2h}",
+    "regions=[us-east-1, us-west-2]",
+    "services=[insight-engine, dashboard-api, hypersync]",
+    "simulated=true",
+]
+
+
+def small_job(url: str, *overrides: str) -> Job:
+    """Return the job of our own catalogue over a small simulated scenario."""
+    source = f"source={{prometheus: '{url}', timeout: 5s, connections: 1}}"
+    return parameters.load(ROOT / "parameters" / "ga_day.yaml", [*SMALL, source, *overrides])
+
+
 def answer(request: Request, rows: Rows, steps: int, **provenance: Any) -> SampleSet:
     """Return the sample set of one request; a value may be one number for all steps."""
     values = np.array([np.broadcast_to(v, steps) for _, v in rows], dtype=np.float64)

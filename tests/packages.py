@@ -1,0 +1,132 @@
+"""What the tests of evidence build with: small finished runs, and archives made to do harm."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tars_ga_lib import archive, criteria, drift, evidence, kpis, regions
+from tars_ga_lib.run import Run
+from tests.helpers import Rows, make_job, make_recording, make_span, places
+
+STEPS = 48
+
+
+def _noise(seed: int, size: int = STEPS) -> Any:
+    return np.random.default_rng(seed).normal(0, 1, size)
+
+
+def _answers(up: float, memory: float, seed: int) -> dict[str, Rows]:
+    return {
+        "availability.numerator": places(up * 20.0),
+        "availability.denominator": places(20.0),
+        "requests.increase": places(np.round(1000 + 10 * _noise(seed))),
+        "memory.value": places(memory * (1e9 + 1e6 * _noise(seed + 1))),
+        "replicas.value": places(3.0),
+    }
+
+
+def finished_run(
+    folder: Path, *, up: float = 1.0, memory: float = 1.0, simulated: bool = False, **changes: Any
+) -> Path:
+    """Write a finished run without running a notebook; `up` is the availability of its window."""
+    job = make_job(folder.with_name(f"{folder.name}.src"), steps=STEPS, **changes)
+    found = make_recording(
+        make_span(job, _answers(up, memory, 1)),
+        make_span(job, _answers(1.0, 1.0, 7), "baseline_1"),
+        simulated=simulated,
+    )
+    found.save(folder / "recording")
+    job.save(folder / "parameters", [(span.start, span.stop) for span in found.baselines])
+    finish(folder)
+    return folder
+
+
+def finish(folder: Path) -> None:
+    """Write what the notebooks derive, with stand-ins for the notebooks and the report."""
+    run = Run(folder)
+    analysis = drift.analyse(run.kpis, run.baseline_kpis)
+    run.write("ga_kpi_summary.json", kpis.collection_summary(run.job, run.recording))
+    run.write_checksum("ga_kpi_summary.json")
+    run.write("baseline_metrics.json", kpis.baseline_metrics(run.job, run.recording))
+    run.write_lines("snapshots.jsonl", kpis.snapshots(run.kpis))
+    run.write("drift_analysis.json", analysis)
+    run.write("cross_region.json", regions.compare(run.kpis, run.baseline_kpis))
+    run.write("certification_metadata.json", criteria.certify(run.job, run.recording, analysis))
+    for name, content in {
+        "notebooks/01_collection.ipynb": b'{"cells": []}\n',
+        "artifacts/charts/availability.svg": b"<svg/>\n",
+        "GA_DAY_REPORT.md": b"# GA day report\n",
+        "GA_DAY_REPORT.pdf": b"%PDF-1.7\n" + bytes(range(256)),
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def unpack(package: Path, folder: Path) -> Path:
+    """Unpack an archive as anyone would, and return the package's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.unpack_archive(package, folder, filter="data")
+    return folder / evidence.ROOT
+
+
+def edit(file: Path, change: Callable[[Any], None]) -> None:
+    """Change a JSON file in place."""
+    document = json.loads(file.read_text(encoding="utf-8"))
+    change(document)
+    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+# --- archives made by hand -----------------------------------------------------------------------
+
+
+def packed(tar: bytes) -> bytes:
+    """Return bytes as the gzip file that `archive` would write around them."""
+    body = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    content = body.compress(tar) + body.flush()
+    end = zlib.crc32(tar).to_bytes(4, "little") + (len(tar) % 2**32).to_bytes(4, "little")
+    return archive._MAGIC + content + end
+
+
+def entry(name: str, content: bytes = b"", **fields: bytes) -> bytes:
+    """Return one tar entry; `fields` are written over its header, whose checksum stays right."""
+    where = {"name": 0, "mode": 100, "uid": 108, "size": 124, "mtime": 136, "kind": 156}
+    where |= {"link": 157, "magic": 257, "owner": 265, "prefix": 345, "rest": 500}
+    block = bytearray(archive.header("x", len(content), 0))
+    block[0:1] = b"\0"
+    for key, value in {"name": name.encode(), **fields}.items():
+        block[where[key] : where[key] + len(value)] = value
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + content + bytes(-len(content) % 512)
+
+
+END = bytes(1024)
+
+
+def read_all(content: bytes, limits: archive.Limits | None = None) -> dict[str, bytes]:
+    """Read an archive and return its files."""
+    return {e.name: b"".join(e.chunks()) for e in archive.read(io.BytesIO(content), limits)}
+
+
+def write_all(files: dict[str, bytes] | Iterable[tuple[str, bytes]], time: int = 0) -> bytes:
+    """Write files as an archive."""
+    stream = io.BytesIO()
+    writer = archive.Writer(stream, time)
+    for name, content in dict(files).items():
+        writer.add(name, len(content), [content])
+    writer.close()
+    return stream.getvalue()
+
+
+def everything_below(folder: Path) -> set[str]:
+    """Names of all there is below a folder."""
+    return {os.path.join(here, name) for here, a, b in os.walk(folder) for name in (*a, *b)}

@@ -1,0 +1,93 @@
+"""Preflight: which queries answer, and what exactly the others miss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tars_ga_lib import preflight, queries
+from tars_ga_lib.parameters import Job, ParametersError
+from tars_ga_lib.prometheus import SourceError
+from tests import servers
+from tests.helpers import ROOT, make_job, small_job
+
+
+def problems(job: Job) -> dict[str, str]:
+    """Problems of preflight by request."""
+    return {each.request.id: each.problem for each in preflight.preflight(job) if not each.ok}
+
+
+def test_preflight_finds_nothing_wrong(small_server: str) -> None:
+    assert problems(small_job(small_server)) == {}
+
+
+def test_preflight_is_cheap(small_server: str) -> None:
+    with servers.faulty(small_server, "pass") as server:
+        count = len(list(preflight.preflight(small_job(server.url))))
+    assert count == len([q for q in server.asked if "query_range" in q])
+    assert count > 30
+
+
+def test_preflight_says_what_is_missing(small_server: str, tmp_path: Path) -> None:
+    text = (ROOT / "parameters" / "kpis.yaml").read_text("utf-8")
+    text = text.replace("process_resident_memory_bytes", "process_memory_bytes")
+    text = text.replace("redis_connected_clients{$match}", "redis_connected_clients{x='y',$match}")
+    changed = tmp_path / "kpis.yaml"
+    changed.write_text(text, "utf-8")
+    found = problems(
+        small_job(
+            small_server,
+            f"kpis={changed}",
+            "regions=[us-east-1, us-west-2, mars]",
+            "labels.service=svc",
+        )
+    )
+    assert found["memory.value"] == "no metric process_memory_bytes in the window"
+    assert found["requests.increase"] == "the metric http_requests_total has no label 'svc'"
+    assert found["redis_memory.value"] == "no samples for the region mars"
+    assert found["redis_clients.value"] == "its metrics are there, but the query returns nothing"
+    only_mars = problems(small_job(small_server, "regions=[mars]", "primary_region=mars"))
+    assert (
+        "none of the regions asked for, but us-east-1, us-west-2"
+        in (only_mars["redis_memory.value"])
+    )
+
+
+def test_preflight_of_an_empty_and_a_dead_server(empty_server: str) -> None:
+    found = problems(small_job(empty_server))
+    assert len(found) > 30
+    assert all("no metric" in text for text in found.values())
+    assert queries.FIRING not in found  # no alert is a good answer
+    assert queries.EVALUATIONS in found
+    with pytest.raises(SourceError, match="cannot be reached"):
+        problems(small_job(f"http://127.0.0.1:{servers.free_port()}"))
+
+
+def test_preflight_passes_on_warnings_and_errors(small_server: str) -> None:
+    with servers.faulty(small_server, "warnings", "error", "pass") as server:
+        found = problems(small_job(server.url))
+    assert sorted(found.values()) == [
+        "HTTP 422: simulated failure", "the server warns: simulated: not whole",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        (
+            'sum by (a, b) (increase(x_total{l=~"y{z}[5m]"}[5m])) / rate(z:w[5m])',
+            ["x_total", "z:w"],
+        ),
+        ("up", []),
+        ('x{a="\\"", b="c{d}"} or y{}', ["x", "y"]),
+    ],
+)
+def test_metric_names(query: str, names: list[str]) -> None:
+    assert preflight.metric_names(query) == names
+
+
+def test_source_is_needed(tmp_path: Path) -> None:
+    job = make_job(tmp_path, source={"recording": "x"})
+    with pytest.raises(ParametersError, match="needs 'prometheus'"):
+        list(preflight.preflight(job))
