@@ -1,7 +1,7 @@
-"""Folders that appear whole or not at all, whenever the process is killed.
+"""Folders and files that appear whole or not at all, whenever the process is killed.
 
-A folder is built beside its target and put into its place in one step. Its builder holds a lock on
-it, which ends with the process, so that the next one can tell what was left behind by the dead from
+They are built beside their target and put into its place in one step. Whoever builds holds a lock,
+which ends with the process, so that the next one can tell what was left behind by the dead from
 what is still being built.
 """
 
@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from tars_ga_lib.parameters import ParametersError
 
@@ -31,6 +32,8 @@ _CANNOT_WRITE = frozenset(
         errno.EFBIG,
         errno.EIO,
         errno.ENAMETOOLONG,
+        errno.EEXIST,
+        errno.ENOTDIR,
     }
 )
 
@@ -101,24 +104,50 @@ def _is_still(folder: Path, handle: int) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def file(target: Path, *, instead_of: Path | None = None) -> Iterator[IO[bytes]]:
+    """Give a stream beside `target`, which takes its place when all is written.
+
+    Parameters
+    ----------
+    instead_of
+        A file that speaks of the earlier target, like its checksum: it is gone before the new one
+        is in place.
+    """
+    sweep(target)
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        with partial.open("wb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield stream
+            stream.flush()
+            if instead_of is not None:
+                instead_of.unlink(missing_ok=True)
+            partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def sweep(target: Path) -> None:
     """Remove what dead processes left beside a target."""
     heads = tuple(f".{target.name}.{kind}-" for kind in ("partial", "earlier"))
     for entry in sorted(os.scandir(target.parent), key=lambda e: e.name):
-        if not entry.name.startswith(heads) or not entry.is_dir(follow_symlinks=False):
+        if not entry.name.startswith(heads) or entry.is_symlink():
             continue
         with contextlib.suppress(OSError):  # another process sweeps too
             if _alive(entry.path):
                 continue
             if entry.name.startswith(heads[1]) and not target.exists():
                 os.rename(entry.path, target)
-            else:
+            elif entry.is_dir():
                 shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
 
 
-def _alive(folder: str) -> bool:
-    """Whether a process holds the lock of a folder."""
-    handle = os.open(folder, os.O_RDONLY)
+def _alive(path: str) -> bool:
+    """Whether a process holds the lock of a file or folder."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

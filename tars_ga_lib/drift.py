@@ -7,16 +7,20 @@ the adverse direction, and significance after correction for all the questions t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
+from tars_ga_lib.baselines import Problem, baseline_health
+from tars_ga_lib.checks import sequential
 from tars_ga_lib.kpis import Kpis
+from tars_ga_lib.levels import level_matrix, level_series
 from tars_ga_lib.parameters import DriftRule, Verdict, format_time
-from tars_ga_lib.shifts import Shift, baseline_health, fdr, sequential, shift, shifts
+from tars_ga_lib.shifts import Shift, fdr, shift, shifts
 
 __all__ = ["SIGNIFICANCE", "Evaluation", "Shift", "analyse", "incremental", "shift", "shifts"]
 
@@ -157,29 +161,6 @@ def _interval(kpis: Kpis) -> dict[str, Any]:
 # --- evaluation ----------------------------------------------------------------------------------
 
 
-def level_series(kpis: Kpis, name: str, region: str | None, service: str | None) -> Floats:
-    """Series whose mean is the KPI's figure over the window, shape (T,).
-
-    For most kinds that is the KPI at each step. The mean of a ratio's steps is not the ratio of
-    its totals, so a ratio is linearised: R + (numerator - R × denominator) / mean denominator.
-    Its mean is R, and its variance that of R to first order (delta method; Cochran 1977, Sampling
-    Techniques, section 6.3).
-    """
-    if kpis.job.kpis[name].kind != "ratio":
-        return kpis.series(name, region, service)
-    top, bottom = kpis.parts(name, region, service)
-    total = np.nansum(bottom)
-    if not total > 0:
-        return np.full(len(top), np.nan)
-    ratio = np.nansum(top) / total
-    return np.asarray(ratio + (top - ratio * bottom) / np.nanmean(bottom), dtype=np.float64)
-
-
-def level_matrix(kpis: Kpis, name: str, places: Sequence[Place]) -> Floats:
-    """`level_series` of several places, shape (places, T)."""
-    return np.array([level_series(kpis, name, *place) for place in places])
-
-
 def baseline_days(baselines: Sequence[Kpis], name: str, places: Sequence[Place]) -> Floats:
     """Level series of the baselines, shape (places, D, T).
 
@@ -269,7 +250,7 @@ def _evaluation(
         kind=found.kind,
         began=when(found.begin),
         ended=when(found.end),
-        incident=_incident(rule, found, when) if not reason else None,
+        incident=None if reason else _incident(rule, kpi, place, window, found),
         details={
             "baseline_kpi": baseline.figure(kpi, *place).value,
             "window_kpi": window.figure(kpi, *place).value,
@@ -285,19 +266,46 @@ def _evaluation(
 
 
 def _incident(
-    rule: DriftRule, found: Shift, when: Callable[[int | None], str | None]
+    rule: DriftRule, kpi: str, place: Place, window: Kpis, found: Shift
 ) -> dict[str, Any] | None:
     """Return the most striking part of a window, its excess in the rule's measure."""
-    if found.incident_begin is None or not np.isfinite(found.incident_p):
+    begin, end, span = found.incident_begin, found.incident_end, window.span
+    if begin is None or end is None or not np.isfinite(found.incident_p):
         return None
     size = abs(found.baseline_level) if rule.measure == "relative" else 1.0
+    p_value = max(found.incident_p, _chance_of_events(window, kpi, place, begin, end))
     return {
-        "began": when(found.incident_begin),
-        "ended": when(found.incident_end),
+        "began": format_time(span.start + begin * span.step),
+        "ended": format_time(span.start + end * span.step),
         "excess": _number(found.incident_excess / size) if size else None,
-        "p_value": float(found.incident_p),
-        "adjusted_p": float(found.incident_p),
+        "p_value": float(p_value),
+        "adjusted_p": float(p_value),
     }
+
+
+def _chance_of_events(kpis: Kpis, kpi: str, place: Place, begin: int, end: int) -> float:
+    """Chance that a ratio's events fall into steps [begin, end) as unevenly as they did.
+
+    A handful of errors in a quiet hour is a high rate of errors, and yet no incident. Given how
+    many events there were in the window (of the rarer kind: errors, not successes), each falls
+    into the part with the probability of the part's share of the traffic: a binomial count
+    (Przyborowski & Wilenski 1940), corrected for the places where it was searched. 0 for KPIs
+    that are no ratio.
+    """
+    if kpis.job.kpis[kpi].kind != "ratio":
+        return 0.0
+    top, bottom = kpis.parts(kpi, *place)
+    events = top if np.nansum(top) < np.nansum(bottom) / 2 else bottom - top
+    total, traffic = float(np.nansum(events)), float(np.nansum(bottom))
+    if not total > 0:
+        return 1.0
+    inside, share = float(np.nansum(events[begin:end])), float(np.nansum(bottom[begin:end]))
+    share /= traffic
+    if inside > share * total:
+        chance = special.bdtrc(np.ceil(inside) - 1, np.ceil(total), share)
+    else:
+        chance = special.bdtr(np.floor(inside), np.ceil(total), share)
+    return min(1.0, 2 * float(chance) * kpis.span.steps / (end - begin))
 
 
 def _exact(
@@ -423,9 +431,13 @@ def incremental(
 def _baseline_problems(
     rules: Mapping[str, DriftRule], baselines: Sequence[Kpis]
 ) -> list[dict[str, Any]]:
-    """Return what makes the baseline doubtful: gaps, incidents and trends of its own."""
-    kpis = dict.fromkeys(kpi for r in rules.values() if r.measure != "exact" for kpi in r.kpi)
-    asked = [(kpi, place) for kpi in kpis for place in baselines[0].places(kpi)]
+    """Return what makes the baseline doubtful: gaps, incidents and trends of its own.
+
+    As with drift, an incident or a trend needs significance and a size that matters: beyond the
+    critical limit of the rule whose baseline it is.
+    """
+    measured = {kpi: r for r in rules.values() if r.measure != "exact" for kpi in r.kpi}
+    asked = [(kpi, place) for kpi in measured for place in baselines[0].places(kpi)]
     found = []
     for kpi, place in asked:
         days = baseline_days(baselines, kpi, [place])[0]
@@ -433,9 +445,15 @@ def _baseline_problems(
         health = baseline_health(days, step=baselines[0].span.step, alpha=SIGNIFICANCE / len(asked))
         for problem in health.problems:
             span = baselines[problem.day].span
+            if not _matters(problem, days, measured[kpi]):
+                continue
+            where = baselines[problem.day], kpi, place, problem.begin, problem.end
+            if problem.code == "incident" and _chance_of_events(*where) * len(asked) > SIGNIFICANCE:
+                continue
             found.append(
                 {
                     "kpi": kpi,
+                    "title": measured[kpi].title,
                     "region": place[0],
                     "service": place[1],
                     "problem": problem.code,
@@ -444,6 +462,15 @@ def _baseline_problems(
                 }
             )
     return found
+
+
+def _matters(problem: Problem, days: Floats, rule: DriftRule) -> bool:
+    """Whether a baseline's problem is large enough to mislead its rule."""
+    if problem.code in ("gap", "no_data"):
+        return True
+    level = abs(float(np.nanmean(days))) if rule.measure == "relative" else 1.0
+    hours = 24.0 if problem.code == "trend" else 1.0
+    return rule.critical is not None and abs(problem.size) * hours > rule.critical * level
 
 
 # --- what is told of them ------------------------------------------------------------------------
@@ -495,7 +522,7 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 def _incidents(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """Return the incidents, with what was hit at one time in one region taken together."""
-    hit = [e for e in evaluations if e.reason == "incident" and e.incident]
+    hit = [e for e in evaluations if e.verdict in ("warn", "fail") and e.incident]
     groups: list[dict[str, Any]] = []
     for e in sorted(hit, key=lambda e: (e.region or "", e.incident["began"], e.id)):  # type: ignore[index]
         assert e.incident is not None

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from tars_ga_lib import __version__, archive, attestation
+from tars_ga_lib import __version__, archive, atomic, attestation
 from tars_ga_lib.archive import ArchiveError
 from tars_ga_lib.parameters import ParametersError, format_time, interval_text, parse_time
 from tars_ga_lib.recording import write_text
@@ -108,17 +108,11 @@ def _build(run: Path, signer: Signer | None) -> Package:
         "absent": [name for name in EXPECTED if name not in files],
     }
     made = {INFO: _json(info), EMAIL: email(certification, info).encode()}
-    target = run / ARCHIVE
-    beside = target.with_name(f".{ARCHIVE}.{os.getpid()}")
-    try:
-        with beside.open("wb") as stream:
-            digest = pack(stream, files, made, time, certification, info, signer)
-        # Never an archive beside the checksum of another, whenever this is killed.
-        target.with_name(f"{ARCHIVE}.sha256").unlink(missing_ok=True)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
-    write_text(run / f"{ARCHIVE}.sha256", f"{digest}  {ARCHIVE}\n")
+    target, checksum = run / ARCHIVE, run / f"{ARCHIVE}.sha256"
+    # Never an archive beside the checksum of another, whenever this is killed.
+    with atomic.file(target, instead_of=checksum) as stream:
+        digest = pack(stream, files, made, time, certification, info, signer)
+    write_text(checksum, f"{digest}  {ARCHIVE}\n")
     write_text(run / EMAIL, made[EMAIL].decode())
     return Package(target, digest, signed_by)
 

@@ -138,9 +138,16 @@ class _Cells:
         self.edges: Floats = np.array([np.inf])
         self.set = span.find(kpi.queries()[part], by)
         self.problem = self._problem(self.set)
-        rows = self._rows(by) if self.set else []
+        rows = self._rows(by, part == "buckets") if self.set else []
+        if len({(place, edge) for _, place, edge in rows}) < len(rows):
+            # Which of them is meant cannot be known.
+            self.problem = "the query returns several series for one place; sum them by ($by)"
+            rows = []
         if part == "buckets" and rows:
             self.edges = self._common_edges(rows)
+            if len(self.edges) < 2 or np.isfinite(self.edges[-1]):
+                self.problem = "its series have no buckets in common, or none is le=+Inf"
+                self.edges, rows = np.array([np.inf]), []
         self.values = np.full((len(self.edges), *shape), np.nan)
         at = {edge: i for i, edge in enumerate(self.edges)}
         for row, place, edge in rows:
@@ -159,8 +166,8 @@ class _Cells:
             return found.provenance.error
         return "" if found.labels else "the query returned nothing"
 
-    def _rows(self, by: dict[str, str]) -> list[tuple[int, tuple[int, int], float]]:
-        """Row, place and bucket edge of each series that was asked for."""
+    def _rows(self, by: dict[str, str], edges: bool) -> list[tuple[int, tuple[int, int], float]]:
+        """Row, place and bucket edge (else +Inf) of each series that was asked for."""
         assert self.set is not None
         members = {"region": self.regions, "service": self.services}
         rows = []
@@ -171,7 +178,9 @@ class _Cells:
                     members[d].index(n) if n is not None and d in by else 0
                     for d, n in zip(members, names, strict=True)
                 ]
-                rows.append((row, (place[0], place[1]), float(labels.get("le", "inf"))))
+                edge = _edge(labels.get("le", "")) if edges else np.inf
+                if not np.isnan(edge):
+                    rows.append((row, (place[0], place[1]), edge))
         return rows
 
     @staticmethod
@@ -181,6 +190,14 @@ class _Cells:
         for _, place, edge in rows:
             edges.setdefault(place, set()).add(edge)
         return np.array(sorted(set.intersection(*edges.values())))
+
+
+def _edge(text: str) -> float:
+    """Return the edge of a bucket's label; NaN if it has none."""
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 class Kpis:
@@ -193,19 +210,18 @@ class Kpis:
         self.job = job
         self.span = span
         self._cells: dict[tuple[str, str], _Cells] = {}
+        self._shared: dict[tuple[object, ...], _Cells] = {}
 
     def _part(self, name: str, part: str) -> _Cells:
         key = name, part
         if key not in self._cells:
-            kpi = self.job.kpis[name]
-            same = (self.job.kpis[n].queries().get(p) for n, p in self._cells)
+            kpi, parameters = self.job.kpis[name], self.job.parameters
+            by = dimensions(kpi, parameters)
             # P50, P95 and P99 share their buckets, and many ratios their denominators.
-            for (other, p), text in zip(list(self._cells), same, strict=True):
-                if text == kpi.queries()[part] and self.job.kpis[other].labels == kpi.labels:
-                    self._cells[key] = self._cells[other, p]
-                    break
-            else:
-                self._cells[key] = _Cells(kpi, part, self.job.parameters, self.span)
+            query = kpi.queries()[part], tuple(by.items()), part == "buckets"
+            if query not in self._shared:
+                self._shared[query] = _Cells(kpi, part, parameters, self.span)
+            self._cells[key] = self._shared[query]
         return self._cells[key]
 
     def regions(self, name: str) -> list[str]:
@@ -244,6 +260,13 @@ class Kpis:
         top, bottom = self._pair(name, region, service)
         return _total(top, 0), _total(bottom, 0)
 
+    def buckets(
+        self, name: str, region: str | None = None, service: str | None = None
+    ) -> tuple[Floats, Floats]:
+        """Upper edges (buckets,) and cumulative counts (buckets, T) of a histogram, NaN = none."""
+        cells, counts = self._select(name, "buckets", region, service)
+        return cells.edges, np.maximum.accumulate(_total(counts, 1), axis=0)
+
     def _pair(self, name: str, region: str | None, service: str | None) -> tuple[Floats, Floats]:
         top = self._select(name, "numerator", region, service)[1][0]
         bottom = self._select(name, "denominator", region, service)[1][0]
@@ -260,8 +283,7 @@ class Kpis:
         if kpi.kind == "ratio":
             return _ratio(*self.parts(name, region, service))
         if kpi.kind == "histogram":
-            cells, counts = self._select(name, "buckets", region, service)
-            return quantile(kpi.quantile or 0.0, cells.edges, _total(counts, 1))[0]
+            return quantile(kpi.quantile or 0.0, *self.buckets(name, region, service))[0]
         part = "increase" if kpi.kind == "counter" else "value"
         values = self._select(name, part, region, service)[1][0]
         seen = values[~np.isnan(values).all(axis=1)]

@@ -438,29 +438,33 @@ def change_text(value: float | None, measure: str, unit: str, signed: bool = Tru
     return "differs" if value else "same"
 
 
-def _chosen(analysis: Facts, *, lasting: bool) -> list[Facts]:
+def _moved(analysis: Facts) -> list[Facts]:
+    """Return the findings whose figure of the whole window moved, the worst first.
+
+    What was only striking for a part of the window is told as an incident.
+    """
     found = [e for e in analysis["evaluations"] if e["verdict"] in ("warn", "fail")]
     return sorted(
-        (e for e in found if (e["reason"] != "incident") == lasting),
-        key=lambda e: (e["verdict"] != "fail", -_multiple(e), e["id"]),
+        (e for e in found if e["reason"] != "incident"),
+        key=lambda e: (e["verdict"] != "fail", -_multiple(e, e["drift"]), e["id"]),
     )
 
 
-def _multiple(evaluation: Facts) -> float:
+def _multiple(evaluation: Facts, change: float) -> float:
     """Return a change as a multiple of its critical limit, to rank what has different units."""
     if evaluation["measure"] == "exact":
         return 1.0
-    change = evaluation["incident"]["excess"] if evaluation["reason"] == "incident" else None
-    return float(abs((evaluation["drift"] if change is None else change) / evaluation["critical"]))
+    return float(abs(change / evaluation["critical"]))
 
 
 def drift_chart(analysis: Facts, most: int = 12) -> Figure:
-    """Draw the worst lasting drifts with their intervals against their own limits."""
-    found = [e for e in _chosen(analysis, lasting=True) if e["measure"] != "exact"]
+    """Draw the worst drifts with their intervals against their own limits."""
+    found = [e for e in _moved(analysis) if e["measure"] != "exact"]
     found += [e for e in analysis["evaluations"] if e["reason"] == "uncertain"]
     return charts.drift(
         [_mark(e) for e in found[:most]],
-        caption="Lasting drifts with 95 % intervals, as multiples of each rule's critical limit.",
+        caption="Drift of the window's figures, with 95 % intervals, as a multiple of each rule's "
+        "critical limit.",
     )
 
 
@@ -474,7 +478,7 @@ def _mark(e: Facts) -> charts.Mark:
 
 
 def drift_table(analysis: Facts, most: int = 10) -> Table:
-    """Show the lasting drifts that are findings, the worst first."""
+    """Show the figures of the window that drifted beyond a limit, the worst first."""
     rows = [
         [
             e["verdict"],
@@ -486,7 +490,7 @@ def drift_table(analysis: Facts, most: int = 10) -> Table:
             _interval_text(e),
             _since(e),
         ]
-        for e in _chosen(analysis, lasting=True)
+        for e in _moved(analysis)
     ]
     return Table(
         [
@@ -500,8 +504,8 @@ def drift_table(analysis: Facts, most: int = 10) -> Table:
             "Since",
         ],
         rows,
-        caption="Lasting drift",
-        empty="No lasting drift beyond a limit.",
+        caption="Findings",
+        empty="No figure of the window drifted beyond a limit.",
         most=most,
         rest="The others are in drift_analysis.json.",
     )
@@ -515,9 +519,11 @@ def _interval_text(e: Facts) -> str:
 
 
 def _since(e: Facts) -> str:
-    kinds = {"trend": "growing", "spread": "varies more"}
-    since = when(e["began"]) if e["began"] else "before the window"
-    return kinds.get(e["kind"], since)
+    if e["kind"] == "trend":
+        return "growing" if e["slope_per_hour"] > 0 else "falling"
+    if e["kind"] == "incident" and e["began"] and e["ended"]:
+        return f"{when(e['began'])} to {when(e['ended'])}"
+    return when(e["began"]) if e["began"] else "before the window"
 
 
 def incident_table(analysis: Facts, most: int = 8) -> Table:
@@ -527,7 +533,7 @@ def incident_table(analysis: Facts, most: int = 8) -> Table:
     for each in sorted(analysis["incidents"], key=lambda i: -len(i["findings"])):
         found = [known[identity] for identity in each["findings"]]
         rules = list(dict.fromkeys(e["title"] for e in found))
-        worst = max(found, key=_multiple)
+        worst = max(found, key=lambda e: _multiple(e, e["incident"]["excess"]))
         excess = change_text(worst["incident"]["excess"], worst["measure"], worst["unit"])
         rows.append(
             [
@@ -582,7 +588,7 @@ def baseline_table(analysis: Facts, most: int = 12) -> Table:
     """Show what makes the baseline doubtful."""
     rows = [
         [
-            p["kpi"],
+            p["title"],
             place(p["region"], p["service"]),
             p["problem"].replace("_", " "),
             f"{when(p['began'])} to {when(p['ended'])}",
@@ -638,7 +644,7 @@ def overlay(
 
 def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Figure]:
     """Lay the worst measured findings over their baselines."""
-    found = [e for e in _chosen(analysis, lasting=True) if e["measure"] != "exact"]
+    found = [e for e in _moved(analysis) if e["measure"] != "exact"]
     return [overlay(run, e["kpi"], e["region"], e["service"]) for e in found[:most]]
 
 

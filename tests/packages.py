@@ -6,14 +6,16 @@ import io
 import json
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
-from tars_ga_lib import archive, criteria, drift, evidence, kpis, regions
+from tars_ga_lib import archive, cli, criteria, drift, evidence, kpis, regions
 from tars_ga_lib.run import Run
 from tests.helpers import Rows, make_job, make_recording, make_span, places
 
@@ -83,6 +85,28 @@ def edit(file: Path, change: Callable[[Any], None]) -> None:
     document = json.loads(file.read_text(encoding="utf-8"))
     change(document)
     file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> Done:
+    """Run the command in this process, which takes a hundredth of the time."""
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tars-ga", *map(str, arguments)])
+        try:
+            cli.main()
+            code: object = 0
+        except SystemExit as end:
+            code = end.code
+    out, err = capsys.readouterr()
+    return Done(int(str(code or 0)), out, err)
 
 
 # --- archives made by hand -----------------------------------------------------------------------

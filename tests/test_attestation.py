@@ -28,8 +28,8 @@ from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Si
 
 from tars_ga_lib import attestation, evidence
 from tars_ga_lib.parameters import ParametersError
-from tests.helpers import CRITERION, tars_ga
-from tests.packages import finished_run, unpack
+from tests.helpers import CRITERION
+from tests.packages import Done, command, finished_run, unpack
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -78,7 +78,7 @@ STRICT = {
 UNKNOWN = {"availability": CRITERION, "p99": {"title": "P", "kpi": "latency_p99", "target": "< 1"}}
 WARNED = {"availability": CRITERION | {"warning": "> 1"}}
 
-DECISIONS = {
+DECISIONS: dict[str, Any] = {
     "CERTIFIED": ({}, "PASSED", "PASSED", ["TARS_GA_CERTIFIED"], [["availability"], [], []]),
     "CERTIFIED, warned": (
         {"criteria_": WARNED},
@@ -201,10 +201,11 @@ def _pem(private: Any, path: Path, secret: bytes | None = None) -> tuple[Path, P
 
 def test_ecdsa_and_rsa_keys_serve_too(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
-    for name, private in {
+    keys: dict[str, Any] = {
         "ec": ec.generate_private_key(ec.SECP256R1()),
         "rsa": rsa.generate_private_key(65537, 2048),
-    }.items():
+    }
+    for name, private in keys.items():
         file, public = _pem(private, tmp_path / name)
         evidence.build(run, attestation.load_signer(str(file)))
         package = unpack(run / evidence.ARCHIVE, tmp_path / f"x-{name}")
@@ -277,7 +278,12 @@ def test_a_bundle_has_one_form_only() -> None:
 # --- keys ----------------------------------------------------------------------------------------
 
 
-def test_keygen_makes_a_private_file_and_overwrites_nothing(tmp_path: Path) -> None:
+def test_keygen_makes_a_private_file_and_overwrites_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tars_ga(*arguments: object) -> Done:
+        return command(capsys, *arguments)
+
     before = os.umask(0)
     try:
         done = tars_ga("keygen", tmp_path / "k")

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from tars_ga_lib import attestation, evidence
 from tars_ga_lib.parameters import ParametersError
-from tests.helpers import CRITERION, tars_ga
-from tests.packages import edit, finished_run, unpack, write_all
+from tests.helpers import CRITERION
+from tests.packages import command, edit, finished_run, unpack, write_all
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +301,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_on_a_full_disk_the_earlier_package_stays(run: Path, small_disk: Path) -> None:
+def test_on_a_full_disk_the_earlier_package_stays(
+    run: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     there = shutil.copytree(run, small_disk / "run")
     evidence.build(there)
     before = {p.name: p.read_bytes() for p in there.glob("ga_cert*")}
@@ -309,20 +311,22 @@ def test_on_a_full_disk_the_earlier_package_stays(run: Path, small_disk: Path) -
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
             file.write(b"x" * 1024)
-    done = tars_ga("package", there)
+    done = command(capsys, "package", there)
     assert done.returncode == 2
     assert "No space left on device" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert {p.name: p.read_bytes() for p in there.glob("ga_cert*")} == before
     assert not list(there.glob(".*"))
     filler.unlink()
-    assert tars_ga("package", there).returncode == 0
+    assert command(capsys, "package", there).returncode == 0
 
 
-def test_in_a_read_only_folder_it_says_so(run: Path, small_disk: Path) -> None:
+def test_in_a_read_only_folder_it_says_so(
+    run: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     there = shutil.copytree(run, small_disk / "run")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    done = tars_ga("package", there)
+    done = command(capsys, "package", there)
     assert done.returncode == 2
     assert "Read-only file system" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -347,12 +351,14 @@ def test_packing_again_replaces_archive_and_checksum_together(run: Path) -> None
     assert (run / f"{evidence.ARCHIVE}.sha256").read_text().startswith(digest)
 
 
-def test_the_command_packs_a_finished_run(run: Path, tmp_path: Path) -> None:
-    done = tars_ga("package", run)
+def test_the_command_packs_a_finished_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = command(capsys, "package", run)
     assert done.returncode == 0, done.stderr
     assert "(unsigned)" in done.stdout
     package = unpack(run / evidence.ARCHIVE, tmp_path / "x")
     info = json.loads((package / "artifacts/package.json").read_text())
     assert info["signed_by"] is None
     assert info["absent"] == list(evidence.EXPECTED)
-    assert tars_ga("package", tmp_path / "nothing").returncode == 2
+    assert command(capsys, "package", tmp_path / "nothing").returncode == 2

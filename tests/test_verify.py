@@ -1,4 +1,4 @@
-"""Verification: what is changed is found, what is hostile is refused, and figures are recomputed."""
+"""Verification: what was changed is found, what is hostile refused, each figure recomputed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from tars_ga_lib import archive, attestation, evidence, recording, replay, verif
 from tars_ga_lib.parameters import ParametersError
 from tests.helpers import tars_ga
 from tests.packages import (
+    Done,
+    command,
     edit,
     entry,
     everything_below,
@@ -97,8 +99,11 @@ def test_without_the_key_or_a_signature_the_origin_is_not_proven(
 
 
 def test_the_command_has_an_exit_code_for_each_case(
-    signed: Path, archive_file: Path, tmp_path: Path
+    signed: Path, archive_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def tars_ga(*arguments: object) -> Done:
+        return command(capsys, *arguments)
+
     key = signed / "key.pub"
     done = tars_ga("verify", archive_file, "--key", key, "--replay")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -117,7 +122,7 @@ def test_the_command_has_an_exit_code_for_each_case(
     for arguments in (
         ["verify", tmp_path / "nothing"],
         ["verify", "/dev/null"],
-        ["verify", tmp_path],
+        ["verify", signed / "run" / "recording"],
         ["verify", archive_file, "--key", signed / "key"],
         ["verify", archive_file, "--tolerance", "2"],
     ):
@@ -635,7 +640,7 @@ def test_a_child_that_dies_is_a_failure(run: Path, monkeypatch: pytest.MonkeyPat
 
 def test_nothing_of_the_package_is_run(run: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    cell = {"cell_type": "code", "source": f"open({str(mark)!r}, 'w')", "metadata": {},
+    cell: dict[str, Any] = {"cell_type": "code", "source": f"open({str(mark)!r}, 'w')", "metadata": {},
             "outputs": [], "execution_count": None}  # fmt: skip
     notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     (run / "notebooks" / "05_certification.ipynb").write_text(json.dumps(notebook))
@@ -651,12 +656,14 @@ def test_nothing_of_the_package_is_run(run: Path, tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_what_a_terminal_would_obey_is_not_printed(package: Path) -> None:
+def test_what_a_terminal_would_obey_is_not_printed(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = {evidence.ROOT + "a": b""}
     tar = b"".join(entry(n, c) for n, c in files.items()) + entry("a\x1b[2Jb") + bytes(1024)
     file = package.parent / "p.tar.gz"
     file.write_bytes(packed(tar))
-    done = tars_ga("verify", file)
+    done = command(capsys, "verify", file)
     assert done.returncode == 1
     assert "\x1b" not in done.stdout
 
