@@ -8,16 +8,17 @@ BIN := $(VENV)/bin
 report: $(VENV)/.ready ## run the notebooks on the bundled recording and write the report
 	@$(BIN)/tars-ga run parameters/demo.yaml --output outputs/demo --report-only
 
-test: $(VENV)/.ready-dev ## set up what tests need, then check and test everything
+test: $(VENV)/.ready ## set up what tests need, then check and test everything
 	@sh tests/setup.sh
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
 
-lab: $(VENV)/.ready-lab ## open the notebooks in JupyterLab
+lab: report ## open the notebooks in JupyterLab, with a finished run to look at
+	@$(BIN)/jupyter trust outputs/*/notebooks/*.ipynb >/dev/null # or the charts stay hidden
 	@$(BIN)/jupyter lab --notebook-dir=.
 
-demo: $(VENV)/.ready-dev ## take the bundled recording again (needs Prometheus)
+demo: $(VENV)/.ready ## take the bundled recording again (needs Prometheus)
 	@$(BIN)/python -m demo.record
 
 readme: report ## make the README's pictures from the demo (needs pdftoppm)
@@ -27,7 +28,7 @@ lock: ## pin the dependencies with their hashes (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --all-extras pyproject.toml -o requirements.lock
 
-benchmarks: $(VENV)/.ready-dev ## measure, and write the figures into benchmarks/README.md
+benchmarks: $(VENV)/.ready ## measure, and write the figures into benchmarks/README.md
 	@$(BIN)/python -m benchmarks.collect
 	@$(BIN)/python -m benchmarks.drift_quality
 
@@ -47,6 +48,6 @@ define install
 	@touch $@
 endef
 
-$(VENV)/.ready $(VENV)/.ready-dev $(VENV)/.ready-lab: requirements.lock pyproject.toml
+$(VENV)/.ready: requirements.lock pyproject.toml
 	$(call install,--require-hashes -r requirements.lock)
 	$(call install,--no-deps --no-build-isolation -e .)

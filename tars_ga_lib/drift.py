@@ -20,6 +20,7 @@ from tars_ga_lib.checks import sequential
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.levels import level_matrix, level_series
 from tars_ga_lib.parameters import DriftRule, Verdict, format_time
+from tars_ga_lib.series import like_hours
 from tars_ga_lib.shifts import Shift, fdr, shift, shifts
 
 __all__ = ["SIGNIFICANCE", "Evaluation", "Shift", "analyse", "incremental", "shift", "shifts"]
@@ -191,12 +192,16 @@ def _evaluate(
     ]
 
 
+def _identity(name: str, rule: DriftRule, kpi: str, place: Place) -> str:
+    parts = [name if len(rule.kpi) == 1 else f"{name}:{kpi}", *place]
+    return "/".join(part for part in parts if part)
+
+
 def _blank(name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis) -> dict[str, Any]:
     """Fields of an evaluation that do not depend on what was found."""
     region, service = place
-    parts = [name if len(rule.kpi) == 1 else f"{name}:{kpi}", region, service]
     return {
-        "id": "/".join(part for part in parts if part),
+        "id": _identity(name, rule, kpi, place),
         "rule": name,
         "title": rule.title,
         "category": rule.category,
@@ -394,14 +399,13 @@ def incremental(
     Returns
     -------
     dict
-        Time of the first alarm by the evaluation's id; those without an alarm are not in it.
+        Time of the first alarm by the evaluation's id; those without an alarm are not in it, and
+        none is where the baseline's hours are not those of the window.
     """
-    span = window.span
-    if baselines[0].span.steps != span.steps:
-        return {}
+    span, start = window.span, baselines[0].span.start
     if evaluations is None:
         places = [
-            ("/".join(p for p in (name, *place) if p), kpi, place)
+            (_identity(name, rule, kpi, place), kpi, place)
             for name, rule in window.job.rules.items()
             if rule.measure != "exact"
             for kpi in rule.kpi
@@ -411,14 +415,17 @@ def incremental(
         places = [(e.id, e.kpi, (e.region, e.service)) for e in evaluations]
     if not places:
         return {}
-    before = np.concatenate([baseline_days(baselines, kpi, [place]) for _, kpi, place in places])
+    days = np.concatenate([baseline_days(baselines, kpi, [place]) for _, kpi, place in places])
+    before = days[:, 0] if days.shape[1] == 1 else days
+    if like_hours(before, span.steps, span.step, start, span.start) is None:
+        return {}  # as of a part of the window, other hours would be compared
     now = np.array([level_series(window, kpi, *place) for _, kpi, place in places])
     checks = sequential(
         before,
         now,
         step=span.step,
         alpha=SIGNIFICANCE,
-        baseline_start=baselines[0].span.start,
+        baseline_start=start,
         window_start=span.start,
     )
     return {

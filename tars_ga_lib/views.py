@@ -477,7 +477,7 @@ def _mark(e: Facts) -> charts.Mark:
     return charts.Mark(e["name"], sign * e["drift"], low, high, *limits, e["verdict"], text)
 
 
-def drift_table(analysis: Facts, most: int = 10) -> Table:
+def drift_table(analysis: Facts, most: int = 16) -> Table:
     """Show the figures of the window that drifted beyond a limit, the worst first."""
     rows = [
         [
@@ -488,7 +488,7 @@ def drift_table(analysis: Facts, most: int = 10) -> Table:
             quantity(e["current"], e["unit"]),
             change_text(e["drift"], e["measure"], e["unit"]),
             _interval_text(e),
-            _since(e),
+            _since(e, analysis),
         ]
         for e in _moved(analysis)
     ]
@@ -500,7 +500,7 @@ def drift_table(analysis: Facts, most: int = 10) -> Table:
             Column("Baseline", align="right"),
             Column("Window", align="right"),
             Column("Drift", align="right"),
-            Column("95 % interval", align="right"),
+            Column("± (95 %)", align="right"),
             "Since",
         ],
         rows,
@@ -512,18 +512,33 @@ def drift_table(analysis: Facts, most: int = 10) -> Table:
 
 
 def _interval_text(e: Facts) -> str:
+    """Write the half width of an interval, which is symmetric."""
     if e["low"] is None:
         return "exact"
-    low, high = (change_text(e[key], e["measure"], e["unit"]) for key in ("low", "high"))
-    return f"{low} to {high}"
+    half = (e["high"] - e["low"]) / 2
+    if half < abs(e["drift"]) / 1000:
+        return "±\xa00"
+    return f"±\xa0{change_text(half, e['measure'], e['unit'], signed=False)}"
 
 
-def _since(e: Facts) -> str:
+def _since(e: Facts, analysis: Facts) -> str:
     if e["kind"] == "trend":
         return "growing" if e["slope_per_hour"] > 0 else "falling"
     if e["kind"] == "incident" and e["began"] and e["ended"]:
-        return f"{when(e['began'])} to {when(e['ended'])}"
-    return when(e["began"]) if e["began"] else "before the window"
+        return _from_to(e["began"], e["ended"], analysis)
+    return _clock(e["began"], analysis) if e["began"] else "before the window"
+
+
+def _from_to(began: str, ended: str, analysis: Facts) -> str:
+    """Write a part of the window."""
+    return f"{_clock(began, analysis)} to {_clock(ended, analysis)}".replace(" to ", "–", 1)
+
+
+def _clock(time: str, analysis: Facts) -> str:
+    """Write a time of the window, without its date where the window has but one."""
+    window = analysis["window"]
+    one_day = window["steps"] * window["step_seconds"] <= 86400
+    return time[11:16] if one_day and window["start"][11:16] == "00:00" else when(time)
 
 
 def incident_table(analysis: Facts, most: int = 8) -> Table:
@@ -538,7 +553,7 @@ def incident_table(analysis: Facts, most: int = 8) -> Table:
         rows.append(
             [
                 each["region"] or ALL,
-                f"{when(each['began'])} to {when(each['ended'])}",
+                _from_to(each["began"], each["ended"], analysis),
                 f"{len(found)} series of {', '.join(rules)}",
                 f"{worst['title']} {place(None, worst['service'])}: {excess}",
             ]

@@ -328,7 +328,7 @@ def test_zero_traffic_is_no_ratio_and_no_percentile(tmp_path: Path) -> None:
         "availability.denominator": places(0.0),
         "requests.increase": places(0.0),
         "latency_p99.buckets": [
-            (labels | {"le": le}, 0.0) for labels, _ in places(0) for le in ("0.1", "+Inf")
+            (dict(labels) | {"le": le}, 0.0) for labels, _ in places(0) for le in ("0.1", "+Inf")
         ],
     }
     found = make_kpis(tmp_path, answers)

@@ -640,11 +640,11 @@ def test_a_child_that_dies_is_a_failure(run: Path, monkeypatch: pytest.MonkeyPat
 
 def test_nothing_of_the_package_is_run(run: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    cell: dict[str, Any] = {"cell_type": "code", "source": f"open({str(mark)!r}, 'w')", "metadata": {},
-            "outputs": [], "execution_count": None}  # fmt: skip
+    trap = f"open({str(mark)!r}, 'w')\n"
+    cell: dict[str, Any] = {"cell_type": "code", "source": trap, "metadata": {}}
+    cell |= {"outputs": [], "execution_count": None}
     notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     (run / "notebooks" / "05_certification.ipynb").write_text(json.dumps(notebook))
-    trap = f"open({str(mark)!r}, 'w')\n"
     for name in ("numpy.py", "sitecustomize.py", "tars_ga_lib.py", "artifacts/conftest.py"):
         (run / name).write_text(trap)
         (run / "recording" / Path(name).name).write_text(trap)
