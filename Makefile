@@ -36,18 +36,13 @@ clean:
 	rm -rf $(VENV) outputs
 
 # uv is 16 times faster than pip; pip does where uv is not.
-define install
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or later is needed; set PYTHON=" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@if command -v uv >/dev/null; then \
-	  uv pip install --quiet --python $(BIN)/python $(1); \
-	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); \
-	fi
-	@touch $@
-endef
-
 $(VENV)/.ready: requirements.lock pyproject.toml
-	$(call install,--require-hashes -r requirements.lock)
-	$(call install,--no-deps --no-build-isolation -e .)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed: make $(MAKECMDGOALS) PYTHON=…" >&2; exit 1; }
+	@echo "setting up $(VENV): a few seconds with uv, a minute or two with pip" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@set -e; if command -v uv >/dev/null; then install="uv pip install --python $(BIN)/python"; \
+	  else install="$(BIN)/python -m pip install --disable-pip-version-check"; fi; \
+	  $$install --quiet --require-hashes -r requirements.lock; \
+	  $$install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

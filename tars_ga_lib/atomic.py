@@ -51,7 +51,7 @@ def beside(target: Path) -> Iterator[Path]:
         If it cannot be made, or something in it cannot be written.
     """
     partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    with writing(target), contextlib.ExitStack() as stack:
+    with writing(target, f"--output {target}"), contextlib.ExitStack() as stack:
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target)
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
@@ -60,8 +60,8 @@ def beside(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turn a full disk, a read-only folder and the like into one sentence.
+def writing(target: Path, name: str) -> Iterator[None]:
+    """Turn a full disk, a read-only folder and the like into one sentence that begins with a name.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def writing(target: Path) -> Iterator[None]:
         if error.errno not in _CANNOT_WRITE or elsewhere:
             raise
         raise ParametersError(
-            f"--output {target}: cannot be written ({os.strerror(error.errno or 0)}); make room or "
+            f"{name}: cannot be written ({os.strerror(error.errno or 0)}); make room or "
             "choose another folder. Earlier results are untouched"
         ) from None
 

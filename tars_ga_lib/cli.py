@@ -276,9 +276,11 @@ def package(
 
     Exit codes: 0 built, 2 bad input.
     """
-    from tars_ga_lib import evidence
+    from tars_ga_lib import atomic, evidence
 
-    built = evidence.build(folder, _signer(sign, public_key))
+    signer = _signer(sign, public_key)
+    with atomic.writing(folder, str(folder)):
+        built = evidence.build(folder, signer)
     who = f"signed by {built.signed_by}" if built.signed_by else "unsigned"
     _out.print(f"{escape(str(built.archive))} ({who})\nSHA-256 {built.digest}")
 

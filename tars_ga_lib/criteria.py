@@ -237,13 +237,16 @@ def _from_kpi(criterion: Criterion, kpis: Kpis) -> _Reading:
     places = choices[criterion.scope] or [(None, None)]
     readings = [_from_figure(criterion, kpis, place) for place in places]
     unknown = [reading for reading in readings if reading.value is None or reading.reason]
-    falling = criterion.target.operator in (">=", ">")
+    operator, limit = criterion.target
 
     def badness(reading: _Reading) -> float:
         value = reading.value or 0.0
-        return -value if falling else value
+        if operator == "==":
+            return abs(value - limit)
+        return -value if operator in (">=", ">") else value
 
-    broken = [r for r in unknown if _verdict(criterion, r)[0] == "fail"]
+    # What is known to fail stays so, however little was seen of the others.
+    broken = [reading for reading in readings if _verdict(criterion, reading)[0] == "fail"]
     return max(broken or unknown or readings, key=badness)
 
 
@@ -331,6 +334,8 @@ def _from_evidence(field: str, job: Job) -> _Reading:
     facts: Evidence | None = job.evidence.get(kind)
     if facts is None:
         return _Reading(None, f"no {kind} file was given")
+    if facts.simulated and not job.parameters.simulated:
+        return _Reading(None, f"the {kind} file says that it is simulated, and this run is not")
     severe = ("sev1",) if item == "critical" else ("sev1", "sev2", "sev3", "sev4")
     readers: dict[type[Evidence], Callable[[Any], _Reading]] = {
         Incidents: lambda f: _incidents(f, job, severe),

@@ -29,7 +29,6 @@ from typing import IO, TYPE_CHECKING, Any
 from tars_ga_lib import __version__, archive, atomic, attestation
 from tars_ga_lib.archive import ArchiveError
 from tars_ga_lib.parameters import ParametersError, format_time, interval_text, parse_time
-from tars_ga_lib.recording import write_text
 from tars_ga_lib.wording import limit_text, value_text, why
 
 if TYPE_CHECKING:
@@ -82,17 +81,16 @@ def build(run: Path, signer: Signer | None = None) -> Package:
     Raises
     ------
     ParametersError
-        If the run is not whole, its files do not belong together, or nothing can be written.
+        If the run is not whole, or its files do not belong together.
+    OSError
+        If the package cannot be written; the earlier one stays.
     """
+    if not run.is_dir():
+        raise ParametersError(f"{run}: is not a folder; name that of a finished run")
     try:
         return _build(run, signer)
     except ArchiveError as error:
         raise ParametersError(f"{run}: cannot be packed: {error}") from None
-    except OSError as error:
-        raise ParametersError(
-            f"{error.filename or run}: the package cannot be written ({error.strerror}); "
-            "make room or choose another folder"
-        ) from None
 
 
 def _build(run: Path, signer: Signer | None) -> Package:
@@ -112,8 +110,12 @@ def _build(run: Path, signer: Signer | None) -> Package:
     # Never an archive beside the checksum of another, whenever this is killed.
     with atomic.file(target, instead_of=checksum) as stream:
         digest = pack(stream, files, made, time, certification, info, signer)
-    write_text(checksum, f"{digest}  {ARCHIVE}\n")
-    write_text(run / EMAIL, made[EMAIL].decode())
+    for file, content in (
+        (checksum, f"{digest}  {ARCHIVE}\n".encode()),
+        (run / EMAIL, made[EMAIL]),
+    ):
+        with atomic.file(file) as stream:
+            stream.write(content)
     return Package(target, digest, signed_by)
 
 

@@ -104,6 +104,8 @@ def _kpi(name: str, window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
             "from_others": _difference(
                 figures[region].value, float(np.median(others)) if others else None
             ),
+            # What the shifts below are shifts of: a counter's level is its increase a step.
+            "level": _mean(now[i]),
             "shift": _shift(moved[i], window),
             "against_others": _shift(apart[i], window) if apart else None,
         }
@@ -140,17 +142,22 @@ def _correct(found: Sequence[dict[str, Any]]) -> None:
         each["adjusted_p"] = None if np.isnan(adjusted) else float(adjusted)
 
 
-def _is_finding(found: dict[str, Any] | None, reference: float | None) -> bool:
-    """Whether a shift is significant, and large enough to matter."""
+def _is_finding(found: dict[str, Any] | None, level: float | None) -> bool:
+    """Whether a shift is significant, and large enough to matter beside the region's level."""
     if not found or found["adjusted_p"] is None or found["adjusted_p"] >= SIGNIFICANCE:
         return False
-    return not reference or abs(found["effect"]) >= NOTEWORTHY * abs(reference)
+    return not level or abs(found["effect"]) >= NOTEWORTHY * abs(level)
+
+
+def _mean(values: Floats) -> float | None:
+    seen = values[~np.isnan(values)]
+    return float(seen.mean()) if len(seen) else None
 
 
 def _conclusions(regions: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Which regions stand out, and how far a shift reaches."""
     signs = [
-        int(np.sign(r["shift"]["effect"])) if _is_finding(r["shift"], r["value"]) else 0
+        int(np.sign(r["shift"]["effect"])) if _is_finding(r["shift"], r["level"]) else 0
         for r in regions.values()
     ]
     # With few regions, one that moves also moves the median that the others are held against:
@@ -159,7 +166,7 @@ def _conclusions(regions: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "stand_out": [
             name
             for (name, r), sign in zip(regions.items(), signs, strict=True)
-            if sign and _is_finding(r["against_others"], r["value"])
+            if sign and _is_finding(r["against_others"], r["level"])
         ],
         "shifted": [name for name, sign in zip(regions, signs, strict=True) if sign],
         "scope": scope(signs),

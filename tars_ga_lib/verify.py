@@ -101,17 +101,13 @@ def verify(
     """
     package = locate(path)
     found = Verification(package)
-    with contextlib.ExitStack() as stack:
-        folder = package if package.is_dir() else None
-        if replay and folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tars-ga-")))
-            contents = _checked(found, folder)
-        else:
-            contents = _checked(found, None)
-        if contents is not None:
-            _check_attestation(found, contents, key)
-            if replay and folder is not None and not found.failures:
-                _replay(found, folder, tolerance)
+    contents = _checked(found)
+    if contents is None:
+        return found
+    _check_attestation(found, contents, key)
+    if replay and not found.failures:
+        with _folder_of(package, contents) as folder:
+            _replay(found, folder, tolerance)
     return found
 
 
@@ -291,10 +287,10 @@ def strict_json(content: bytes, name: str) -> Any:
 # --- checks --------------------------------------------------------------------------------------
 
 
-def _checked(found: Verification, into: Path | None) -> Contents | None:
+def _checked(found: Verification) -> Contents | None:
     """Read a package and check its checksum, its manifest and the documents that say what it is."""
     try:
-        contents, failures = read(found.package, _KEPT, into)
+        contents, failures = read(found.package, _KEPT)
     except ArchiveError as error:
         name = found.package.name if error.file == "archive" else error.file
         found.fail(name, error.cause)
@@ -497,10 +493,11 @@ def _replay(found: Verification, folder: Path, tolerance: float | None) -> None:
 # --- for those who use a package -----------------------------------------------------------------
 
 
-def _sound(package: Path, keep: Mapping[str, int], into: Path | None) -> Contents:
+def _sound(package: Path, keep: Mapping[str, int]) -> Contents:
+    """Return the contents of a package whose files are all as its manifest lists them."""
     found = Verification(package)
     try:
-        contents, found.failures = read(package, {**keep, **_KEPT}, into)
+        contents, found.failures = read(package, {**keep, **_KEPT})
         _check_manifest(found, contents)
     except ArchiveError as error:
         name = package.name if error.file == "archive" else error.file
@@ -530,13 +527,32 @@ def documents(path: Path, names: Mapping[str, int]) -> tuple[Contents, dict[str,
     ParametersError
         If the package is not whole.
     """
-    contents = _sound(locate(path), names, None)
+    contents = _sound(locate(path), names)
     try:
         return contents, {
             name: strict_json(contents.kept[name], name) for name in names if name in contents.kept
         }
     except ArchiveError as error:
         raise ParametersError(f"{path}: {error}; take an undamaged copy") from None
+
+
+@contextlib.contextmanager
+def _folder_of(package: Path, contents: Contents) -> Iterator[Path]:
+    """Give the folder of a package that was found good; an archive's is temporary."""
+    if package.is_dir():
+        yield package
+        return
+    with tempfile.TemporaryDirectory(prefix="tars-ga-") as folder:
+        try:
+            again, _ = read(package, {}, Path(folder))
+        except OSError as error:
+            raise ParametersError(
+                f"{package}: cannot be unpacked into {folder} ({error.strerror}); make room there, "
+                "or set TMPDIR to another folder"
+            ) from None
+        if again.digest != contents.digest:
+            raise ParametersError(f"{package}: changed while it was read; try again")
+        yield Path(folder)
 
 
 @contextlib.contextmanager
@@ -553,11 +569,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     from tars_ga_lib import replay
 
     package = locate(path)
-    with contextlib.ExitStack() as stack:
-        folder = package
-        if not package.is_dir():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tars-ga-")))
-        _sound(package, {}, None if package.is_dir() else folder)
+    with _folder_of(package, _sound(package, {})) as folder:
         try:
             replay.check_parameters(folder / "parameters")
         except (ArchiveError, OSError) as error:

@@ -287,8 +287,16 @@ def by_region(run: Run, kpi: str) -> dict[str, Floats]:
     }
 
 
+def _no_chart(run: Run, kpi: str) -> Figure:
+    """Say that there is nothing to draw: a catalogue need not have a KPI of a certain name."""
+    caption = f"The catalogue of this run has no KPI named '{kpi}' that could be drawn here."
+    return charts.lines(run.recording.window.times, {}, title=kpi, caption=caption)
+
+
 def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Figure:
     """Draw one KPI by region over the window, with its target."""
+    if kpi not in run.job.kpis:
+        return _no_chart(run, kpi)
     facts = run.job.kpis[kpi]
     target = _target(run, kpi)
     draw = charts.availability if kpi == "availability" else charts.lines
@@ -324,6 +332,8 @@ def latency_chart(run: Run, analysis: Facts | None = None) -> Figure:
 
 def delta_chart(run: Run, kpi: str = "error_rate", analysis: Facts | None = None) -> Figure:
     """Draw how far each region's KPI is from the primary's, over the window."""
+    if kpi not in run.job.kpis or not run.kpis.regions(kpi):
+        return _no_chart(run, kpi)
     primary = run.job.parameters.primary_region
     facts, series = run.job.kpis[kpi], by_region(run, kpi)
     differences = {r: values - series[primary] for r, values in series.items() if r != primary}
@@ -642,6 +652,8 @@ def overlay(
     analysis: Facts | None = None,
 ) -> Figure:
     """Lay a KPI of the window over its baseline by the hour of the day."""
+    if kpi not in run.job.kpis:
+        return _no_chart(run, kpi)
     facts, before = run.job.kpis[kpi], run.baseline_kpis[0]
     where = place(region, service)
     return charts.overlay(

@@ -119,12 +119,13 @@ def prometheus(
     """Run Prometheus over a data directory and yield its URL.
 
     The retention is long because a server deletes older blocks as it starts. `config` is the text
-    of its configuration; without one it scrapes nothing. `web` is a file that asks for TLS.
+    of its configuration, with THIS_SERVER for its address; without one it scrapes nothing. `web` is a file that asks for TLS.
     """
     binary, port = program("prometheus"), free_port()
     data_dir.mkdir(parents=True, exist_ok=True)
     beside = data_dir.parent / f"{data_dir.name}-{port}"
-    beside.with_suffix(".yml").write_text(config or CONFIG, encoding="utf-8")
+    text = (config or CONFIG).replace("THIS_SERVER", f"127.0.0.1:{port}")
+    beside.with_suffix(".yml").write_text(text, encoding="utf-8")
     command = [
         binary,
         f"--config.file={beside.with_suffix('.yml')}",

@@ -364,9 +364,10 @@ def test_improvement_is_stable(tmp_path: Path) -> None:
 
 
 def test_worst_come_first(tmp_path: Path) -> None:
+    factors = (1.12, 1.5, 1.07, 1.3)
     rows = [
         ({"region": region, "service": service}, noisy(1e9 * factor, 30 + n))
-        for n, ((region, service), factor) in enumerate(zip(PLACES, (1.12, 1.5, 1.07, 1.3), strict=True))
+        for n, ((region, service), factor) in enumerate(zip(PLACES, factors, strict=True))
     ]  # fmt: skip
     found = analyse(tmp_path, {MEMORY: everywhere(1e9, 1)}, {MEMORY: rows})
     assert [e["drift"] for e in found["worst"]] == sorted(

@@ -6,21 +6,24 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tars_ga_lib import attestation, evidence
 from tars_ga_lib.parameters import ParametersError
-from tests.helpers import CRITERION
+from tests.helpers import CRITERION, ROOT, TARS_GA, tars_ga
 from tests.packages import command, edit, finished_run, unpack, write_all
 
 
@@ -337,10 +340,51 @@ def test_a_file_size_limit_leaves_nothing_behind(run: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=False
     )
-    assert "ParametersError" in done.stderr
-    assert "File too large" in done.stderr
+    assert "OSError: [Errno 27] File too large" in done.stderr
     assert not list(run.glob("*ga_cert*"))
     assert not list(run.glob(".*"))
+
+
+# --- whole runs ----------------------------------------------------------------------------------
+
+
+def test_a_killed_run_is_made_again_and_runs_from_its_package_alone(tmp_path: Path) -> None:
+    demo = [TARS_GA, "run", "parameters/demo.yaml", "--output", tmp_path / "runs" / "demo"]
+    with subprocess.Popen(demo, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        while not list(tmp_path.glob("runs/.demo.partial-*/recording/recording.json")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == [f".demo.partial-{process.pid}"]
+    done = tars_ga(*demo[1:])
+    assert done.returncode == 3, done.stderr
+    assert "Evidence: " in done.stdout
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["demo"]
+    package = tmp_path / "demo.tar.gz"
+    shutil.move(tmp_path / "runs" / "demo" / evidence.ARCHIVE, package)
+    shutil.rmtree(tmp_path / "runs")
+
+    done = tars_ga("verify", package, "--replay")
+    assert done.returncode == 4, done.stdout
+    lax = yaml.safe_load((ROOT / "parameters" / "criteria.yaml").read_text())
+    lax["criteria"]["error_rate"]["target"] = "< 0.01"
+    lax["criteria"]["drift_stability"]["mandatory"] = False
+    (tmp_path / "lax.yaml").write_text(yaml.safe_dump(lax, sort_keys=False))
+    again = ["run", "--set", f"source.recording={package}", "--set", "criteria=lax.yaml"]
+    done = tars_ga(*again, "--output", "again", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "The package's own decision was NOT CERTIFIED." in done.stdout
+    changed = done.stdout.partition("Criteria that changed")[2]
+    assert re.search(r"Error rate +fail +warn .*verdict, target", changed)
+    assert re.search(r"Drift stability +fail +fail .*weight", changed)
+    assert "Latency" not in changed.partition("Report:")[0]
+    one, other = (
+        unpack(file, tmp_path / name)
+        for file, name in ((package, "one"), (tmp_path / "again" / evidence.ARCHIVE, "other"))
+    )
+    for name in ("recording/window.parquet", "recording/recording.json", "parameters/run.yaml"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    assert tars_ga("run", "--set", "window.step=5m").returncode == 2
 
 
 def test_packing_again_replaces_archive_and_checksum_together(run: Path) -> None:

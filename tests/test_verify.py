@@ -694,6 +694,38 @@ def test_the_archive_holds_what_the_folder_holds(package: Path, archive_file: Pa
     }
 
 
+def test_a_package_that_changes_while_it_is_read_is_not_replayed(
+    archive_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = verify.read
+
+    def read(package: Path, keep: Any, into: Path | None = None) -> Any:
+        found = once(package, keep, into)
+        content = read_all(archive_file.read_bytes())
+        archive_file.write_bytes(write_all(content | {f"{evidence.ROOT}z": b""}))
+        return found
+
+    archive_file.with_name(f"{evidence.ARCHIVE}.sha256").unlink()
+    monkeypatch.setattr(verify, "read", read)
+    with pytest.raises(ParametersError, match="changed while it was read"):
+        verify.verify(archive_file, replay=True)
+
+
+def test_no_room_to_unpack_is_one_sentence(
+    archive_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = verify._take
+
+    def full(chunks: Any, target: Path | None, keep: bool) -> Any:
+        if target is not None:
+            raise OSError(28, "No space left on device")
+        return once(chunks, target, keep)
+
+    monkeypatch.setattr(verify, "_take", full)
+    with pytest.raises(ParametersError, match=r"cannot be unpacked into .* \(No space left"):
+        verify.verify(archive_file, replay=True)
+
+
 def test_verification_needs_little_memory(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from pathlib import Path; from tars_ga_lib import verify; "
