@@ -433,9 +433,10 @@ def main() -> None:
     except NotebookError as error:
         _err.print(f"[red]error:[/] {escape(str(error))}\nSee {escape(str(error.notebook))}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        _err.print("interrupted; earlier results are untouched")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of a KeyboardInterrupt, without a word
+            _err.print("interrupted; earlier results are untouched")
+        raise
     except Exception as error:
         _err.print(
             f"[red]error:[/] {type(error).__name__}: {escape(str(error))}\n"

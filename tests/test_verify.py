@@ -136,6 +136,20 @@ def test_without_a_checksum_file_it_says_so(archive_file: Path, signed: Path) ->
     assert "there is no ga_certification_package.tar.gz.sha256" in found.notes[0]
 
 
+def test_a_checksum_file_must_be_of_this_archive(archive_file: Path) -> None:
+    checksum = archive_file.with_name(f"{evidence.ARCHIVE}.sha256")
+    digest = checksum.read_text()[:64]
+    for text, cause in [
+        (f"{digest}  other.tar.gz\n", f"{checksum.name}: is not the checksum file of"),
+        (f"{digest}\n", f"{checksum.name}: is not the checksum file of"),
+        (f"{'0' * 64}  {archive_file.name}\n", f"{archive_file.name}: its SHA-256 is {digest}"),
+        ("", f"{archive_file.name}: its SHA-256 is {digest}"),
+        ("é", f"{checksum.name}: cannot be read as a checksum file"),
+    ]:
+        checksum.write_text(text, encoding="utf-8")
+        assert _causes(verify.verify(archive_file))[0].startswith(cause)
+
+
 # --- what was changed ----------------------------------------------------------------------------
 
 
@@ -194,6 +208,19 @@ def test_any_changed_byte_of_the_archive_is_found(signed: Path, archive_file: Pa
         changed[at] ^= 4
         checksum.write_bytes(changed)
         assert verify.verify(archive_file, key).exit_code == verify.REFUSED, at
+
+
+def test_a_manifest_is_written_in_one_way_only() -> None:
+    a, b = (f"{digit * 64}  {name}\n" for digit, name in (("0", "a"), ("1", "b")))
+    assert verify._parse_manifest((a + b).encode()) == {"a": "0" * 64, "b": "1" * 64}
+    for bad in (
+        *(b + a, a + a, a + b[:-1], a + b.replace("\n", "\r\n"), a + "\n", " " + a),
+        *("AB" * 32 + "  a\n", a.replace("  ", " *"), "0" * 64 + "  \n", "\\" + a),
+    ):
+        with pytest.raises(ValueError, match=r"line \d|sorted"):
+            verify._parse_manifest(bad.encode())
+    with pytest.raises(ValueError, match="UTF-8"):
+        verify._parse_manifest(b"\xff")
 
 
 def test_missing_extra_and_changed_files_are_each_named(package: Path) -> None:
