@@ -119,7 +119,8 @@ def prometheus(
     """Run Prometheus over a data directory and yield its URL.
 
     The retention is long because a server deletes older blocks as it starts. `config` is the text
-    of its configuration, with THIS_SERVER for its address; without one it scrapes nothing. `web` is a file that asks for TLS.
+    of its configuration, with THIS_SERVER for its address; without one it scrapes nothing. `web`
+    is a file that asks for TLS.
     """
     binary, port = program("prometheus"), free_port()
     data_dir.mkdir(parents=True, exist_ok=True)

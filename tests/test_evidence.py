@@ -349,7 +349,8 @@ def test_a_file_size_limit_leaves_nothing_behind(run: Path) -> None:
 
 
 def test_a_killed_run_is_made_again_and_runs_from_its_package_alone(tmp_path: Path) -> None:
-    demo = [TARS_GA, "run", "parameters/demo.yaml", "--output", tmp_path / "runs" / "demo"]
+    where = str(tmp_path / "runs" / "demo")
+    demo = [str(TARS_GA), "run", "parameters/demo.yaml", "--output", where]
     with subprocess.Popen(demo, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         while not list(tmp_path.glob("runs/.demo.partial-*/recording/recording.json")):
             assert process.poll() is None

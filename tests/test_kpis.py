@@ -188,13 +188,15 @@ def test_different_bucket_layouts_meet_at_their_common_edges(tmp_path: Path) -> 
     assert figure.bounds == (0.1, 1.0)
 
 
-def test_a_step_without_one_of_its_edges_is_missing(tmp_path: Path) -> None:
-    hole = np.full(12, 9.0)
-    hole[4] = NAN
-    figure = make_kpis(
-        tmp_path, {"latency_p99.buckets": buckets(("0.1", hole), ("+Inf", 10.0))}
-    ).figure("latency_p99", "east", "api")
+@pytest.mark.parametrize("edge", [0, 1, 2])
+def test_a_step_without_one_of_its_edges_is_missing(tmp_path: Path, edge: int) -> None:
+    rows = buckets(("0.1", np.full(12, 5.0)), ("1", np.full(12, 9.0)), ("+Inf", np.full(12, 10.0)))
+    rows[edge][1][4] = NAN
+    found = make_kpis(tmp_path, {"latency_p99.buckets": rows})
+    figure = found.figure("latency_p99", "east", "api")
     assert (figure.samples, figure.expected) == (11, 12)
+    assert figure.value == 1.0
+    assert np.isnan(found.series("latency_p99", "east", "api")[4])
 
 
 # --- Ratios, counters, gauges ---------------------------------------------------------------------

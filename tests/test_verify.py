@@ -406,6 +406,22 @@ HOSTILE_JSON = {
 }
 
 
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        ("deep", "nested too deeply"),
+        ("twice", "a key is there twice"),
+        ("huge", "a number is not finite"),
+        ("nan", "a number is not finite"),
+        ("digits", "is not sound JSON"),
+        ("nothing", "is not sound JSON"),
+    ],
+)
+def test_json_must_say_one_thing_only(kind: str, cause: str) -> None:
+    with pytest.raises(archive.ArchiveError, match=cause):
+        verify.strict_json(HOSTILE_JSON[kind], "x.json")
+
+
 @pytest.mark.parametrize("kind", HOSTILE_JSON)
 @pytest.mark.parametrize("name", [evidence.CERTIFICATION, evidence.INFO, evidence.ATTESTATION])
 def test_hostile_json_is_refused(name: str, kind: str, package: Path) -> None:
