@@ -31,6 +31,7 @@ lock: ## pin the dependencies with their hashes (needs uv)
 benchmarks: $(VENV)/.ready ## measure, and write the figures into benchmarks/README.md
 	@$(BIN)/python -m benchmarks.collect
 	@$(BIN)/python -m benchmarks.drift_quality
+	@$(BIN)/python -m benchmarks.packaging
 
 clean:
 	rm -rf $(VENV) outputs

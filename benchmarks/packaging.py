@@ -29,11 +29,17 @@ from tests.packages import finished_run
 TURNS = 3
 MOST_TIMES, MOST_MEGABYTES = 1.5, 200
 
-_CODE = "import sys; from pathlib import Path; from tars_ga_lib import {module}; "
-PACK = _CODE.format(module="evidence") + "evidence.build(Path(sys.argv[1]))"
-VERIFY = _CODE.format(module="verify") + (
-    "found = verify.verify(Path(sys.argv[1])); sys.exit(found.exit_code != 4)"
-)
+# Not ru_maxrss: a child begins with that of its parent.
+_CODE = """
+import sys
+from pathlib import Path
+from tars_ga_lib import evidence, verify
+{work}
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+PACK = _CODE.format(work="evidence.build(Path(sys.argv[1]))")
+VERIFY = _CODE.format(work="assert verify.verify(Path(sys.argv[1])).exit_code == 4")
+IMPORT = _CODE.format(work="")
 
 
 def fill(run: Path, megabytes: int) -> list[Path]:
@@ -52,17 +58,14 @@ def fill(run: Path, megabytes: int) -> list[Path]:
     return [path for path in sorted(run.rglob("*")) if path.is_file()]
 
 
-def measure(*arguments: object, stdout: Path | None = None) -> tuple[float, float]:
-    """Return the seconds that a command takes, and the megabytes that it has at most."""
-    with (stdout or Path(os.devnull)).open("wb") as stream:
+def measure(arguments: Sequence[object], out: Path) -> tuple[float, float]:
+    """Return the seconds that a command takes, and the megabytes that it says it had at most."""
+    with out.open("wb") as stream:
         began = time.perf_counter()
-        process = subprocess.Popen([str(a) for a in arguments], stdout=stream)
-        _, status, used = os.wait4(process.pid, 0)
+        subprocess.run([str(a) for a in arguments], stdout=stream, check=True)
         taken = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{arguments[0]} ended with {process.returncode}")
-    return taken, used.ru_maxrss / 1024
+    said = out.read_text().strip() if arguments[0] == sys.executable else "0"
+    return taken, int(said) / 1024
 
 
 def benchmark(megabytes: int, folder: Path) -> dict[str, list[tuple[float, float]]]:
@@ -76,13 +79,13 @@ def benchmark(megabytes: int, folder: Path) -> dict[str, list[tuple[float, float
         "gunzip": ["gzip", "-d", "-c", packed],
         "pack": [sys.executable, "-c", PACK, run],
         "verify": [sys.executable, "-c", VERIFY, name],
-        "import": [sys.executable, "-c", _CODE.format(module="evidence, verify")],
+        "import": [sys.executable, "-c", IMPORT],
     }
     found: dict[str, list[tuple[float, float]]] = {work: [] for work in works}
     for _ in range(TURNS):
         for work, arguments in works.items():
-            out = packed if work == "gzip" else None
-            found[work].append(measure(*arguments, stdout=out))
+            out = packed if work == "gzip" else folder / "out"
+            found[work].append(measure(arguments, out))
     return found
 
 
@@ -111,8 +114,9 @@ def section(megabytes: int, found: dict[str, list[tuple[float, float]]]) -> str:
 
 {table}
 
-{parts}. Packing reads each file once; verifying writes nothing. With `--replay` the archive is also
-unpacked into a temporary folder.
+{parts}. Packing reads each
+file once; verifying writes nothing. With `--replay` the archive is also unpacked into a temporary
+folder.
 """
 
 

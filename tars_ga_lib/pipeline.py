@@ -261,6 +261,7 @@ def execute(name: str, folder: Path, arguments: dict[str, Any], kernel: Any) -> 
                 arguments,
                 kernel_name="python3",
                 progress_bar=False,
+                request_save_on_cell_execute=False,  # twice a cell; once in the end is enough
                 km=kernel,
                 stderr_file=sys.stderr if name == "01_collection" and sys.stderr.isatty() else None,
             )

@@ -467,10 +467,29 @@ def _multiple(evaluation: Facts, change: float) -> float:
     return float(abs(change / evaluation["critical"]))
 
 
+def _as_far_as_known(text: str, missing: int, asked: int) -> str:
+    """Say that nothing was found, as far as there was something to look at."""
+    if missing == asked:
+        return "NO DATA: nothing could be compared."
+    return f"{text} {missing} of {asked} comparisons had no data." if missing else text
+
+
+def _none(text: str, analysis: Facts) -> str:
+    counts = analysis["counts"]
+    return _as_far_as_known(text, counts["missing"], counts["evaluations"])
+
+
 def drift_chart(analysis: Facts, most: int = 12) -> Figure:
-    """Draw the worst drifts with their intervals against their own limits."""
+    """Draw the worst drifts with their intervals against their own limits.
+
+    Where none is worth a finding, the largest of those within their limits are drawn.
+    """
+    measured = [
+        e for e in analysis["evaluations"] if e["measure"] != "exact" and e["low"] is not None
+    ]
     found = [e for e in _moved(analysis) if e["measure"] != "exact"]
-    found += [e for e in analysis["evaluations"] if e["reason"] == "uncertain"]
+    found += [e for e in measured if e["reason"] == "uncertain"]
+    found = found or sorted(measured, key=lambda e: -_multiple(e, e["drift"]))
     return charts.drift(
         [_mark(e) for e in found[:most]],
         caption="Drift of the window's figures, with 95 % intervals, as a multiple of each rule's "
@@ -515,7 +534,7 @@ def drift_table(analysis: Facts, most: int = 16) -> Table:
         ],
         rows,
         caption="Findings",
-        empty="No figure of the window drifted beyond a limit.",
+        empty=_none("No figure of the window drifted beyond a limit.", analysis),
         most=most,
         rest="The others are in drift_analysis.json.",
     )
@@ -572,7 +591,7 @@ def incident_table(analysis: Facts, most: int = 8) -> Table:
         ["Region", "When", "What it hit", "Worst"],
         rows,
         caption="Incidents that passed within the window",
-        empty="No incident was found in the series.",
+        empty=_none("No incident was found in the series.", analysis),
         most=most,
         rest="The others are in drift_analysis.json.",
     )
@@ -590,7 +609,7 @@ def action_table(analysis: Facts) -> Table:
         ["Recommended action", "Answers"],
         rows,
         caption="Recommended actions",
-        empty="There is no finding to act on.",
+        empty=_none("There is no finding to act on.", analysis),
     )
 
 
@@ -638,7 +657,7 @@ def alarm_table(analysis: Facts, most: int = 12) -> Table:
         ["First alarm", "Evaluation"],
         sorted(rows),
         caption="First alarms, if it had been watched step by step",
-        empty="No alarm would have been raised.",
+        empty=_none("No alarm would have been raised.", analysis),
         most=most,
         rest="The others are in drift_analysis.json.",
     )
@@ -711,6 +730,7 @@ def heatmap(comparison: Facts, names: Sequence[str] | None = None) -> Figure:
 
 def shift_table(comparison: Facts, most: int = 12) -> Table:
     """Show which KPIs shifted from the baseline, where, and which region stands out."""
+    compared = [region for kpi in comparison["kpis"].values() for region in kpi["regions"].values()]
     rows = []
     for kpi in comparison["kpis"].values():
         if kpi["scope"] == "none" and not kpi["stand_out"]:
@@ -724,7 +744,11 @@ def shift_table(comparison: Facts, most: int = 12) -> Table:
         ["KPI", "Shift", "Regions, against their baseline", "Stands out"],
         rows,
         caption="Shifts by region",
-        empty="No region shifted from its baseline, and none stands out.",
+        empty=_as_far_as_known(
+            "No region shifted from its baseline, and none stands out.",
+            sum(bool(region["shift"]["reason"]) for region in compared),
+            len(compared),
+        ),
         note="global: every region moved the same way; local: one did; partial: some did.",
         most=most,
         rest="The others are in cross_region.json.",

@@ -139,9 +139,3 @@ def test_papermill_alone(tmp_path: Path, small_server: str) -> None:
     done = papermill("05_certification", tmp_path, run_dir=run)
     assert done.returncode != 0
     assert "drift_analysis.json: is missing or not JSON; run the notebook" in done.stderr
-
-
-def test_a_notebook_before_the_first(tmp_path: Path) -> None:
-    done = papermill("02_drift_analysis", tmp_path, run_dir=tmp_path / "nothing")
-    assert done.returncode != 0
-    assert "there is no run in it; run notebook 01_collection first" in done.stderr
