@@ -80,9 +80,7 @@ def unseen(found: recording.Recording) -> bool:
 
 
 def test_server_that_is_down() -> None:
-    began = time.monotonic()
     found = collection.collect(small_job(f"http://127.0.0.1:{servers.free_port()}"))
-    assert time.monotonic() - began < 20
     assert unseen(found)
     (problem,) = found.problems
     assert "cannot be reached" in problem
@@ -139,9 +137,7 @@ def test_samples_that_are_not_finite_are_counted(small_server: str) -> None:
 
 
 def test_server_that_dies_in_the_middle(small_server: str) -> None:
-    began = time.monotonic()
     found = collect_through(small_server, *["pass"] * 5, "drop")
-    assert time.monotonic() - began < 20  # the rest is not asked for in vain
     assert len(found.problems) == 1
     assert "cannot be reached" in found.problems[0]
     assert 0 < sum(bool(p.samples) for _, p in found.provenance()) <= 5
