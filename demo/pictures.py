@@ -22,7 +22,7 @@ def main() -> None:
     pdf = RUN / "GA_DAY_REPORT.pdf"
     page = ["-r", "90", "-f", "1", "-l", "1", "-singlefile", "-png"]
     subprocess.run(["pdftoppm", *page, str(pdf), str(target / "first_page")], check=True)
-    shutil.copy(RUN / "charts" / "drift.svg", target / "drift.svg")
+    shutil.copy(RUN / "artifacts" / "charts" / "drift.svg", target / "drift.svg")
 
 
 if __name__ == "__main__":
