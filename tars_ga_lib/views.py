@@ -850,7 +850,7 @@ def provenance_table(run: Run) -> Table:
         [
             each.id,
             " ".join(each.template.split()),
-            quantity(_seen(run, each.id), "ratio"),
+            _seen(run, each.id),
             each.digest.removeprefix("sha256:")[:12],
         ]
         for span, each in run.recording.provenance()
@@ -873,10 +873,10 @@ def provenance_table(run: Run) -> Table:
     )
 
 
-def _seen(run: Run, identity: str) -> float | None:
-    """Return the coverage of a query's KPI; alerts have none."""
+def _seen(run: Run, identity: str) -> str:
+    """Write the coverage of a query's KPI; alerts have none."""
     name = identity.partition(".")[0]
-    return run.kpis.figure(name).coverage if name in run.job.kpis else None
+    return quantity(run.kpis.figure(name).coverage, "ratio") if name in run.job.kpis else ""
 
 
 def changes_since_previous(run: Run, certification: Facts, analysis: Facts) -> list[Table]:
