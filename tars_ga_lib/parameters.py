@@ -987,6 +987,19 @@ def interval_text(start: int, stop: int) -> str:
     return f"{first:{form}} to {last:{form}} UTC ({length})"
 
 
+def project_root(start: Path | None = None) -> Path:
+    """Return the nearest folder above that holds `notebooks` and `parameters`; else the start.
+
+    A notebook's relative paths are relative to it, whether papermill runs it from the project's
+    folder or JupyterLab from `notebooks`.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "notebooks").is_dir() and (folder / "parameters").is_dir():
+            return folder
+    return start
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of every file that a user writes, by the name of its model."""
     models: list[type[BaseModel]] = [

@@ -21,12 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nbformat
-
 from tars_ga_lib import atomic, parameters
-from tars_ga_lib.parameters import ParametersError
-from tars_ga_lib.recording import write_text
-from tars_ga_lib.run import project_root
+from tars_ga_lib.parameters import ParametersError, project_root
 
 STAGES = (("01_collection",), ("02_drift_analysis", "03_cross_region"), ("05_certification",))
 """Notebooks by stage: those of one stage need only the stages before, and run side by side."""
@@ -280,6 +276,8 @@ def normalise(file: Path) -> None:
 
     The injected parameters become those that open the notebook where it lies.
     """
+    import nbformat
+
     notebook = nbformat.read(file, as_version=4)
     notebook.metadata.pop("papermill", None)
     count = 0
@@ -296,7 +294,7 @@ def normalise(file: Path) -> None:
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = count
-    write_text(file, nbformat.writes(notebook) + "\n")
+    file.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
 # --- report ------------------------------------------------------------------------------------
@@ -309,13 +307,15 @@ def _import_exporters() -> None:
 
 def render(folder: Path) -> None:
     """Render a run's certification notebook as PDF and Markdown."""
+    import nbformat
+
     from tars_ga_lib.report import MarkdownExporter, TypstPDFExporter
 
     notebook = nbformat.read(folder / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb", as_version=4)
     pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
     markdown, resources = MarkdownExporter(folder=CHARTS).from_notebook_node(notebook)
     (folder / f"{REPORT}.pdf").write_bytes(pdf)
-    write_text(folder / f"{REPORT}.md", markdown)
+    (folder / f"{REPORT}.md").write_text(markdown, encoding="utf-8")
     for name, content in resources["outputs"].items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)

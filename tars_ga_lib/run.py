@@ -25,24 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib import parameters, recording
 from tars_ga_lib.kpis import Kpis
-from tars_ga_lib.parameters import Job, ParametersError
+from tars_ga_lib.parameters import Job, ParametersError, project_root
 from tars_ga_lib.recording import Recording, write_json, write_text
 
 if TYPE_CHECKING:
     from tars_ga_lib.collection import Progress
-
-
-def project_root(start: Path | None = None) -> Path:
-    """Return the nearest folder above that holds `notebooks` and `parameters`; else the start.
-
-    A notebook's relative paths are relative to it, whether papermill runs it from the project's
-    folder or JupyterLab from `notebooks`.
-    """
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "notebooks").is_dir() and (folder / "parameters").is_dir():
-            return folder
-    return start
 
 
 def _previous(job: Job) -> dict[str, Any] | None:
