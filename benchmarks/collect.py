@@ -180,11 +180,12 @@ def large_figures(folder: Path) -> list[list[str]]:
     for file in files:
         file.unlink()
     script = (
-        "import sys, resource; from tars_ga_lib import collection, parameters; "
+        # Not ru_maxrss, which a child inherits from its parent.
+        "import sys; from tars_ga_lib import collection, parameters; "
         "job = parameters.load(sys.argv[1], sys.argv[2:]); found = collection.collect(job); "
         "assert not found.problems; "
-        "print(sum(p.samples for _, p in found.provenance()), "
-        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "peak = next(l for l in open('/proc/self/status') if l.startswith('VmHWM')); "
+        "print(sum(p.samples for _, p in found.provenance()), int(peak.split()[1]) // 1024)"
     )
     overrides = [
         f"regions=[{', '.join(scenario.regions)}]",

@@ -131,7 +131,7 @@ def _from_server(job: Job, progress: Progress) -> Recording:
             )
             try:
                 if gone.is_set():
-                    raise QueryError("not asked, as the server does not answer")
+                    raise QueryError(f"not asked, as the server does not answer ({problems[0]})")
                 answer = server.range(
                     request.query, interval.start, interval.stop, parameters.window.step
                 )

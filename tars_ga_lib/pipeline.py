@@ -180,7 +180,6 @@ def _forget(manager: Any) -> None:
     async def reset() -> None:
         client = manager.client()
         client.start_channels()
-        await client.wait_for_ready()
         await client.execute("%reset -f", silent=True, reply=True)
         client.stop_channels()
 

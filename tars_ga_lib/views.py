@@ -830,6 +830,8 @@ def collection_table(run: Run, *, problems_only: bool = False) -> Table:
         if problems_only and not trouble:
             continue
         rows.append([each.id, span.name, str(each.series), str(each.samples), trouble])
+    if problems_only:
+        rows = _same_taken_together(rows)
     return Table(
         [
             "Query",
@@ -842,6 +844,18 @@ def collection_table(run: Run, *, problems_only: bool = False) -> Table:
         caption="Problems of the collection" if problems_only else "What was collected",
         empty="Every query was answered, without a warning.",
     )
+
+
+def _same_taken_together(rows: Sequence[list[str]]) -> list[list[str]]:
+    """Make one row of many queries with the same trouble: a server that is down is told once."""
+    found: dict[str, list[list[str]]] = {}
+    for row in rows:
+        found.setdefault(row[-1], []).append(row)
+    return [
+        row if len(same) < 4 else [f"{len(same)} queries", "", "", "", trouble]
+        for trouble, same in found.items()
+        for row in (same if len(same) < 4 else same[:1])
+    ]
 
 
 def provenance_table(run: Run) -> Table:

@@ -5,7 +5,7 @@ It stands apart from `views`, whose charts take longer to import than all this t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tars_ga_lib.display import quantity
@@ -50,16 +50,26 @@ def why(certification: Facts, most: int = 3) -> str:
     if not deciding:
         return str(certification["because"])
     deciding.sort(key=lambda o: (o["name"] != certification["binding_criterion"], -o["weight"]))
-    parts = [_why_one(o) for o in deciding[:most]]
-    if len(deciding) > most:
-        parts.append(f"{len(deciding) - most} more")
+    parts = _unknown(deciding) if wanted == "no_data" else [_why_one(o) for o in deciding]
+    if len(parts) > most:
+        parts = [*parts[:most], f"{len(parts) - most} more"]
     start = "All mandatory criteria pass, with a warning: " if wanted == "warn" else ""
     return start + "; ".join(parts) + "."
 
 
+def _unknown(outcomes: Sequence[Facts]) -> list[str]:
+    """Write which criteria have no data, those with one reason together."""
+    titles: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        titles.setdefault(outcome["reason"], []).append(outcome["title"])
+    parts = []
+    for reason, some in titles.items():
+        names = some[0] if len(some) == 1 else f"{', '.join(some[:-1])} and {some[-1]}"
+        parts.append(f"{names} {'has' if len(some) == 1 else 'have'} no data: {reason}")
+    return parts
+
+
 def _why_one(outcome: Facts) -> str:
-    if outcome["verdict"] == "no_data":
-        return f"{outcome['title']} has no data: {outcome['reason']}"
     text = f"{outcome['title']} is {value_text(outcome)}"
     if outcome["verdict"] == "warn":
         if outcome["reason"]:

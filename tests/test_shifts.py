@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.signal import lfilter
+from scipy.stats import false_discovery_control
 
 from tars_ga_lib.noise import noise, shapes
 from tars_ga_lib.scans import median_of_five, theil_sen
@@ -623,6 +624,11 @@ def test_fdr_leaves_out_what_is_no_test() -> None:
     assert fdr([]).shape == (0,)
     with pytest.raises(ValueError, match="outside 0 to 1"):
         fdr([1.5])
+
+
+def test_fdr_is_that_of_scipy() -> None:
+    p_values = np.random.default_rng(15).random(500) ** 3
+    np.testing.assert_allclose(fdr(p_values), false_discovery_control(p_values), rtol=1e-12)
 
 
 def test_the_region_that_changed_stands_out() -> None:
