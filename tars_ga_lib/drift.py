@@ -17,7 +17,7 @@ from scipy import special
 
 from tars_ga_lib.baselines import Problem, baseline_health
 from tars_ga_lib.checks import sequential
-from tars_ga_lib.kpis import Kpis
+from tars_ga_lib.kpis import Kpis, interval_facts
 from tars_ga_lib.levels import level_matrix, level_series
 from tars_ga_lib.parameters import DriftRule, Verdict, format_time
 from tars_ga_lib.series import like_hours
@@ -136,8 +136,8 @@ def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
     return {
         "schema": "tars-ga/drift/1",
         "significance": SIGNIFICANCE,
-        "window": _interval(window),
-        "baselines": [_interval(each) for each in baselines],
+        "window": interval_facts(window.span),
+        "baselines": [interval_facts(each.span) for each in baselines],
         "baseline_problems": _baseline_problems(rules, baselines),
         "counts": _counts(evaluations),
         "stability": _stability(evaluations),
@@ -146,16 +146,6 @@ def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
         "first_alarms": alarms,
         "actions": _actions(rules, findings),
         "evaluations": [e.facts() for e in evaluations],
-    }
-
-
-def _interval(kpis: Kpis) -> dict[str, Any]:
-    span = kpis.span
-    return {
-        "start": format_time(span.start),
-        "end": format_time(span.stop),
-        "step_seconds": span.step,
-        "steps": span.steps,
     }
 
 

@@ -499,12 +499,13 @@ def alerts(job: Job, span: Span) -> Alerts:
 def summary(kpis: Kpis) -> dict[str, Any]:
     """Return every figure of a span: overall, by region, by service, and of each series."""
     return {
-        "window": _interval(kpis.span),
+        "window": interval_facts(kpis.span),
         "kpis": {name: _kpi_facts(kpis, name, kpi) for name, kpi in kpis.job.kpis.items()},
     }
 
 
-def _interval(span: Span) -> dict[str, Any]:
+def interval_facts(span: Span) -> dict[str, Any]:
+    """Return a span's interval as the JSON files have it."""
     return {
         "start": format_time(span.start),
         "end": format_time(span.stop),
