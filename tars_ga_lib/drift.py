@@ -18,7 +18,7 @@ from scipy import special
 from tars_ga_lib.baselines import Problem, baseline_health
 from tars_ga_lib.checks import sequential
 from tars_ga_lib.kpis import Kpis, interval_facts
-from tars_ga_lib.levels import level_matrix, level_series
+from tars_ga_lib.levels import Place, level_matrix, level_series
 from tars_ga_lib.parameters import DriftRule, Verdict, format_time
 from tars_ga_lib.series import like_hours
 from tars_ga_lib.shifts import Shift, fdr, shift, shifts
@@ -26,7 +26,6 @@ from tars_ga_lib.shifts import Shift, fdr, shift, shifts
 __all__ = ["SIGNIFICANCE", "Evaluation", "Shift", "analyse", "incremental", "shift", "shifts"]
 
 Floats = NDArray[np.float64]
-Place = tuple[str | None, str | None]
 
 SIGNIFICANCE = 0.05
 """Share of false discoveries that is tolerated among all findings of a run."""
