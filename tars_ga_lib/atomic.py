@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2

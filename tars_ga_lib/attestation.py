@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signer

@@ -18,13 +18,8 @@ from typing import Any
 import numpy as np
 
 from tars_ga_lib import __version__, recording
-from tars_ga_lib.parameters import (
-    BaselineRun,
-    Interval,
-    Job,
-    Parameters,
-    ParametersError,
-)
+from tars_ga_lib.grammar import Interval, ParametersError
+from tars_ga_lib.parameters import BaselineRun, Job, Parameters
 from tars_ga_lib.queries import Request, requests
 from tars_ga_lib.recording import Provenance, Recording, SampleSet, Span
 

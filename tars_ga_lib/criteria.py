@@ -15,21 +15,18 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from tars_ga_lib import __version__
-from tars_ga_lib.kpis import Kpis, KpiValue
-from tars_ga_lib.parameters import (
-    Criterion,
+from tars_ga_lib.catalogues import Criterion, Waiver
+from tars_ga_lib.evidence_files import (
     Customer,
     Evidence,
     Incidents,
-    Interval,
-    Job,
     Rollback,
     SecurityScan,
     SignOffs,
-    Verdict,
-    Waiver,
-    format_time,
 )
+from tars_ga_lib.grammar import Interval, Verdict, format_time
+from tars_ga_lib.kpis import Kpis, KpiValue
+from tars_ga_lib.parameters import Job
 from tars_ga_lib.recording import Recording
 
 Decision = Literal["CERTIFIED", "CERTIFIED WITH WAIVERS", "NOT CERTIFIED", "INCONCLUSIVE"]

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from scipy import special
 
 from tars_ga_lib.baselines import Problem, baseline_health
+from tars_ga_lib.catalogues import DriftRule
 from tars_ga_lib.checks import sequential
+from tars_ga_lib.grammar import Verdict, format_time
 from tars_ga_lib.kpis import Kpis, interval_facts
 from tars_ga_lib.levels import Place, level_matrix, level_series
-from tars_ga_lib.parameters import DriftRule, Verdict, format_time
 from tars_ga_lib.series import like_hours
 from tars_ga_lib.shifts import Shift, fdr, shift, shifts
 

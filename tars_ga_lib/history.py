@@ -15,7 +15,7 @@ from typing import Any
 from tars_ga_lib import attestation, evidence, verify
 from tars_ga_lib.archive import ArchiveError
 from tars_ga_lib.display import Column, Table, md_escape, quantity, when
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.wording import limit_text
 
 Facts = Mapping[str, Any]

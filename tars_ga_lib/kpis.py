@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tars_ga_lib.parameters import Job, Kpi, Parameters, format_time
+from tars_ga_lib.catalogues import Kpi
+from tars_ga_lib.grammar import format_time
+from tars_ga_lib.parameters import Job, Parameters
 from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions
 from tars_ga_lib.recording import INFO, Recording, SampleSet, Span
 

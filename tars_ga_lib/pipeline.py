@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib import atomic, parameters
-from tars_ga_lib.parameters import ParametersError, project_root
+from tars_ga_lib.grammar import ParametersError, project_root
 
 STAGES = (("01_collection",), ("02_drift_analysis", "03_cross_region"), ("05_certification",))
 """Notebooks by stage: those of one stage need only the stages before, and run side by side."""

@@ -28,7 +28,8 @@ from pyarrow import csv
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
-from tars_ga_lib.parameters import ParametersError, Source
+from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.parameters import Source
 from tars_ga_lib.recording import INFO
 
 Floats = NDArray[np.float64]

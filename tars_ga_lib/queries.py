@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from string import Template
 
-from tars_ga_lib.parameters import Job, Kpi, Parameters, ParametersError, format_duration
+from tars_ga_lib.catalogues import Kpi
+from tars_ga_lib.grammar import ParametersError, format_duration
+from tars_ga_lib.parameters import Job, Parameters
 
 EVALUATIONS = "alerts.evaluations"
 FIRING = "alerts.firing"

@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from tars_ga_lib.parameters import ParametersError, format_duration, format_time
+from tars_ga_lib.grammar import ParametersError, format_duration, format_time
 
 Floats = NDArray[np.float64]
 

@@ -301,7 +301,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _found(folder: Path, tolerance: str) -> Replay:
-    from tars_ga_lib.parameters import ParametersError
+    from tars_ga_lib.grammar import ParametersError
 
     try:
         return replay(folder, float(tolerance) if tolerance else None)

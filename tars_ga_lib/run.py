@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib import parameters, recording
+from tars_ga_lib.grammar import ParametersError, project_root
 from tars_ga_lib.kpis import Kpis
-from tars_ga_lib.parameters import Job, ParametersError, project_root
+from tars_ga_lib.parameters import Job
 from tars_ga_lib.recording import Recording, write_json, write_text
 
 if TYPE_CHECKING:

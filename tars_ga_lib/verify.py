@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from tars_ga_lib import archive, attestation, evidence
 from tars_ga_lib.archive import ArchiveError, printable
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key

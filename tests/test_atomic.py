@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tars_ga_lib import atomic, evidence
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 from tests.packages import finished_run
 
 BUILD = """

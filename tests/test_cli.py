@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tars_ga_lib import __version__, cli, parameters, pipeline
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 from tests import servers
 from tests.helpers import ROOT, SMALL, tars_ga, write_run
 

@@ -13,8 +13,8 @@ import tenacity
 
 from demo.simulate import GA_DAY, HOUR, small
 from tars_ga_lib import collection, parameters, queries, recording
+from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.kpis import Kpis
-from tars_ga_lib.parameters import ParametersError
 from tests import odd, servers
 from tests.helpers import GAUGE, ROOT, SMALL, make_job, small_job, write_run
 from tests.servers import Behaviour, Serve, Served

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tars_ga_lib import attestation, evidence
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 from tests.helpers import CRITERION, ROOT, TARS_GA, tars_ga
 from tests.packages import command, edit, finished_run, unpack, write_all
 

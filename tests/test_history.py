@@ -12,7 +12,7 @@ import yaml
 
 from tars_ga_lib import attestation, evidence, history, parameters, views
 from tars_ga_lib.display import Table
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.run import Run
 from tests.helpers import CRITERION
 from tests.packages import command, finish, finished_run, unpack

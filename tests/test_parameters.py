@@ -11,8 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tars_ga_lib import parameters
-from tars_ga_lib.parameters import ParametersError, format_duration, format_time, parse_duration
+from tars_ga_lib import evidence_files, grammar, parameters
+from tars_ga_lib.grammar import ParametersError, format_duration, format_time, parse_duration
 from tests.helpers import CRITERION, KPIS, ROOT, RULE, make_job, run_document, write_run
 
 WAIVER = "waivers: [{criterion: %s, who: me, why: because, until: %s}]"
@@ -42,7 +42,7 @@ def test_our_own_files_are_good(name: str) -> None:
 
 def test_examples_of_evidence_are_good(tmp_path: Path) -> None:
     folder = ROOT / "parameters" / "evidence"
-    files = {kind: str(folder / f"{kind}.yaml") for kind in parameters.EVIDENCE_MODELS}
+    files = {kind: str(folder / f"{kind}.yaml") for kind in evidence_files.EVIDENCE_MODELS}
     text = (ROOT / "parameters" / "waivers.example.yaml").read_text(encoding="utf-8")
     path = write_run(
         tmp_path,
@@ -52,7 +52,7 @@ def test_examples_of_evidence_are_good(tmp_path: Path) -> None:
         texts={"waivers.yaml": text},
     )
     job = parameters.load(path)
-    assert job.evidence.keys() == parameters.EVIDENCE_MODELS.keys()
+    assert job.evidence.keys() == evidence_files.EVIDENCE_MODELS.keys()
     assert [waiver.criterion for waiver in job.waivers] == ["latency_p99"]
 
 
@@ -493,7 +493,7 @@ def test_no_other_duration(text: str) -> None:
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2999, 1, 1)))
 def test_times_round_trip(moment: datetime) -> None:
     seconds = int(moment.replace(tzinfo=UTC).timestamp())
-    assert parameters.parse_time(format_time(seconds)) == seconds
+    assert grammar.parse_time(format_time(seconds)) == seconds
 
 
 @pytest.mark.parametrize(
@@ -510,18 +510,18 @@ def test_times_round_trip(moment: datetime) -> None:
     ],
 )
 def test_limits(text: str, value: float, holds: bool) -> None:
-    assert parameters._parse_limit(text).holds(value) is holds
+    assert grammar._parse_limit(text).holds(value) is holds
 
 
 @pytest.mark.parametrize("text", [">= 0.9999999", "< 12345678", "== 0", "<= 0.1", "> 1.5"])
 def test_limits_are_written_as_they_were_read(text: str) -> None:
-    assert str(parameters._parse_limit(text)) == text
+    assert str(grammar._parse_limit(text)) == text
 
 
 @given(st.dictionaries(st.text(max_size=8), st.one_of(st.none(), st.integers(), st.text())))
 def test_random_documents_are_refused_in_one_sentence(document: dict[str, Any]) -> None:
     with pytest.raises(ParametersError) as caught:
-        parameters.check(parameters.Parameters, run_document() | {"x": 1} | document, "run.yaml")
+        grammar.check(parameters.Parameters, run_document() | {"x": 1} | document, "run.yaml")
     assert str(caught.value).startswith("run.yaml: ")
 
 

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 
 from tars_ga_lib import atomic, collection, pipeline
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 from tests.helpers import ROOT, SMALL, TARS_GA, digests, small_job
 
 GA_DAY = ROOT / "parameters" / "ga_day.yaml"

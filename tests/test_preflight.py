@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tars_ga_lib import preflight, queries
-from tars_ga_lib.parameters import Job, ParametersError
+from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.parameters import Job
 from tars_ga_lib.prometheus import SourceError
 from tests import servers
 from tests.helpers import ROOT, make_job, small_job

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from tars_ga_lib import parameters, queries
+from tars_ga_lib import grammar, parameters, queries
 from tests.helpers import COUNTER, GAUGE, KPIS, ROOT, make_job
 from tests.servers import Served
 
@@ -66,7 +66,7 @@ def test_alerts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mark", ["$macth", "${step", "$", "$(match)"])
 def test_bad_marks(tmp_path: Path, mark: str) -> None:
     job = make_job(tmp_path, kpis_=KPIS | {"x": GAUGE | {"value": f"x{mark}"}})
-    with pytest.raises(parameters.ParametersError, match=r"kpis.yaml: the query 'x.*unknown mark"):
+    with pytest.raises(grammar.ParametersError, match=r"kpis.yaml: the query 'x.*unknown mark"):
         queries.requests(job)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tars_ga_lib import recording
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.recording import Recording, SampleSet, Span
 from tests.helpers import ROOT, STEP, WEEK, digests, make_job, make_recording, make_span, places
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tars_ga_lib import parameters
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib import grammar
+from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.run import Run
 from tests.helpers import (
     ROOT,
@@ -123,8 +123,8 @@ def test_lines(tmp_path: Path) -> None:
 
 
 def test_project_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert parameters.project_root(ROOT / "notebooks") == ROOT
-    assert parameters.project_root(ROOT) == ROOT
-    assert parameters.project_root(tmp_path) == tmp_path
+    assert grammar.project_root(ROOT / "notebooks") == ROOT
+    assert grammar.project_root(ROOT) == ROOT
+    assert grammar.project_root(tmp_path) == tmp_path
     monkeypatch.chdir(ROOT / "tests")
-    assert parameters.project_root() == ROOT
+    assert grammar.project_root() == ROOT

@@ -19,7 +19,7 @@ import yaml
 from pyarrow import parquet
 
 from tars_ga_lib import archive, attestation, evidence, recording, replay, verify
-from tars_ga_lib.parameters import ParametersError
+from tars_ga_lib.grammar import ParametersError
 from tests.helpers import tars_ga
 from tests.packages import (
     Done,

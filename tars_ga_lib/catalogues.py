@@ -1,0 +1,187 @@
+"""The catalogues that a run names: KPIs, drift rules, criteria and waivers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictStr, model_validator
+
+from tars_ga_lib.grammar import Limit, LimitText, Model, Name, Number, Time
+
+Kind = Literal["ratio", "histogram", "counter", "gauge"]
+
+
+class Kpi(Model):
+    """One KPI: how it is asked for, and how its samples are joined into figures.
+
+    `kind` decides which queries are needed: `ratio` has a numerator and a denominator,
+    `histogram` has buckets and a quantile, `counter` has an increase, `gauge` has a value.
+    """
+
+    title: Name
+    about: Name
+    kind: Kind
+    unit: Name
+    better: Literal["higher", "lower", "either"]
+    by: list[Literal["region", "service"]]
+    labels: dict[Literal["region", "service"], Name] = Field(default={})
+    numerator: StrictStr | None = None
+    denominator: StrictStr | None = None
+    buckets: StrictStr | None = None
+    quantile: Annotated[StrictFloat, Field(gt=0, lt=1)] | None = None
+    increase: StrictStr | None = None
+    per_second: StrictBool = False
+    value: StrictStr | None = None
+    across: Literal["sum", "mean", "max", "min"] = "sum"
+    over: Literal["mean", "max", "min", "last"] = "mean"
+
+    @model_validator(mode="after")
+    def _queries_of_kind(self) -> Self:
+        needed = {
+            "ratio": {"numerator", "denominator"},
+            "histogram": {"buckets", "quantile"},
+            "counter": {"increase"},
+            "gauge": {"value"},
+        }
+        for key in ("numerator", "denominator", "buckets", "quantile", "increase", "value"):
+            given, wanted = getattr(self, key) is not None, key in needed[self.kind]
+            if wanted and not given:
+                raise ValueError(f"a {self.kind} needs the key '{key}'")
+            if given and not wanted:
+                raise ValueError(f"a {self.kind} has no key '{key}'; take it out")
+        if self.by not in ([], ["region"], ["region", "service"]):
+            raise ValueError("'by' is [], [region] or [region, service]")
+        return self
+
+    def queries(self) -> dict[str, str]:
+        """Return the query templates by the part that each plays."""
+        parts = ("numerator", "denominator", "buckets", "increase", "value")
+        return {part: text for part in parts if (text := getattr(self, part)) is not None}
+
+
+class Alerts(Model):
+    """How alerts are read: `firing` finds them, `evaluations` proves that rules were evaluated."""
+
+    firing: StrictStr
+    evaluations: StrictStr
+
+
+class KpiCatalogue(Model):
+    """The file `kpis.yaml`."""
+
+    kpis: Annotated[dict[Name, Kpi], Field(min_length=1)]
+    alerts: Alerts | None = None
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class DriftRule(Model):
+    """One drift rule and its limits.
+
+    `relative` measures the change as a share of the baseline, `points` as a difference in the
+    KPI's own unit, `exact` finds any difference at all and has no limits. `kpi` is one name or
+    several; `action` is what to do about a finding.
+    """
+
+    title: Name
+    kpi: Annotated[list[Name], Field(min_length=1), BeforeValidator(_listed)]
+    action: Name
+    category: Literal["resource", "performance", "configuration", "behaviour"]
+    adverse: Literal["up", "down", "either"]
+    measure: Literal["relative", "points", "exact"]
+    warning: Number | None = None
+    critical: Number | None = None
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        if self.measure == "exact":
+            if self.warning is not None or self.critical is not None:
+                raise ValueError("an exact rule has no limits; take 'warning' and 'critical' out")
+        elif self.warning is None or self.critical is None:
+            raise ValueError("give both 'warning' and 'critical'")
+        elif not 0 < self.warning <= self.critical:
+            raise ValueError("the limits must be above 0, and 'warning' not above 'critical'")
+        return self
+
+
+class DriftRules(Model):
+    """The file `drift_rules.yaml`."""
+
+    rules: Annotated[dict[Name, DriftRule], Field(min_length=1)]
+
+
+class Criterion(Model):
+    """One criterion of certification; exactly one of `kpi`, `drift`, `evidence` is its source."""
+
+    title: Name
+    kpi: Name | None = None
+    scope: Literal["overall", "worst_region", "worst_service", "worst_series"] = "overall"
+    drift: Literal["worst_adverse"] | None = None
+    evidence: (
+        Literal[
+            "incidents.critical",
+            "incidents.count",
+            "rollback.successful",
+            "security_scan.critical",
+            "security_scan.high",
+            "customer.escalated",
+            "sign_off.refused",
+        ]
+        | None
+    ) = None
+    target: LimitText
+    warning: LimitText | None = None
+    unit: Name | None = None
+    weight: Annotated[Number, Field(gt=0)] = 1
+    mandatory: StrictBool = True
+    min_coverage: Annotated[Number, Field(gt=0, le=1)] = 0.95
+    min_series_coverage: Annotated[Number, Field(gt=0, le=1)] = 0.8
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(x is not None for x in (self.kpi, self.drift, self.evidence)) != 1:
+            raise ValueError("give exactly one of 'kpi', 'drift' and 'evidence'")
+        if self.warning and self.warning.operator[0] != self.target.operator[0]:
+            raise ValueError("'warning' and 'target' must point the same way")
+        if self.warning and not self._warning_is_stricter(self.warning):
+            raise ValueError(
+                f"the warning limit '{self.warning}' is looser than the target '{self.target}', "
+                "so it would never warn; make it the stricter of the two"
+            )
+        return self
+
+    def _warning_is_stricter(self, warning: Limit) -> bool:
+        if self.target.operator[0] == ">":
+            return warning.value >= self.target.value
+        return warning.value <= self.target.value
+
+
+class Criteria(Model):
+    """The file `criteria.yaml`."""
+
+    criteria: Annotated[dict[Name, Criterion], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _something_decides(self) -> Self:
+        if not any(c.mandatory for c in self.criteria.values()):
+            raise ValueError(
+                "no criterion is mandatory, so nothing could refuse the release; make one mandatory"
+            )
+        return self
+
+
+class Waiver(Model):
+    """A person's written acceptance of one failed criterion, until a date."""
+
+    criterion: Name
+    who: Name
+    why: Name
+    until: Time
+
+
+class Waivers(Model):
+    """The file `waivers.yaml`."""
+
+    waivers: list[Waiver]

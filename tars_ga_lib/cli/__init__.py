@@ -1,0 +1,72 @@
+"""The command `tars-ga`; each module holds the commands of one concern.
+
+Exit codes: 0 certified, 3 not certified, 4 inconclusive, 2 bad input, 1 an error of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from tars_ga_lib import __version__
+from tars_ga_lib.cli import certify, packages
+from tars_ga_lib.cli.console import err, out
+from tars_ga_lib.grammar import ParametersError
+
+app = typer.Typer(
+    help="Certify a release from a day of production, with evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        out.print(f"tars-ga {__version__}")
+        raise typer.Exit
+
+
+for _panel, _commands in {
+    "Certify": (certify.run, certify.preflight, certify.schema),
+    "Evidence packages": (
+        packages.package,
+        packages.keygen,
+        packages.verify,
+        packages.history,
+        packages.diff,
+    ),
+}.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+
+
+def main() -> None:
+    """Run the command and turn errors into one sentence and an exit code."""
+    from tars_ga_lib.pipeline import NotebookError
+
+    try:
+        app()
+    except ParametersError as error:
+        err.print(f"[red]error:[/] {escape(str(error))}")
+        sys.exit(2)
+    except NotebookError as error:
+        err.print(f"[red]error:[/] {escape(str(error))}\nSee {escape(str(error.notebook))}")
+        sys.exit(1)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of a KeyboardInterrupt, without a word
+            err.print("interrupted; earlier results are untouched")
+        raise
+    except Exception as error:
+        err.print(
+            f"[red]error:[/] {type(error).__name__}: {escape(str(error))}\n"
+            "This is an error of tars-ga itself; earlier results are untouched."
+        )
+        sys.exit(1)

@@ -1,0 +1,164 @@
+"""Commands on evidence packages: `package`, `keygen`, `verify`, `history` and `diff`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tars_ga_lib.cli.console import COLOURS, PublicKey, Sign, err, out, print_table, signer_of
+
+
+def package(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    sign: Sign = None,
+    public_key: PublicKey = None,
+) -> None:
+    """Build a finished run's evidence package again, for example to sign it.
+
+    Exit codes: 0 built, 2 bad input.
+    """
+    from tars_ga_lib import atomic, evidence
+
+    signer = signer_of(sign, public_key)
+    with atomic.writing(folder, str(folder)):
+        built = evidence.build(folder, signer)
+    who = f"signed by {built.signed_by}" if built.signed_by else "unsigned"
+    out.print(f"{escape(str(built.archive))} ({who})\nSHA-256 {built.digest}")
+
+
+def keygen(
+    file: Annotated[Path, typer.Argument(help="The private key's file; FILE.pub is the public.")],
+) -> None:
+    """Make an Ed25519 key pair to sign packages with.
+
+    Exit codes: 0 made, 2 a file is there already or cannot be written.
+    """
+    from tars_ga_lib import attestation
+
+    public, keyid = attestation.keygen(file)
+    out.print(f"Private key: {escape(str(file))} (keep it safe, and out of every run's folder)")
+    out.print(f"Public key:  {escape(str(public))} (give it to whoever verifies)")
+    out.print(f"Key id:      {keyid}")
+
+
+def verify(
+    path: Annotated[
+        Path, typer.Argument(metavar="PACKAGE", help="The archive, or a folder unpacked from it.")
+    ],
+    key: Annotated[
+        Path | None, typer.Option(help="Public key that must have signed the package.")
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Compute every figure again from its recording.")
+    ] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.01,
+            help="Relative difference that a replayed figure may have; none with the same "
+            "versions, 1e-9 with others.",
+        ),
+    ] = None,
+) -> None:
+    """Check an evidence package, offline. Nothing of it is run.
+
+    Exit codes: 0 all holds and the given key signed it, 1 something does not hold, 2 there is
+    nothing to read, 4 nothing is wrong, but who made it is not proven (unsigned, or no --key). The
+    decision in the package plays no part: a true refusal is verified as well.
+    """
+    from tars_ga_lib import attestation
+    from tars_ga_lib import verify as verification
+
+    trusted = attestation.load_key(key) if key else None
+    found = verification.verify(path, trusted, replay=replay, tolerance=tolerance)
+    for text in found.holds:
+        out.print(f"[green]✓[/] {escape(text)}")
+    for failure in found.failures:
+        out.print(f"[red]✗[/] {escape(str(failure))}")
+    for text in found.unproven:
+        out.print(f"[yellow]?[/] {escape(text)}")
+    for text in found.notes:
+        out.print(f"[dim]  {escape(text)}[/]")
+    out.print(_verdict(found.exit_code, found.certification))
+    raise typer.Exit(found.exit_code)
+
+
+def _verdict(code: int, certification: Mapping[str, Any]) -> str:
+    from tars_ga_lib.archive import printable
+
+    words = {
+        0: "[bold green]VERIFIED[/]",
+        1: "[bold red]REFUSED[/]",
+        4: "[bold yellow]ORIGIN NOT PROVEN[/]",
+    }
+    try:
+        release = certification["release"]
+        what = f"{release['name']} {release['version']}: {certification['decision']}"
+        if certification["simulated"]:
+            what += " (SIMULATED data)"
+    except (KeyError, TypeError):
+        return words[code]
+    return f"{words[code]} {escape(printable(what))}"
+
+
+def history(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds packages.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="Also list releases that were not certified.")
+    ] = False,
+) -> None:
+    """List the certified releases among the packages below a folder.
+
+    Exit codes: 0 all packages are whole, 1 one is not, 2 bad input.
+    """
+    from tars_ga_lib import history as past
+    from tars_ga_lib.archive import printable
+
+    found = past.releases(folder)
+    table = Table(box=None, pad_edge=False)
+    for title in ("release", "window", "decision", "signed by", "SHA-256", "package"):
+        table.add_column(title, overflow="fold")
+    sound = [r for r in found if not r.problem and r.certification]
+    for each in (r for r in sound if every or r.certified):
+        facts = each.certification or {}
+        release, window = facts["release"], facts["window"]
+        table.add_row(
+            escape(printable(f"{release['name']} {release['version']}")),
+            escape(printable(f"{window['start'][:16]} to {window['end'][:16]}")),
+            f"[{COLOURS.get(facts['decision'], 'red')}]{escape(printable(facts['decision']))}[/]",
+            (each.signed_by or "nobody")[:12],
+            each.digest[:12],
+            escape(str(each.path)),
+        )
+    out.print(table if table.row_count else "No certified release.")
+    if hidden := 0 if every else sum(not r.certified for r in sound):
+        out.print(f"[dim]{hidden} not certified; --all lists them.[/]")
+    for each in (r for r in found if r.problem):
+        err.print(f"[red]✗[/] {escape(str(each.path))}: {escape(each.problem)}")
+    raise typer.Exit(1 if any(r.problem for r in found) else 0)
+
+
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="The earlier package.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="The later package.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Write Markdown.")] = False,
+) -> None:
+    """Show what changed from one package to another: criteria, KPIs and findings.
+
+    Exit codes: 0 shown, 2 a package cannot be read or is not whole.
+    """
+    from tars_ga_lib import history as past
+
+    found = past.difference(past.facts(before), past.facts(after))
+    if markdown:
+        sys.stdout.write(past.markdown(found))
+        return
+    for table in past.tables(found):
+        print_table(table)

@@ -1,0 +1,63 @@
+"""What the views share: names, colours and how places and times are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tars_ga_lib import charts
+from tars_ga_lib.display import Figure
+from tars_ga_lib.run import Run
+
+Floats = NDArray[np.float64]
+Facts = Mapping[str, Any]
+
+ALL = "all"
+
+KEY_KPIS = (
+    "availability",
+    "error_rate",
+    "latency_p95",
+    "latency_p99",
+    "db_latency_p95",
+    "cache_hit_rate",
+    "websocket_uptime",
+)
+"""KPIs that tables by region or service show, where the catalogue has them."""
+
+
+def colours(run: Run) -> dict[str, charts.Style]:
+    """Return the look of each region, the same in every chart."""
+    return charts.palette(run.job.parameters.regions)
+
+
+def place(region: str | None, service: str | None) -> str:
+    """Write where a figure belongs."""
+    return " / ".join(part for part in (region, service) if part) or ALL
+
+
+def incident_spans(analysis: Facts | None) -> list[charts.Span]:
+    """Return the incidents that the drift analysis found, to shade in charts."""
+    if analysis is None:
+        return []
+    return [
+        charts.Span(each["began"], each["ended"], f"incident {each['region'] or ''}".strip())
+        for each in analysis["incidents"]
+        if len(each["findings"]) > 1
+    ]
+
+
+def no_chart(run: Run, kpi: str) -> Figure:
+    """Say that there is nothing to draw: a catalogue need not have a KPI of a certain name."""
+    caption = f"The catalogue of this run has no KPI named '{kpi}' that could be drawn here."
+    return charts.lines(run.recording.window.times, {}, title=kpi, caption=caption)
+
+
+def as_far_as_known(text: str, missing: int, asked: int) -> str:
+    """Say that nothing was found, as far as there was something to look at."""
+    if missing == asked:
+        return "NO DATA: nothing could be compared."
+    return f"{text} {missing} of {asked} comparisons had no data." if missing else text

@@ -1,0 +1,175 @@
+"""Service levels: charts and tables of KPIs, by region and by service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from IPython.display import Markdown
+
+from tars_ga_lib import charts, kpis
+from tars_ga_lib.catalogues import Criterion
+from tars_ga_lib.display import Column, Figure, Table, md_escape, quantity
+from tars_ga_lib.grammar import Limit
+from tars_ga_lib.run import Run
+from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans, no_chart
+
+
+def _target(run: Run, kpi: str) -> float | None:
+    """Return the target of the mandatory criterion on a KPI, to draw it as a line."""
+    found: list[Criterion] = [
+        c for c in run.job.criteria.values() if c.kpi == kpi and c.scope == "overall"
+    ]
+    limit: Limit | None = found[0].target if found else None
+    return limit.value if limit else None
+
+
+def by_region(run: Run, kpi: str) -> dict[str, Floats]:
+    """Series of a KPI in each region; of the whole where it is not told by region."""
+    regions = run.kpis.regions(kpi)
+    return {region: run.kpis.series(kpi, region) for region in regions} or {
+        ALL: run.kpis.series(kpi)
+    }
+
+
+def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Figure:
+    """Draw one KPI by region over the window, with its target."""
+    if kpi not in run.job.kpis:
+        return no_chart(run, kpi)
+    facts = run.job.kpis[kpi]
+    target = _target(run, kpi)
+    draw = charts.availability if kpi == "availability" else charts.lines
+    common: dict[str, Any] = {
+        "title": f"{facts.title} by region",
+        "name": kpi,
+        "caption": facts.about,
+        "spans": incident_spans(analysis),
+        "colors": colours(run),
+        "step": run.recording.window.step,
+    }
+    if kpi == "availability":
+        common["limit"] = target
+    else:
+        common["unit"] = facts.unit
+        common["limits"] = [] if target is None else [charts.Limit(target)]
+    return draw(run.recording.window.times, by_region(run, kpi), **common)
+
+
+def latency_chart(run: Run, analysis: Facts | None = None) -> Figure:
+    """Draw P50, P95 and P99 of all requests over the window, with the P99 target."""
+    names = {"P50": "latency_p50", "P95": "latency_p95", "P99": "latency_p99"}
+    series = {q: run.kpis.series(name) for q, name in names.items() if name in run.job.kpis}
+    return charts.latency(
+        run.recording.window.times,
+        series,
+        limit=_target(run, "latency_p99"),
+        spans=incident_spans(analysis),
+        step=run.recording.window.step,
+        caption="Latency of all requests of all regions, from the summed histogram buckets.",
+    )
+
+
+def delta_chart(run: Run, kpi: str = "error_rate", analysis: Facts | None = None) -> Figure:
+    """Draw how far each region's KPI is from the primary's, over the window."""
+    if kpi not in run.job.kpis or not run.kpis.regions(kpi):
+        return no_chart(run, kpi)
+    primary = run.job.parameters.primary_region
+    facts, series = run.job.kpis[kpi], by_region(run, kpi)
+    differences = {r: values - series[primary] for r, values in series.items() if r != primary}
+    return charts.region_delta(
+        run.recording.window.times,
+        differences,
+        primary=primary,
+        title=f"{facts.title}: difference from {primary}",
+        unit="pp" if facts.unit == "ratio" else facts.unit,
+        spans=incident_spans(analysis),
+        colors=colours(run),
+        step=run.recording.window.step,
+        name=f"{kpi}-delta",
+        caption=f"Each region's {facts.title.lower()} minus that of the primary region, per step.",
+    )
+
+
+def kpi_table(run: Run, names: Sequence[str] | None = None) -> Table:
+    """Show every KPI over the window beside the baseline, with its coverage."""
+    rows = []
+    for name in names or run.job.kpis:
+        kpi, now = run.job.kpis[name], run.kpis.figure(name)
+        before = [each.figure(name).value for each in run.baseline_kpis]
+        rows.append(
+            [
+                kpi.title,
+                kpi_text(now),
+                quantity(before[0] if before else None, kpi.unit),
+                quantity(now.coverage, "ratio"),
+                now.reason,
+            ]
+        )
+    return Table(
+        [
+            "KPI",
+            Column("Window", align="right"),
+            Column("Baseline", align="right"),
+            Column("Coverage", align="right"),
+            "Note",
+        ],
+        rows,
+        caption="KPIs over all regions and services",
+        note="Totals of counters are of the samples seen; coverage says how many those are.",
+    )
+
+
+def kpi_text(figure: kpis.KpiValue) -> str:
+    """Write a KPI's value; a percentile beyond the highest bucket is a lower bound."""
+    text = quantity(figure.value, figure.unit)
+    return f"> {text}" if figure.beyond else text
+
+
+def region_table(run: Run, names: Sequence[str]) -> Table:
+    """Show chosen KPIs for each region."""
+    names = [name for name in names if name in run.job.kpis and run.kpis.regions(name)]
+    rows = [
+        [region, *(kpi_text(run.kpis.figure(name, region)) for name in names)]
+        for region in run.job.parameters.regions
+    ]
+    primary = run.job.parameters.primary_region
+    return Table(
+        ["Region", *(Column(run.job.kpis[name].title, align="right") for name in names)],
+        rows,
+        caption="Service levels by region",
+        note=f"The primary region is {primary}.",
+    )
+
+
+def service_table(run: Run, names: Sequence[str], most: int = 16) -> Table:
+    """Show chosen KPIs for each service, the least available first."""
+    names = [name for name in names if name in run.job.kpis and run.kpis.services(name)]
+    order = names[0] if names else ""
+
+    def badness(service: str) -> float:
+        value = run.kpis.figure(order, None, service).value if order else None
+        return -1.0 if value is None else value
+
+    rows = [
+        [service, *(kpi_text(run.kpis.figure(name, None, service)) for name in names)]
+        for service in sorted(run.job.parameters.services, key=badness)
+    ]
+    return Table(
+        ["Service", *(Column(run.job.kpis[name].title, align="right") for name in names)],
+        rows,
+        caption="Service levels by service, the least available first",
+        most=most,
+        rest="The others are in ga_kpi_summary.json.",
+    )
+
+
+def cost_note(run: Run) -> Markdown:
+    """Write the cost estimate in one sentence."""
+    facts = kpis.cost(run.kpis)
+    if facts["usd_per_hour"] is None:
+        return Markdown(md_escape(f"Estimated cost: NO DATA ({facts['reason']})."))
+    return Markdown(
+        f"Estimated cost: {facts['usd_per_hour']:.2f} USD per hour at "
+        f"{facts['usd_per_core_hour']:g} USD per core and {facts['usd_per_gib_hour']:g} USD per "
+        "GiB, without network and storage."
+    )
