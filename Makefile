@@ -12,14 +12,15 @@ test: $(VENV)/.ready ## set up what tests need, then check and test everything
 	@sh tests/setup.sh
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lab: report ## open the notebooks in JupyterLab, with a finished run to look at
 	@$(BIN)/jupyter trust outputs/*/notebooks/*.ipynb >/dev/null # or the charts stay hidden
 	@$(BIN)/jupyter lab --notebook-dir=.
 
-demo: $(VENV)/.ready ## take the bundled recording again (needs Prometheus)
+demo: $(VENV)/.ready ## take the bundled recording and results again (needs what tests need)
 	@$(BIN)/python -m demo.record
+	@$(BIN)/python -m demo.measure
 
 readme: report ## make the README's pictures from the demo (needs pdftoppm)
 	@$(BIN)/python -m demo.pictures
@@ -27,11 +28,19 @@ readme: report ## make the README's pictures from the demo (needs pdftoppm)
 lock: ## pin the dependencies with their hashes (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --all-extras pyproject.toml -o requirements.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --extra build --constraint requirements.lock pyproject.toml \
+	  -o deploy/requirements.lock
 
 benchmarks: $(VENV)/.ready ## measure, and write the figures into benchmarks/README.md
 	@$(BIN)/python -m benchmarks.collect
 	@$(BIN)/python -m benchmarks.drift_quality
 	@$(BIN)/python -m benchmarks.packaging
+	@$(BIN)/python -m benchmarks.report
+	@$(BIN)/python -m benchmarks.validation
+	@$(BIN)/python -m benchmarks.websocket
+	@$(BIN)/python -m benchmarks.watch
+	@$(BIN)/python -m benchmarks.soak
 
 clean:
 	rm -rf $(VENV) outputs

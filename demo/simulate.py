@@ -34,6 +34,7 @@ from scipy.special import ndtr
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Edges = tuple[float, ...]
 
 HOUR, DAY = 3600, 86400
 MIB, GIB = 1 << 20, 1 << 30
@@ -44,6 +45,8 @@ BASELINE_DAY = int(datetime(2026, 11, 13, tzinfo=UTC).timestamp())
 # within a bucket is then fair.
 EDGES = (0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 1.0, math.inf)
 DB_EDGES = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, math.inf)
+RELOAD_EDGES = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, math.inf)
+PAGE_EDGES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 8.0, math.inf)
 LEAK = 21  # MiB an hour
 
 
@@ -172,6 +175,19 @@ class Tally:
     buckets: list[int] = field(default_factory=lambda: [0] * len(EDGES))  # cumulative, as EDGES
 
 
+@dataclass(frozen=True)
+class Count:
+    """The exact number of events of one kind in one region and window; unseen: in a gap."""
+
+    total: float
+    unseen: float = 0.0
+
+    @property
+    def seen(self) -> float:
+        """Events that a scrape could see."""
+        return self.total - self.unseen
+
+
 @dataclass
 class DayTruth:
     """What really happened in one window: name is 'ga' or 'baseline'."""
@@ -181,6 +197,7 @@ class DayTruth:
     end: int
     tallies: dict[str, dict[str, Tally]]  # by region, then by service
     facts: list[Fact]
+    counts: dict[str, dict[str, Count]] = field(default_factory=dict)  # by region, then by series
 
     def total(self, key: str, region: str = "", service: str = "") -> float:
         """Sum one figure of the tallies; '' is every region or service."""
@@ -707,13 +724,27 @@ def _container(life: Life, page: Page, pod: str, work: Floats, memory: Ints) -> 
         page.add("kube_pod_container_resource_limits", label, values, times, kept)
 
 
-def _region(day: Day, region: str, page: Page) -> None:
-    """Add what one region's database, cache, nodes and probe say."""
+def _region(day: Day, region: str, page: Page | None) -> dict[str, Count]:
+    """Add what one region's infrastructure says, and return the truth of its counts."""
     random = _random(day, "region", region)
     clock = _clock(day, random)
     kept = ~day.during("gap", clock.samples.astype(np.float64), region)
     light = _daylight(clock.pieces, region) * (1.015 if day.faulty else 1.0)
-    stands = _Stands(page, day, region, random, clock, kept, light * PLACES[region][1])
+    load = light * PLACES[region][1]
+    stands = _Stands(page, day, region, random, clock, kept, load)
+    # What follows draws from streams of its own: it can be left out, or grow.
+    own = {part: replace(stands, random=_random(day, part, region)) for part in _PARTS}
+    for part, add in _PARTS.items():
+        add(own[part])
+    if page is not None:
+        _foundations(stands, page)
+    return stands.counts
+
+
+def _foundations(stands: _Stands, page: Page) -> None:
+    """Add the database, the cache, the nodes and the WebSocket probe."""
+    day, region, random = stands.day, stands.region, stands.random
+    clock, kept = stands.clock, stands.kept
     _database(stands)
     _cache(stands)
     _nodes(stands)
@@ -729,13 +760,14 @@ def _region(day: Day, region: str, page: Page) -> None:
 class _Stands:
     """What the parts of one region's infrastructure share."""
 
-    page: Page
+    page: Page | None  # None: only the truth is wanted
     day: Day
     region: str
     random: np.random.Generator
     clock: Clock
     kept: Mask
     load: Floats  # at each piece; 1 is the largest region's average
+    counts: dict[str, Count] = field(default_factory=dict)
 
     def noise(self, minutes: float, pieces: bool = False) -> Floats:
         """Draw noise, one value a scrape or one a piece."""
@@ -748,7 +780,10 @@ class _Stands:
 
     def add(self, job: str, name: str, values: npt.NDArray[Any], **labels: str) -> None:
         """Add a series of one of the region's exporters."""
-        kind = "histogram" if name.endswith("_bucket") else ""
+        if self.page is None:
+            return
+        parts = ("_bucket", "duration_seconds_sum", "duration_seconds_count")
+        kind = "histogram" if name.endswith(parts) else ""
         label = {"job": job, "region": self.region} | labels
         times = self.page.stamps(self.clock.samples)
         self.page.add(name, label, values, times, self.kept, kind)
@@ -757,6 +792,128 @@ class _Stands:
         """Return the counter of a flow of whole things, each piece drawn by chance."""
         events = self.random.poisson(a_second * self.clock.lengths)
         return self.clock.seen(_with_past(events, int(a_second.mean() * past)))
+
+    def count(self, job: str, name: str, a_second: Floats, past: float, **labels: str) -> Ints:
+        """Add the counter of a flow of events, keep its truth, and return the events."""
+        events = self.random.poisson(a_second * self.clock.lengths)
+        self.keep(name, events, **labels)
+        seen = self.clock.seen(_with_past(events, int(a_second.mean() * past)))
+        self.add(job, name, seen, **labels)
+        return events
+
+    def keep(self, name: str, events: npt.NDArray[Any], **labels: str) -> None:
+        """Keep the truth of events: what fell into the window, and what of it was unseen."""
+        pieces, day = self.clock.pieces, self.day
+        inside = (pieces >= day.start) & (pieces < day.end)
+        unseen = inside & day.during("gap", pieces, self.region)
+        key = name + "".join(f",{key}={value}" for key, value in labels.items())
+        self.counts[key] = Count(float(events[inside].sum()), float(events[unseen].sum()))
+
+    def histogram(
+        self, job: str, name: str, rate: Floats, median: Floats, spread: float, edges: Edges
+    ) -> None:
+        """Add a histogram of a flow of events that take log-normal times, and keep its truth."""
+        lengths = self.clock.lengths
+        events = self.random.poisson((rate * lengths)[:, None] * _shares(median, spread, edges))
+        seen = np.cumsum(self.clock.seen(events), axis=1)
+        for column, edge in enumerate(edges):
+            le = "+Inf" if math.isinf(edge) else str(edge)
+            self.keep(f"{name}_bucket", events[:, : column + 1].sum(axis=1), le=le)
+            self.add(job, f"{name}_bucket", seen[:, column], le=le)
+
+
+def _gateway(stands: _Stands) -> None:
+    """Add what the region's gateway and service mesh count: tokens, access rules, limits, mTLS."""
+    rate = 60 * stands.load * np.exp(0.05 * stands.noise(20, pieces=True))
+    bad = stands.incident()
+
+    def count(name: str, a_second: Floats) -> Ints:
+        return stands.count("envoy", name, a_second, 2e5)
+
+    count("envoy_http_jwt_authn_allowed", rate * 0.9992)
+    count("envoy_http_jwt_authn_denied", rate * 0.0008)
+    count("envoy_http_rbac_allowed", rate * 0.999)
+    count("envoy_http_rbac_denied", rate * 0.00004)
+    # Impatient clients come over the limit while the database is away.
+    over = count("envoy_http_local_rate_limit_rate_limited", rate * np.where(bad, 0.03, 0.0004))
+    refused = stands.random.binomial(over, 0.97)  # one route only observes its limit
+    stands.keep("envoy_http_local_rate_limit_enforced", refused)
+    seen = stands.clock.seen(_with_past(refused, int(0.97 * over.mean() * 2e5 / 15)))
+    stands.add("envoy", "envoy_http_local_rate_limit_enforced", seen)
+    for policy, share in (("mutual_tls", 0.9997), ("none", 0.0003)):
+        labels = {"reporter": "destination", "connection_security_policy": policy}
+        stands.count("istio", "istio_requests_total", 4 * rate * share, 2e5, **labels)
+    left = 61 * DAY + (0 if stands.day.name == "ga" else 7 * DAY)
+    expiry = np.full(stands.clock.count, stands.day.midnight + DAY + left, dtype=np.int64)
+    stands.add("blackbox-frontend", "probe_ssl_earliest_cert_expiry", expiry, instance="frontend")
+    for severity, number in (("Critical", 0), ("High", 2), ("Medium", 14)):
+        found = np.full(stands.clock.count, number, dtype=np.int64)
+        stands.add("trivy-operator", "trivy_image_vulnerabilities", found, severity=severity)
+
+
+def _agents(stands: _Stands) -> None:
+    """Add what the agents say of their learning, and of living together."""
+    steady = 1 + 0.1 * stands.noise(60, pieces=True)
+    for result, share in (("success", 0.9985), ("failure", 0.0015)):
+        rate = 0.5 * share * np.maximum(steady, 0.1)
+        stands.count("tars", "tars_hypersync_operations_total", rate, 5e5, result=result)
+    reload_rate = np.full(len(steady), 1 / 300)
+    reload_time = np.full(len(steady), 0.085)
+    stands.histogram(
+        "tars", "tars_hot_reload_duration_seconds", reload_rate, reload_time, 0.4, RELOAD_EDGES
+    )
+    runs = stands.count("tars", "tars_automl_runs_total", np.full(len(steady), 1 / 3600), 1e6)
+    trials = np.where(runs > 0, 20 * runs, 0)  # of each run
+    stands.keep("tars_optuna_trials_total", trials)
+    stands.add("tars", "tars_optuna_trials_total", stands.clock.seen(_with_past(trials, 5540)))
+    conflicts = stands.count(
+        "tars", "tars_agent_conflicts_total", np.full(len(steady), 1 / 2400), 1e6
+    )
+    resolved = stands.random.binomial(conflicts, 0.98)
+    stands.keep("tars_agent_conflicts_resolved_total", resolved)
+    shown = stands.clock.seen(_with_past(resolved, 408))
+    stands.add("tars", "tars_agent_conflicts_resolved_total", shown)
+    level = 0.82 if stands.day.name == "ga" else 0.79
+    reward = np.round(level + 0.01 * stands.noise(120), 4)
+    stands.add("tars", "tars_agent_episode_reward", reward, agent="policy-learner")
+    apart = stands.day.during("incident", stands.clock.samples.astype(np.float64), stands.region)
+    stands.add("tars", "tars_nash_converged", 1 - apart.astype(np.int64))
+
+
+def _browsers(stands: _Stands) -> None:
+    """Add what users' browsers measured, and the probes from outside."""
+    rate = 6 * stands.load * np.exp(0.05 * stands.noise(20, pieces=True))
+    slow = 0.9 * np.where(stands.incident(), 2.2, 1.0)
+    stands.histogram("frontend", "tars_page_load_seconds", rate, slow, 0.45, PAGE_EDGES)
+    samples = stands.clock.samples.astype(np.float64)
+    down = stands.day.during("probe_down", samples, stands.region)
+    for job in ("blackbox-frontend", "blackbox-api", "blackbox-dashboard"):
+        up = (stands.random.random(stands.clock.count) >= 1e-4).astype(np.int64)
+        if job == "blackbox-api":
+            up[down] = 0
+        stands.add(job, "probe_success", up, instance=job.removeprefix("blackbox-"))
+
+
+def _logs(stands: _Stands) -> None:
+    """Add what the log collectors count."""
+    rate = 400 * stands.load * np.exp(0.05 * stands.noise(20, pieces=True))
+    bad = stands.incident()
+    shares = {
+        "info": np.full(len(rate), 0.96),
+        "warning": np.where(bad, 0.05, 0.008),
+        "error": np.where(bad, 0.06, 0.0006),
+    }
+    lines = sum(
+        stands.count("fluent-bit", "log_messages_total", rate * share, 1e5, level=level)
+        for level, share in shares.items()
+    )
+    size = np.asarray(lines, dtype=np.int64) * 240  # bytes of a line
+    stands.keep("fluentbit_input_bytes_total", size)
+    seen = stands.clock.seen(_with_past(size, 9_000_000_000))
+    stands.add("fluent-bit", "fluentbit_input_bytes_total", seen, instance="collector")
+
+
+_PARTS = {"gateway": _gateway, "agents": _agents, "browsers": _browsers, "logs": _logs}
 
 
 def _database(stands: _Stands) -> None:
@@ -770,6 +927,10 @@ def _database(stands: _Stands) -> None:
     for column, edge in enumerate(DB_EDGES):
         text = "+Inf" if math.isinf(edge) else str(edge)
         stands.add("tars", "db_query_duration_seconds_bucket", seen[:, column], le=text)
+    middles = (np.array([0.0, *DB_EDGES[:-1]]) + np.array([*DB_EDGES[:-1], 0.4])) / 2
+    spent = np.round(stands.clock.seen(counts @ middles), 4)
+    stands.add("tars", "db_query_duration_seconds_count", seen[:, -1])
+    stands.add("tars", "db_query_duration_seconds_sum", spent)
     load = 18 * stands.load[0::2] * np.exp(0.1 * stands.noise(10)) + 60 * bad[0::2]
     active = np.minimum(np.round(load), 80).astype(np.int64)
     stands.add("pgbouncer", "pgbouncer_pools_server_active_connections", active, database="tars")
@@ -866,6 +1027,7 @@ def _server(day: Day, page: Page) -> None:
         there = samples < day.start + scenario.duration * scenario.present
     rules = 24 * np.arange(1, clock.count + 1, dtype=np.int64)
     page.add("prometheus_rule_evaluations_total", {"job": "prometheus"}, rules, times, there)
+    _itself(clock, page, there)
     info = {"generator": "demo/simulate.py", "seed": str(scenario.seed)}
     page.add("tars_simulated_info", info, np.ones(clock.count, dtype=np.int64), times, there)
     for alert in alerts(day):
@@ -885,21 +1047,31 @@ def _server(day: Day, page: Page) -> None:
                 page.add("ALERTS", label, np.ones(clock.count, dtype=np.int64), times, on)
 
 
+def _itself(clock: Clock, page: Page, there: Mask) -> None:
+    """Add that the server was up, how much it stored, and for how long it keeps it."""
+    own, times = {"job": "prometheus"}, page.stamps(clock.samples)
+    stored = 21_000 * np.arange(1, clock.count + 1, dtype=np.int64)
+    page.add("up", own, np.ones(clock.count, dtype=np.int64), times, there)
+    page.add("prometheus_tsdb_head_samples_appended_total", own, stored, times, there)
+    kept_for = np.full(clock.count, 30 * DAY, dtype=np.int64)
+    page.add("prometheus_tsdb_retention_limit_seconds", own, kept_for, times, there)
+
+
 # --- All of it ------------------------------------------------------------------------------------
 
 
 def _play(day: Day, page: Page | None) -> DayTruth:
     """Play one day, into a page or for its truth alone."""
     tallies: dict[str, dict[str, Tally]] = {}
+    counts: dict[str, dict[str, Count]] = {}
     for region in day.scenario.regions:
         tallies[region] = {
             service: _service(day, region, service, page) for service in day.scenario.services
         }
-        if page is not None:
-            _region(day, region, page)
+        counts[region] = _region(day, region, page)
     if page is not None:
         _server(day, page)
-    return DayTruth(day.name, day.start, day.end, tallies, day.facts())
+    return DayTruth(day.name, day.start, day.end, tallies, day.facts(), counts)
 
 
 def truth(scenario: Scenario) -> dict[str, DayTruth]:

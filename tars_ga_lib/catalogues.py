@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictStr, model_validator
 
+from tars_ga_lib.endpoints import FIGURES
 from tars_ga_lib.grammar import Limit, LimitText, Model, Name, Number, Time
+from tars_ga_lib.targets import MEASURES
 
 Kind = Literal["ratio", "histogram", "counter", "gauge"]
 
@@ -15,7 +17,9 @@ class Kpi(Model):
     """One KPI: how it is asked for, and how its samples are joined into figures.
 
     `kind` decides which queries are needed: `ratio` has a numerator and a denominator,
-    `histogram` has buckets and a quantile, `counter` has an increase, `gauge` has a value.
+    `histogram` has buckets and a quantile, `counter` has an increase, `gauge` has a value. One that
+    is `optional` is told in the report where an installation has it; regions are not compared by
+    it, and snapshots leave it out.
     """
 
     title: Name
@@ -34,6 +38,7 @@ class Kpi(Model):
     value: StrictStr | None = None
     across: Literal["sum", "mean", "max", "min"] = "sum"
     over: Literal["mean", "max", "min", "last"] = "mean"
+    optional: StrictBool = False
 
     @model_validator(mode="after")
     def _queries_of_kind(self) -> Self:
@@ -113,7 +118,11 @@ class DriftRules(Model):
 
 
 class Criterion(Model):
-    """One criterion of certification; exactly one of `kpi`, `drift`, `evidence` is its source."""
+    """One criterion of certification; exactly one of its five sources is given.
+
+    `validation` names a measure of the validation's checks, of which the worst counts; `websocket`
+    a figure of the WebSocket sessions, of which the worst endpoint counts.
+    """
 
     title: Name
     kpi: Name | None = None
@@ -128,9 +137,14 @@ class Criterion(Model):
             "security_scan.high",
             "customer.escalated",
             "sign_off.refused",
+            "canary.promoted",
+            "hotfix.failed",
+            "load_test.failed",
         ]
         | None
     ) = None
+    validation: Literal[MEASURES] | None = None  # type: ignore[valid-type]
+    websocket: Literal[FIGURES] | None = None  # type: ignore[valid-type]
     target: LimitText
     warning: LimitText | None = None
     unit: Name | None = None
@@ -141,8 +155,11 @@ class Criterion(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(x is not None for x in (self.kpi, self.drift, self.evidence)) != 1:
-            raise ValueError("give exactly one of 'kpi', 'drift' and 'evidence'")
+        sources = (self.kpi, self.drift, self.evidence, self.validation, self.websocket)
+        if sum(x is not None for x in sources) != 1:
+            raise ValueError(
+                "give exactly one of 'kpi', 'drift', 'evidence', 'validation' and 'websocket'"
+            )
         if self.warning and self.warning.operator[0] != self.target.operator[0]:
             raise ValueError("'warning' and 'target' must point the same way")
         if self.warning and not self._warning_is_stricter(self.warning):

@@ -75,6 +75,7 @@ Times = NDArray[np.datetime64]
 Values = NDArray[np.float64]
 Series = Mapping[str, ArrayLike]
 Number = float | int
+Worse = Literal["up", "down", "either"]
 
 WIDTH = 7.0  # inches; the width of the text on a page
 TEXT = 7.5  # points
@@ -617,6 +618,7 @@ def lines(
     floor: float | None = 0.0,
     ceiling: float | None = None,
     signed: bool = False,
+    worse: Worse = "either",
     height: float = 2.35,
 ) -> Figure:
     """Draw lines over time.
@@ -642,6 +644,9 @@ def lines(
         Values that the axis must reach.
     signed : bool
         Values are differences: write signs, and draw the line of no difference.
+    worse : {"up", "down", "either"}
+        Of more than seven lines only those that go farthest this way from the middle of all keep
+        their colour and name; the others are grey, and counted.
     """
     ends = _ends(times)
     arrays = _checked(ends, series)
@@ -655,11 +660,14 @@ def lines(
         divisor, unit_name = scale(max(abs(low), abs(high)), unit)
         ticks = _ticks(low, high, divisor, signed=signed, ceiling=ceiling)
         canvas = _canvas(height)
-        (axes,) = _axes(canvas, left=ticks.room, right=_room_for_names(arrays))
+        named, others = _told_apart(arrays, worse)
+        colors |= dict.fromkeys((*others, _others(others)), MUTED)
+        shown = named | ({_others(others): _middle(list(others.values()))} if others else {})
+        (axes,) = _axes(canvas, left=ticks.room, right=_room_for_names(shown))
         axes.set_ylim(low, high)
         ticks.put(axes)
         start, end = float(ends[0] - step), float(ends[-1])
-        for key, array in arrays.items():
+        for key, array in (others | named).items():
             _draw_line(axes, ends - step / 2, array, colors[key], step)
         holes = _hatch_gaps(axes, ends, arrays, colors, step)
         shaded = _shade(axes, spans, start, end)
@@ -668,10 +676,48 @@ def lines(
         _limits(axes, limits, unit)
         _time_axis(axes, start, end)
         axes.set_ylabel(_LONG.get(unit, unit_name), labelpad=3)
-        _name_lines(axes, arrays, colors)
+        _name_lines(axes, shown, colors)
         _heading(canvas, title, _swatches(spans if shaded else (), holes))
-        alt = _alt_lines(title, ends, step, arrays, unit, limits, shaded, holes, signed)
+        alt = _alt_lines(title, ends, step, named, unit, limits, shaded, holes, signed, others)
         return _finish(canvas, name, alt, caption)
+
+
+MOST_NAMED = 6
+"""Lines that are told apart in a chart of more than seven."""
+
+MUTED = Style("#aeb5bf", "-")
+
+
+def _told_apart(
+    arrays: Mapping[str, Values], worse: Worse
+) -> tuple[dict[str, Values], dict[str, Values]]:
+    """Return the lines to name, and the others: none, if there are as many as colours.
+
+    What has no data at all is named first: nobody must take it for one of the calm ones.
+    """
+    if len(arrays) <= len(OKABE_ITO):
+        return dict(arrays), {}
+    away = np.array(list(arrays.values())) - _middle(list(arrays.values()))
+    away = {"up": away, "down": -away, "either": np.abs(away)}[worse]
+    farthest = np.where(np.isnan(away).all(axis=1), np.inf, np.nan_to_num(away, nan=0).max(axis=1))
+    chosen = {list(arrays)[i] for i in np.argsort(-farthest, kind="stable")[:MOST_NAMED]}
+    return (
+        {name: array for name, array in arrays.items() if name in chosen},
+        {name: array for name, array in arrays.items() if name not in chosen},
+    )
+
+
+def _middle(arrays: Sequence[Values]) -> Values:
+    """Return the median at each step, NaN where none has data."""
+    table = np.array(arrays)
+    seen = ~np.isnan(table).all(axis=0)
+    middle = np.full(table.shape[1], np.nan)
+    middle[seen] = np.nanmedian(table[:, seen], axis=0)
+    return middle
+
+
+def _others(others: Mapping[str, Values]) -> str:
+    return f"{len(others)} others"
 
 
 def _listed(names: Sequence[object], most: int = 12) -> str:
@@ -684,6 +730,7 @@ def _listed(names: Sequence[object], most: int = 12) -> str:
 def _alt_lines(
     title: str, ends: Values, step: float, arrays: Mapping[str, Values], unit: str,
     limits: Sequence[Limit], shaded: Sequence[str], holes: _Holes, signed: bool,
+    others: Mapping[str, Values] | None = None,
 ) -> str:  # fmt: skip
     """Say what a chart of lines shows."""
     said = [f"Line chart: {clean(title)}, {window(ends[0] - step, ends[-1])}."]
@@ -698,11 +745,15 @@ def _alt_lines(
             f"{when(ends[low])}, highest {quantity(array[high], unit, limit=near, signed=signed)}"
             f" at {when(ends[high])}."
         )
+    if others:
+        ends_of = [f(list(others.values())) for f in (np.nanmin, np.nanmax)]
+        low_text, high_text = (quantity(x, unit, limit=near, signed=signed) for x in ends_of)
+        said.append(f"{_others(others)}, in grey: lowest {low_text}, highest {high_text}.")
     said += [f"{clean(x.label)}: {quantity(x.value, unit, limit=x.value)}." for x in limits]
     if shaded:
         said.append(f"Shaded: {_listed(shaded, 6)}.")
     for name, found in holes.spans.items():
-        if found and not np.isnan(arrays[name]).all():
+        if found and name in arrays and not np.isnan(arrays[name]).all():
             total = sum(end - start for start, end in found)
             said.append(
                 f"{clean(name)} has no data for {duration(total)}, first from {when(found[0][0])}."
@@ -729,7 +780,7 @@ def availability(
     limits = [] if limit is None else [Limit(limit)]
     return lines(
         times, regions, title=title, unit="ratio", name=name, caption=caption, limits=limits,
-        spans=spans, colors=colors, step=step, floor=None, ceiling=1.0,
+        spans=spans, colors=colors, step=step, floor=None, ceiling=1.0, worse="down",
     )  # fmt: skip
 
 
@@ -769,6 +820,7 @@ def region_delta(
     spans: Sequence[Span] = (),
     colors: Mapping[str, Style] | None = None,
     step: float | None = None,
+    worse: Worse = "either",
     title: str = "",
     caption: str = "",
     name: str = "region-delta",
@@ -781,7 +833,7 @@ def region_delta(
     title = title or f"Error rate: difference from {_short(primary)}"
     return lines(
         times, regions, title=title, unit=unit, name=name, caption=caption, limits=limits,
-        spans=spans, colors=colors, step=step, signed=True,
+        spans=spans, colors=colors, step=step, signed=True, worse=worse,
     )  # fmt: skip
 
 
@@ -1111,9 +1163,9 @@ def _alt_heatmap(
 
 _LANES: dict[str, tuple[str, str, str]] = {
     "critical": ("#b3261e", "", "critical"),
+    "incident": ("#D55E00", "////", "incident"),
     "warning": ("#E69F00", "", "warning"),
     "info": ("#56B4E9", "", "info"),
-    "incident": ("#D55E00", "////", "incident"),
     "drift": ("#7b4ea3", "\\\\\\\\", "drift"),
     "deploy": ("#4b5563", "", "deploy"),
 }
@@ -1145,7 +1197,7 @@ def timeline(
     if len(shown) < len(rows):
         title = f"{title} ({len(shown)} of {len(rows)} kinds, the gravest)"
     with _style():
-        labels = [_short(label, 38) for (_, label), _ in shown]
+        labels = [_short(label, 52) for (_, label), _ in shown]
         canvas = _canvas(1.0 + 0.2 * max(len(shown), 1))
         left = 0.2 + max(map(_text_width, labels), default=0.0)
         (axes,) = _axes(canvas, left=left, right=0.34, top=0.44)

@@ -55,18 +55,33 @@ def collect(job: Job, progress: Progress = silent) -> Recording:
     else:
         found = _from_server(job, progress)
     if isinstance(parameters.baseline, BaselineRun):
-        run = recording.load(parameters.baseline.run)
-        earlier, simulated = run.window, found.simulated or run.simulated
-        if earlier.start < parameters.window.stop and parameters.window.start < earlier.stop:
-            raise ParametersError(
-                f"baseline.run: the window of {parameters.baseline.run} overlaps this window, so "
-                "the release would be compared with itself; choose an earlier run"
-            )
-        step = parameters.window.step
-        cut = earlier.cut(earlier.start, earlier.stop, step, "baseline_1")
-        both = {"window": found.window, "baseline_1": cut}
-        found = replace(found, spans=both, simulated=simulated, origin=None)
+        earlier, simulated = baseline_run(parameters, parameters.baseline)
+        found = replace(
+            found,
+            spans={"window": found.window, earlier.name: earlier},
+            simulated=found.simulated or simulated,
+            origin=None,
+        )
     return found
+
+
+def baseline_run(parameters: Parameters, baseline: BaselineRun) -> tuple[Span, bool]:
+    """Return the window of an earlier run as a baseline, and whether it was simulated.
+
+    Raises
+    ------
+    ParametersError
+        If it cannot be read, or does not fit the window.
+    """
+    run = recording.load(baseline.run)
+    earlier = run.window
+    if earlier.start < parameters.window.stop and parameters.window.start < earlier.stop:
+        raise ParametersError(
+            f"baseline.run: the window of {baseline.run} overlaps this window, so "
+            "the release would be compared with itself; choose an earlier run"
+        )
+    cut = earlier.cut(earlier.start, earlier.stop, parameters.window.step, "baseline_1")
+    return cut, run.simulated
 
 
 def _replay(parameters: Parameters, source: Recording) -> Recording:
@@ -100,7 +115,8 @@ def _replay(parameters: Parameters, source: Recording) -> Recording:
     )
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """Return the time of asking, as it is recorded."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -108,7 +124,7 @@ def _from_server(job: Job, progress: Progress) -> Recording:
     # A replay does without the client, which takes as long to import as a recording to read.
     from tars_ga_lib.prometheus import Answer, QueryError, SourceError, connect
 
-    parameters, started = job.parameters, _now()
+    parameters, started = job.parameters, utc_now()
     problems: list[str] = []
     gone = threading.Event()
     with connect(parameters.source) as server:
@@ -139,7 +155,7 @@ def _from_server(job: Job, progress: Progress) -> Recording:
                 gone.set()
                 error = str(problem)
             provenance = Provenance(
-                request.id, request.template, request.by, request.query, server.url, _now(),
+                request.id, request.template, request.by, request.query, server.url, utc_now(),
                 nonfinite=answer.nonfinite, warnings=answer.warnings, error=error,
             )  # fmt: skip
             return SampleSet.of(provenance, answer.labels, answer.values)

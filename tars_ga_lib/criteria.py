@@ -1,9 +1,10 @@
 """Criteria, verdicts and the decision, closed on failure: what is not known does not pass.
 
-A criterion takes its value from a KPI of the window, from the drift analysis or from an evidence
-file. A value whose samples were not seen well enough is `no_data`, whatever it says; a mandatory
-criterion with `no_data` makes the decision INCONCLUSIVE, and one that fails makes it NOT
-CERTIFIED, unless a waiver accepts the failure. A waiver never covers `no_data`.
+A criterion takes its value from a KPI of the window, from the drift analysis, from what was
+measured on the running system, or from an evidence file. A value that was not seen well enough is
+`no_data`, whatever it says; a mandatory criterion with `no_data` makes the decision INCONCLUSIVE,
+and one that fails makes it NOT CERTIFIED, unless a waiver accepts the failure. A waiver never
+covers `no_data`.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, Literal
 
-from tars_ga_lib import __version__
+from tars_ga_lib import __version__, endpoints
 from tars_ga_lib.catalogues import Criterion, Waiver
 from tars_ga_lib.evidence_files import (
+    Canary,
     Customer,
     Evidence,
+    Hotfixes,
     Incidents,
+    LoadTest,
     Rollback,
     SecurityScan,
     SignOffs,
 )
-from tars_ga_lib.grammar import Interval, Verdict, format_time
+from tars_ga_lib.grammar import Interval, Limit, Verdict, format_time
 from tars_ga_lib.kpis import Kpis, KpiValue
+from tars_ga_lib.measured import UNITS, Results
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.recording import Recording
 
@@ -94,15 +99,22 @@ class Certification:
         }
 
 
-def certify(job: Job, recording: Recording, drift: Mapping[str, Any]) -> dict[str, Any]:
+def certify(
+    job: Job,
+    recording: Recording,
+    drift: Mapping[str, Any],
+    measured: Mapping[str, Results],
+) -> dict[str, Any]:
     """Evaluate the criteria on a recording: the content of `certification_metadata.json`.
 
     Parameters
     ----------
     drift
         Content of `drift_analysis.json`.
+    measured
+        What was measured on the running system, by kind.
     """
-    certification = evaluate(job, Kpis(job, recording.window), drift)
+    certification = evaluate(job, Kpis(job, recording.window), drift, measured)
     window = recording.window
     return {
         "schema": "tars-ga/certification/1",
@@ -115,6 +127,7 @@ def certify(job: Job, recording: Recording, drift: Mapping[str, Any]) -> dict[st
         ],
         **certification.facts(),
         "waivers": [waiver.model_dump(mode="json") for waiver in job.waivers],
+        "measured": {kind: results.facts() for kind, results in measured.items()},
         "source": {
             "server": recording.server,
             "collected_at": recording.collected_at,
@@ -150,7 +163,12 @@ class _Reading:
     doubt: str = ""
 
 
-def evaluate(job: Job, kpis: Kpis, drift: Mapping[str, Any]) -> Certification:
+def evaluate(
+    job: Job,
+    kpis: Kpis,
+    drift: Mapping[str, Any],
+    measured: Mapping[str, Results] | None = None,
+) -> Certification:
     """Evaluate every criterion of a job and decide.
 
     Parameters
@@ -159,19 +177,36 @@ def evaluate(job: Job, kpis: Kpis, drift: Mapping[str, Any]) -> Certification:
         The KPIs of the window.
     drift
         Content of `drift_analysis.json`.
+    measured
+        What was measured on the running system, by kind; nothing if not given.
     """
-    outcomes = [_outcome(name, each, job, kpis, drift) for name, each in job.criteria.items()]
+    known = measured or {}
+    outcomes = [
+        _outcome(name, each, job, kpis, drift, known) for name, each in job.criteria.items()
+    ]
     return decide(outcomes)
 
 
 def _outcome(
-    name: str, criterion: Criterion, job: Job, kpis: Kpis, drift: Mapping[str, Any]
+    name: str,
+    criterion: Criterion,
+    job: Job,
+    kpis: Kpis,
+    drift: Mapping[str, Any],
+    measured: Mapping[str, Results],
 ) -> Outcome:
     if criterion.kpi:
         reading = _from_kpi(criterion, kpis)
         source, unit = f"KPI {criterion.kpi}", job.kpis[criterion.kpi].unit
     elif criterion.drift:
         reading, source, unit = _from_drift(criterion, drift), "drift analysis", "ratio"
+    elif criterion.validation:
+        reading, unit = _from_validation(criterion, measured.get("validation"))
+        source = f"validation, {criterion.validation}"
+    elif criterion.websocket:
+        reading = _from_websocket(criterion, measured.get("websocket"))
+        source = f"WebSocket sessions, {criterion.websocket}"
+        unit = endpoints.unit(criterion.websocket)
     else:
         file = str(criterion.evidence).partition(".")[0]
         reading, source, unit = (
@@ -234,17 +269,11 @@ def _from_kpi(criterion: Criterion, kpis: Kpis) -> _Reading:
     places = choices[criterion.scope] or [(None, None)]
     readings = [_from_figure(criterion, kpis, place) for place in places]
     unknown = [reading for reading in readings if reading.value is None or reading.reason]
-    operator, limit = criterion.target
-
-    def badness(reading: _Reading) -> float:
-        value = reading.value or 0.0
-        if operator == "==":
-            return abs(value - limit)
-        return -value if operator in (">=", ">") else value
-
     # What is known to fail stays so, however little was seen of the others.
     broken = [reading for reading in readings if _verdict(criterion, reading)[0] == "fail"]
-    return max(broken or unknown or readings, key=badness)
+    return max(
+        broken or unknown or readings, key=lambda r: _badness(criterion.target, r.value or 0.0)
+    )
 
 
 def _from_figure(
@@ -300,6 +329,86 @@ def _from_drift(criterion: Criterion, drift: Mapping[str, Any]) -> _Reading:
     )
 
 
+def _badness(target: Limit, value: float) -> float:
+    """Rank values by how far they are on the wrong side of a target."""
+    operator, limit = target
+    if operator == "==":
+        return abs(value - limit)
+    return -value if operator in (">=", ">") else value
+
+
+def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Reading, str]:
+    """Read the worst of the checks of one measure, and its unit."""
+    if results is None or results.counted is None:
+        problem = results.problem if results else "the running system was not validated"
+        return _Reading(None, problem), UNITS[str(criterion.validation)]
+    checks, unit = results.counted["checks"], UNITS[str(criterion.validation)]
+    if criterion.validation == "failed":
+        failed = [check["id"] for check in checks if check["verdict"] == "fail"]
+        unknown = sum(check["verdict"] == "no_data" for check in checks)
+        reason = f"{unknown} of {len(checks)} checks have no data" if unknown else ""
+        reason = reason or ("" if checks else "no check was made")
+        value = float(len(failed))
+        return _Reading(value, reason, _share(checks), ", ".join(failed), True), unit
+    asked = [check for check in checks if check["measure"] == criterion.validation]
+    if not asked:
+        return _Reading(None, "no check of the validation measures it"), unit
+    values = [
+        _Reading(_value(check, criterion), coverage=_share(asked), where=check["id"])
+        for check in asked
+        if check["value"] is not None and check["verdict"] != "no_data"
+    ]
+    unknown = [check for check in asked if check["verdict"] == "no_data" or check["value"] is None]
+    worst = max(values, key=lambda r: _badness(criterion.target, r.value or 0.0), default=None)
+    if worst and not criterion.target.holds(worst.value or 0.0):
+        return worst, unit
+    if unknown:
+        first = unknown[0]
+        more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        reason = f"{first['id']}{more}: {first['reason'] or 'no data'}"
+        return _Reading(worst.value if worst else None, reason, _share(asked)), unit
+    return worst or _Reading(None, "nothing was measured"), unit
+
+
+def _value(check: Mapping[str, Any], criterion: Criterion) -> float:
+    """Return a check's value; of an estimate, the end of its interval that is surely beyond."""
+    low, high = check.get("interval") or (check["value"], check["value"])
+    return float(high if criterion.target.operator in (">=", ">") else low)
+
+
+def _share(checks: Sequence[Mapping[str, Any]]) -> float:
+    """Share of the checks that measured something."""
+    known = sum(bool(check["verdict"] != "no_data") for check in checks)
+    return known / max(len(checks), 1)
+
+
+def _from_websocket(criterion: Criterion, results: Results | None) -> _Reading:
+    """Read a figure of the worst of the endpoints."""
+    if results is None or results.counted is None:
+        problem = results.problem if results else "no WebSocket session was watched"
+        return _Reading(None, problem)
+    document, figure = results.counted, str(criterion.websocket)
+    readings = []
+    for session in document["endpoints"]:
+        judged = endpoints.judge(document, session, figure, criterion.target)
+        watched = session["observed_seconds"] + session["forced_seconds"]
+        readings.append(
+            _Reading(
+                value=judged["value"],
+                reason=judged["reason"] if judged["verdict"] == "no_data" else "",
+                coverage=min(watched / document["asked_seconds"], 1.0),
+                where=session["name"],
+            )
+        )
+    if not readings:
+        return _Reading(None, "no endpoint was watched")
+    broken = [reading for reading in readings if _verdict(criterion, reading)[0] == "fail"]
+    unknown = [reading for reading in readings if reading.reason]
+    return max(
+        broken or unknown or readings, key=lambda r: _badness(criterion.target, r.value or 0.0)
+    )
+
+
 def _covers(interval: Interval, job: Job, file: str) -> str:
     """Return why an evidence file does not speak of the whole window; empty if it does."""
     window = job.parameters.window
@@ -326,6 +435,11 @@ def _incidents(facts: Incidents, job: Job, severities: Sequence[str]) -> _Readin
     return _Reading(float(len(inside)), reason, where=", ".join(inside), lower_bound=True)
 
 
+def _failures(tried: Sequence[Any], reason: str) -> _Reading:
+    failed = [each.title for each in tried if not each.successful]
+    return _Reading(float(len(failed)), reason, where=", ".join(failed))
+
+
 def _from_evidence(field: str, job: Job) -> _Reading:
     kind, _, item = field.partition(".")
     facts: Evidence | None = job.evidence.get(kind)
@@ -348,6 +462,11 @@ def _from_evidence(field: str, job: Job) -> _Reading:
         SignOffs: lambda f: _Reading(
             float(sum(not s.approved for s in f.sign_offs)), _same_release(f.release, job, kind)
         ),
+        Canary: lambda f: _Reading(
+            float(f.decision == "promoted"), _same_release(f.release, job, kind), where=f.decision
+        ),
+        Hotfixes: lambda f: _failures(f.fixes, _same_release(f.release, job, kind)),
+        LoadTest: lambda f: _failures(f.scenarios, _same_release(f.release, job, kind)),
     }
     return readers[type(facts)](facts)
 

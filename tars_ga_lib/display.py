@@ -28,6 +28,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from tars_ga_lib import fingerprint as fingerprints
+from tars_ga_lib import sparks
+from tars_ga_lib.sparks import Spark
+
 __all__ = [
     "CHIPS",
     "DECISION_MIME",
@@ -39,6 +43,7 @@ __all__ = [
     "Column",
     "Decision",
     "Figure",
+    "Spark",
     "Table",
     "clean",
     "duration",
@@ -62,7 +67,8 @@ DECISION_MIME = "application/vnd.tars-ga.decision+json"
 
 Tone = Literal["pass", "warn", "fail", "none", "info"]
 Align = Literal["left", "right", "center"]
-Kind = Literal["text", "number", "verdict", "code"]
+Kind = Literal["text", "number", "verdict", "code", "spark", "blank"]
+Cell = Any  # a string, the JSON of a sparkline, or None in its place
 Bundle = dict[str, Any]
 
 
@@ -96,8 +102,11 @@ CHIPS: Mapping[str, Chip] = {
     "CERTIFIED WITH WAIVERS": Chip("CERTIFIED WITH WAIVERS", "◇", "warn"),
     "NOT CERTIFIED": Chip("NOT CERTIFIED", "✗", "fail"),
     "INCONCLUSIVE": Chip("INCONCLUSIVE", "○", "none"),
+    "approved": Chip("APPROVED", "✓", "pass"),
+    "refused": Chip("REFUSED", "✗", "fail"),
+    "not_signed": Chip("not signed", "○", "none"),
 }
-"""Verdicts, severities and decisions that a ``verdict`` cell may hold."""
+"""Verdicts, severities, decisions and signatures that a ``verdict`` cell may hold."""
 
 DECISIONS = ("CERTIFIED", "CERTIFIED WITH WAIVERS", "NOT CERTIFIED", "INCONCLUSIVE")
 
@@ -325,6 +334,8 @@ def quantity(
     """
     if value is None or math.isnan(value):
         return NO_DATA
+    if limit is None and _ALIASES.get(unit, unit) == "s" and 3600 <= abs(value) < math.inf:
+        return ("+" if signed and value > 0 else "") + duration(value)  # 61 d, not 5,270,000 s
     sign = MINUS if value < 0 else "+" if signed and value > 0 else ""
     factor, name = _scale_with(value, unit, limit)
     gap = "" if not name or name.startswith("/") else NBSP
@@ -440,27 +451,36 @@ class Column:
     ----------
     title : str
         Heading.
-    kind : {"text", "number", "verdict", "code"}
+    kind : {"text", "number", "verdict", "code", "spark", "blank"}
         ``verdict`` cells hold a key of `CHIPS`. ``code`` cells (queries, digests) are set in a
-        fixed width and may break anywhere.
+        fixed width and may break anywhere. ``spark`` cells hold a `Spark`, or None where there is
+        no series; Markdown, which cannot draw, leaves the column out. ``blank`` cells hold
+        text, or leave room for a pen where there is none.
     unit : str
         Unit of the numbers, if the cells are numbers; see `quantity`.
     align : {"left", "right", "center"}, optional
         Numbers stand right and everything else left unless told.
+    optional : bool
+        Leave the column out of a table in which all its cells are empty.
     """
 
     title: str
     kind: Kind = "text"
     unit: str = ""
     align: Align | None = None
+    optional: bool = False
 
     @property
     def side(self) -> Align:
         """Where the cells stand."""
         return self.align or ("right" if self.kind == "number" else "left")
 
-    def cell(self, value: object) -> str:
+    def cell(self, value: object) -> Cell:
         """Write one value of this column; what is missing says so."""
+        if self.kind == "spark":
+            if value is not None and not isinstance(value, Spark):
+                raise ValueError(f"a cell of {self.title!r} holds a Spark or None, not {value!r}")
+            return value.to_json() if isinstance(value, Spark) else None
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return "no_data" if self.kind == "verdict" else NO_DATA
         if self.kind == "verdict":
@@ -516,7 +536,7 @@ class Table:
         rest: str = "",
     ) -> None:
         self.columns = tuple(c if isinstance(c, Column) else Column(c) for c in columns)
-        given = [self._row(row) for row in rows]
+        given = self._without_empty([self._row(row) for row in rows])
         self.rows = given if most is None else given[:most]
         self.caption = caption
         self.empty = empty
@@ -526,7 +546,16 @@ class Table:
             left_out += f" {rest}" if rest else ""
         self.note = " ".join(part for part in (left_out, note) if part)
 
-    def _row(self, row: Sequence[object]) -> list[str]:
+    def _without_empty(self, rows: list[list[Cell]]) -> list[list[Cell]]:
+        """Drop the optional columns that no row fills."""
+        kept = [
+            not column.optional or any(row[place] for row in rows)
+            for place, column in enumerate(self.columns)
+        ]
+        self.columns = tuple(c for c, keep in zip(self.columns, kept, strict=True) if keep)
+        return [[c for c, keep in zip(row, kept, strict=True) if keep] for row in rows]
+
+    def _row(self, row: Sequence[object]) -> list[Cell]:
         if isinstance(row, str) or len(row) != len(self.columns):
             raise ValueError(f"a row needs {len(self.columns)} cells: {row!r}")
         return [column.cell(value) for column, value in zip(self.columns, row, strict=True)]
@@ -556,20 +585,23 @@ def table_markdown(facts: Mapping[str, Any], label: str = "") -> str:
     """Write the JSON of a table as GitHub Markdown, the caption above and the note below."""
     caption = f"**{label}{md_escape(facts['caption'])}**\n\n" if facts["caption"] else ""
     note = f"\n\n*{md_escape(facts['note'])}*" if facts["note"] else ""
-    columns = facts["columns"]
     if not facts["rows"]:
         return f"{caption}{md_escape(facts['empty'])}{note}"
+    drawn = [place for place, c in enumerate(facts["columns"]) if c["kind"] != "spark"]
+    columns = [facts["columns"][place] for place in drawn]
     sides = {"left": ":--", "right": "--:", "center": ":-:"}
     lines = [
         [md_escape(column["title"]) or " " for column in columns],
         [sides[column["align"]] for column in columns],
-        *([_md_cell(c["kind"], v) for c, v in zip(columns, row, strict=True)]
+        *([_md_cell(facts["columns"][place]["kind"], row[place]) for place in drawn]
           for row in facts["rows"]),
     ]  # fmt: skip
     return caption + "\n".join(f"| {' | '.join(line)} |" for line in lines) + note
 
 
 def _md_cell(kind: str, value: str) -> str:
+    if kind == "blank" and not value:
+        return "\\_" * 12
     if kind == "code":
         return md_code(value, in_table=True)
     if kind == "verdict":
@@ -616,8 +648,10 @@ def table_html(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _html_cell(column: Mapping[str, str], value: str) -> str:
-    if column["kind"] == "verdict":
+def _html_cell(column: Mapping[str, str], value: Any) -> str:
+    if column["kind"] == "spark":
+        inner = sparks.svg(value) if value else ""
+    elif column["kind"] == "verdict":
         inner = _html_chip(value)
     elif column["kind"] == "code":
         inner = f"<code>{html.escape(clean(value))}</code>"
@@ -703,8 +737,9 @@ class Decision:
         Share of the expected samples that were seen.
     facts : sequence of pairs
         Further lines for the banner: label and value.
-    fingerprint : str
-        Short digest of the run (recording and parameters) for the foot of each page.
+    proof : str
+        The lines that the fingerprint is made of; see `tars_ga_lib.fingerprint`. The PDF prints
+        the fingerprint on each page, and the lines as a QR code on the first.
     simulated, draft : bool
         Shown as a visible note.
     """
@@ -723,7 +758,7 @@ class Decision:
         source: str = "",
         coverage: float | str | None = None,
         facts: Sequence[tuple[str, str]] = (),
-        fingerprint: str = "",
+        proof: str = "",
         simulated: bool = False,
         draft: bool = False,
     ) -> None:
@@ -743,11 +778,15 @@ class Decision:
             ("Coverage", coverage),
             *facts,
         ]
+        mark = fingerprints.short(proof) if proof else ""
+        if mark:
+            lines.append(("Fingerprint", mark))
         self._facts: dict[str, Any] = {
             "decision": decision,
             "draft": draft,
             "facts": [[label, value] for label, value in lines],
-            "fingerprint": fingerprint or digest,
+            "fingerprint": mark,
+            "proof": proof,
             "reason": reason,
             "release": f"{release} {version}",
             "simulated": simulated,

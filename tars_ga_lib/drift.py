@@ -296,10 +296,13 @@ def _chance_of_events(kpis: Kpis, kpi: str, place: Place, begin: int, end: int) 
         return 1.0
     inside, share = float(np.nansum(events[begin:end])), float(np.nansum(bottom[begin:end]))
     share /= traffic
+    # The binomial tails by the incomplete beta function: counts may be bytes, beyond any integer.
     if inside > share * total:
-        chance = special.bdtrc(np.ceil(inside) - 1, np.ceil(total), share)
+        chance = special.betainc(np.ceil(inside), np.ceil(total) - np.ceil(inside) + 1, share)
+    elif np.floor(inside) < np.ceil(total):
+        chance = special.betaincc(np.floor(inside) + 1, np.ceil(total) - np.floor(inside), share)
     else:
-        chance = special.bdtr(np.floor(inside), np.ceil(total), share)
+        chance = 1.0
     return min(1.0, 2 * float(chance) * kpis.span.steps / (end - begin))
 
 

@@ -2,8 +2,9 @@
 
 ```
 ga_certification/package/
-    GA_DAY_REPORT.md  GA_DAY_REPORT.pdf  EMAIL_SUMMARY.txt
-    ga_kpi_summary.json  drift_analysis.json  cross_region.json  certification_metadata.json
+    GA_DAY_REPORT.md  GA_DAY_REPORT.pdf  GA_DAY_REPORT.html  EMAIL_SUMMARY.txt
+    ga_kpi_summary.json  drift_analysis.json  cross_region.json  slo.json
+    validation_results.json (.xml, .html)  ws_health_metrics.json  certification_metadata.json
     recording/  parameters/  notebooks/  artifacts/
     MANIFEST.sha256           SHA-256 of every file but itself and the attestation
     attestation.intoto.jsonl  what is claimed of them, and who claims it
@@ -21,14 +22,17 @@ import hashlib
 import json
 import os
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from tars_ga_lib import __version__, archive, atomic, attestation
+from tars_ga_lib import __version__, archive, atomic, attestation, fingerprint
 from tars_ga_lib.archive import ArchiveError
+from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import ParametersError, format_time, interval_text, parse_time
+from tars_ga_lib.notify import LOG
 from tars_ga_lib.wording import limit_text, value_text, why
 
 if TYPE_CHECKING:
@@ -42,12 +46,23 @@ EMAIL = "EMAIL_SUMMARY.txt"
 INFO = "artifacts/package.json"
 CERTIFICATION = "certification_metadata.json"
 
-DERIVED = ("ga_kpi_summary.json", "drift_analysis.json", "cross_region.json", CERTIFICATION)
+DERIVED = (
+    "ga_kpi_summary.json",
+    "drift_analysis.json",
+    "cross_region.json",
+    "slo.json",
+    CERTIFICATION,
+)
 """Files that name the recording and the parameters that they were derived from."""
 
-REPORTS = ("GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf")
+REPORTS = ("GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf", "GA_DAY_REPORT.html")
 REQUIRED = (*DERIVED, *REPORTS, "parameters/run.yaml", "recording/recording.json")
-EXPECTED = ("ws_health_metrics.json", "validation_results.html", "validation_results.xml")
+EXPECTED = (
+    "ws_health_metrics.json",
+    "validation_results.html",
+    "validation_results.json",
+    "validation_results.xml",
+)
 """Files that a package may be without; it then says so."""
 
 UNCOVERED = frozenset({MANIFEST, ATTESTATION})
@@ -55,7 +70,7 @@ UNCOVERED = frozenset({MANIFEST, ATTESTATION})
 
 _AT_TOP = frozenset({*DERIVED, *REPORTS, *EXPECTED, "ga_kpi_summary.json.sha256"})
 _FOLDERS = ("recording", "parameters", "notebooks", "artifacts")
-_MADE_HERE = frozenset({ARCHIVE, f"{ARCHIVE}.sha256", MANIFEST, ATTESTATION, EMAIL, INFO})
+_MADE_HERE = frozenset({ARCHIVE, f"{ARCHIVE}.sha256", MANIFEST, ATTESTATION, EMAIL, INFO, LOG})
 _PRIVATE = b"PRIVATE KEY-----"
 
 
@@ -287,12 +302,14 @@ def _time(certification: Mapping[str, Any]) -> int:
 # --- the e-mail ----------------------------------------------------------------------------------
 
 _WIDTH = 78
-_MOST_CRITERIA = 14
+_LINES = 24
 _MARKS = {"pass": "pass", "warn": "warn", "fail": "FAIL", "no_data": "NO DATA"}
 
 
 def email(certification: Mapping[str, Any], info: Mapping[str, Any]) -> str:
-    """Write what a release manager needs to know on one screen.
+    """Write what a release manager needs to know on one screen of 80 by 24, whatever there is.
+
+    What decides comes first; what there is no room for is counted.
 
     Parameters
     ----------
@@ -300,58 +317,95 @@ def email(certification: Mapping[str, Any], info: Mapping[str, Any]) -> str:
         Content of `certification_metadata.json` and of `artifacts/package.json`.
     """
     release, window = certification["release"], certification["window"]
-    lines = [f"{release['name']} {release['version']}: {certification['decision']}"]
-    lines += _wrapped("", why(certification).replace("\u00a0", " "))
+    name = f"{release['name']} {release['version']}"
+    head = [f"{_short(name, _WIDTH - 2 - len(certification['decision']))}: "
+            f"{certification['decision']}"]  # fmt: skip
+    head += _wrapped("", why(certification), 3)
     if certification["simulated"]:
-        lines.append("The data is SIMULATED: this certifies nothing real.")
+        head.append("The data is SIMULATED: this certifies nothing real.")
     start, end = parse_time(window["start"]), parse_time(window["end"])
-    digest = release["digest"] or "NO DATA: no digest was given, so any build may be meant"
-    lines += ["", f"Window     {interval_text(start, end)}", f"Release    {digest}"]
-    lines += ["", *_criteria_lines(certification["criteria"])]
-    lines += [
-        line
-        for o in certification["criteria"]
-        if (w := o["waiver"])
-        for line in _wrapped("Waived     ", f"{o['title']} by {w['who']} until {w['until']}")
-    ]
-    absent = ", ".join(info["absent"])
-    lines += ["", *(_wrapped("Not in it  ", absent) if absent else [])]
-    lines += [f"Recording  {certification['derived_from']['recording'].removeprefix('sha256:')}"]
-    lines += _wrapped("Signature  ", _signature_text(info["signed_by"]))
-    key = " --key PUBLIC_KEY" if info["signed_by"] else ""
-    lines += ["", f"Verify     sha256sum -c {ARCHIVE}.sha256"]
-    lines += [f"           tars-ga verify {ARCHIVE}{key} --replay"]
-    return "\n".join(lines) + "\n"
+    digest = (release["digest"] or "").removeprefix("sha256:")
+    digest = digest or "NO DATA: no digest was given, so any build may be meant"
+    head += ["", f"Window       {interval_text(start, end)}", *_wrapped("Release      ", digest, 1)]
+    foot = _wrapped("Not in it    ", ", ".join(info["absent"]), 2) if info["absent"] else []
+    recording = certification["derived_from"]["recording"].removeprefix("sha256:")
+    foot += [f"Recording    {recording}", f"Fingerprint  {fingerprint.of(certification)}"]
+    foot += _wrapped("Signature    ", _signature_text(info["signed_by"]), 1)
+    key = " --key KEY" if info["signed_by"] else ""
+    foot += [f"Verify       sha256sum -c {ARCHIVE}.sha256"]
+    foot += [f"             tars-ga verify {ARCHIVE}{key} --replay"]
+    waivers = _fitting(_waiver_lines(certification["criteria"]), 3, "waivers")
+    room = _LINES - len(head) - len(waivers) - len(foot) - 2
+    criteria = _fitting(_criteria_lines(certification["criteria"]), room, "criteria")
+    return "\n".join([*head, "", *criteria, *waivers, "", *foot]) + "\n"
 
 
 def _signature_text(keyid: str | None) -> str:
     if keyid:
-        return f"by the key {keyid[:16]}…; get the public key another way than this package"
+        return f"by the key {keyid[:16]}…; get the public key another way"
     return "NONE. The package is unsigned: nothing proves who made it."
 
 
-def _wrapped(head: str, text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head)) or [
-        head.rstrip()
+def _fitting(lines: list[str], room: int, what: str) -> list[str]:
+    """Keep the first lines, as many as there is room for, and count the others in the last."""
+    if len(lines) <= room:
+        return lines
+    return [*lines[: room - 1], f"and {len(lines) - room + 1} more {what} in {CERTIFICATION}"]
+
+
+def _wrapped(head: str, text: str, most: int) -> list[str]:
+    """Break a text into lines of the screen's width, no more than `most`."""
+    text = clean(text).replace("\u00a0", " ")
+    lines = textwrap.wrap(text, _WIDTH // (1 if _columns(text) == len(text) else 2),
+                          initial_indent=head, subsequent_indent=" " * len(head))  # fmt: skip
+    if len(lines) > most:
+        lines = [*lines[: most - 1], _short(f"{lines[most - 1]} …", _WIDTH)]
+        lines[-1] = lines[-1] if lines[-1].endswith("…") else f"{lines[-1][:-1]}…"
+    return lines or [head.rstrip()]
+
+
+def _waiver_lines(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"Waived       {_short(o['title'], 24)} by {_short(w['who'], 24)} until {w['until'][:10]}"
+        for o in outcomes
+        if (w := o["waiver"])
     ]
 
 
-def _criteria_lines(outcomes: list[dict[str, Any]]) -> list[str]:
+def _criteria_lines(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Write a line a criterion, the mandatory first, and those that decide before the others."""
     rank = {"fail": 0, "no_data": 1, "warn": 2, "pass": 3}
-    ordered = sorted(outcomes, key=lambda o: (not o["mandatory"], rank[o["verdict"]]))
+    ordered = sorted(
+        outcomes, key=lambda o: (not o["mandatory"], bool(o["waiver"]), rank[o["verdict"]])
+    )
     lines = []
-    for outcome in ordered[:_MOST_CRITERIA]:
+    for outcome in ordered:
         mark = "waived" if outcome["waiver"] else _MARKS[outcome["verdict"]]
         limit = limit_text(outcome["target"], outcome["unit"])
-        title = outcome["title"] + ("" if outcome["mandatory"] else " (optional)")
-        value = value_text(outcome)
-        text = f"{mark:<8} {_short(title, 43):<43} {value:>10}  {limit}"
-        lines.append(text.replace("\u00a0", " ").rstrip())
-    if more := len(ordered) - len(lines):
-        lines.append(f"and {more} more in {CERTIFICATION}")
+        optional = "" if outcome["mandatory"] else " (optional)"
+        title = _padded(_short(outcome["title"], 43 - len(optional)) + optional, 43)
+        text = f"{mark:<8} {title} {value_text(outcome):>10}  {limit}".replace("\u00a0", " ")
+        lines.append(_short(text.rstrip(), _WIDTH))
     return lines
 
 
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _columns(text: str) -> int:
+    """Columns that a text takes on a screen: letters of East Asia take two, marks none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def _short(text: object, most: int) -> str:
+    """Shorten a text from data to so many columns of a screen."""
+    string = clean(text)
+    if _columns(string) <= most:
+        return string
+    while _columns(string) > most - 1:
+        string = string[:-1]
+    return f"{string}…"
+
+
+def _padded(text: str, columns: int) -> str:
+    return text + " " * (columns - _columns(text))

@@ -2,11 +2,61 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from tars_ga_lib.grammar import Duration, Interval, Model, Name, Number, Time, format_time
+
+EvidenceKind = Literal[
+    "incidents",
+    "rollback",
+    "sign_off",
+    "security_scan",
+    "customer",
+    "deployments",
+    "canary",
+    "hotfix",
+    "load_test",
+    "actions",
+    "lessons",
+    "links",
+]
+
+Ratio = Annotated[Number, Field(ge=0, le=1)]
+Count = Annotated[StrictInt, Field(ge=0)]
+Seconds = Annotated[Number, Field(ge=0)]
+
+_SECRET = re.compile(
+    r"token|secret|passw|credential|signature|api_?key|^(sig|key|pwd|auth)$", re.IGNORECASE
+)
+
+
+def _plain_url(url: str) -> str:
+    """Refuse a URL that is none, or that holds a secret: it would stand in the report."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    except ValueError:
+        good, names = False, []
+    if not good or re.search(r"[\s<>\x00-\x1f]", url):
+        raise ValueError("it is not a URL; write it like https://example.com/run/1")
+    # The URL itself may hold the secret, so it is not repeated.
+    if "@" in parts.netloc or any(_SECRET.search(name) for name in names):
+        raise ValueError("the URL holds a credential; give one that a reader may see")
+    return url
+
+
+Url = Annotated[StrictStr, AfterValidator(_plain_url)]
+
+
+def _in_order(start: int, end: int | None) -> None:
+    """Refuse times that are confused: an event could fall out of the window by them."""
+    if end is not None and end < start:
+        raise ValueError(f"the end {format_time(end)} is before the start {format_time(start)}")
 
 
 class Evidence(Model):
@@ -23,6 +73,7 @@ class Incident(Model):
     severity: Literal["sev1", "sev2", "sev3", "sev4"]
     title: Name
     start: Time
+    acknowledged: Time | None = None
     end: Time | None = None
     region: Name | None = None
     root_cause: Name | None = None
@@ -30,10 +81,11 @@ class Incident(Model):
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Self:
-        # With its times confused, an incident could fall out of the window.
-        if self.end is not None and self.end < self.start:
+        _in_order(self.start, self.end)
+        if self.acknowledged is not None and self.acknowledged < self.start:
             raise ValueError(
-                f"the end {format_time(self.end)} is before the start {format_time(self.start)}"
+                f"it was acknowledged at {format_time(self.acknowledged)}, before the start "
+                f"{format_time(self.start)}"
             )
         return self
 
@@ -57,12 +109,13 @@ class Rollback(Evidence):
 
 
 class SignOff(Model):
-    """One role's word on the release."""
+    """One role's word on the release; `signature` is the mark that stands in the record."""
 
     role: Name
     name: Name
     approved: StrictBool
     at: Time
+    signature: Name | None = None
 
 
 class SignOffs(Evidence):
@@ -78,24 +131,202 @@ class SecurityScan(Evidence):
     release: Name
     scanner: Name
     scanned_at: Time
-    critical: Annotated[StrictInt, Field(ge=0)]
-    high: Annotated[StrictInt, Field(ge=0)]
-    patched: Annotated[StrictInt, Field(ge=0)] | None = None
+    critical: Count
+    high: Count
+    patched: Count | None = None
 
 
 class Customer(Evidence):
     """What customers said in an interval."""
 
     covers: Interval
-    support_tickets: Annotated[StrictInt, Field(ge=0)]
-    escalated: Annotated[StrictInt, Field(ge=0)]
-    satisfaction: Annotated[Number, Field(ge=0, le=1)] | None = None
+    support_tickets: Count
+    escalated: Count
+    satisfaction: Ratio | None = None
 
 
-EVIDENCE_MODELS: dict[str, type[Evidence]] = {
+class Deployment(Model):
+    """One change that was made to production."""
+
+    at: Time
+    end: Time | None = None
+    kind: Literal["rollout", "canary", "hotfix", "rollback", "configuration"]
+    title: Name
+    region: Name | None = None
+    version: Name | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> Self:
+        _in_order(self.at, self.end)
+        return self
+
+
+class Deployments(Evidence):
+    """The deployments of an interval; an empty list says that there were none in it."""
+
+    covers: Interval
+    deployments: list[Deployment]
+
+
+class Gate(Model):
+    """One condition that had to hold before the canary was let on."""
+
+    title: Name
+    target: Name
+    value: Name
+    passed: StrictBool
+
+
+class Compared(Model):
+    """One measurement before and after, in `unit` (seconds, ratio, bytes, count, …)."""
+
+    title: Name
+    before: Number
+    after: Number
+    unit: Name
+
+
+class Canary(Evidence):
+    """The canary of the release: a share of the traffic for a while, and what was decided then."""
+
+    release: Name
+    start: Time
+    duration: Duration
+    traffic: Annotated[Number, Field(gt=0, le=1)]
+    success_rate: Ratio | None = None
+    error_rate: Ratio | None = None
+    decision: Literal["promoted", "rolled back", "extended"]
+    summary: Name | None = None
+    gates: list[Gate] = Field(default=[])
+    compared: list[Compared] = Field(default=[])
+
+
+class Fix(Model):
+    """One fix that the release brings, and how it was shown to work."""
+
+    id: Name
+    title: Name
+    validated_at: Time
+    successful: StrictBool
+    method: Name
+    compared: list[Compared] = Field(default=[])
+
+
+class Hotfixes(Evidence):
+    """The fixes of the release and their validation."""
+
+    release: Name
+    fixes: Annotated[list[Fix], Field(min_length=1)]
+
+
+class Load(Model):
+    """One scenario of a load test, as its tool reported it."""
+
+    title: Name
+    duration: Duration
+    requests: Count
+    errors: Count
+    p95: Seconds | None = None
+    p99: Seconds | None = None
+    successful: StrictBool
+
+    @model_validator(mode="after")
+    def _errors_are_requests(self) -> Self:
+        if self.errors > self.requests:
+            raise ValueError(f"{self.errors} errors are more than its {self.requests} requests")
+        return self
+
+
+class LoadTest(Evidence):
+    """A load test of the release."""
+
+    release: Name
+    tool: Name
+    tested_at: Time
+    scenarios: Annotated[list[Load], Field(min_length=1)]
+
+
+class ActionItem(Model):
+    """Something that people have agreed to do."""
+
+    title: Name
+    term: Literal["immediate", "short", "long"]
+    owner: Name | None = None
+    due: Time | None = None
+    answers: Name | None = None
+
+
+class Actions(Evidence):
+    """What people have agreed to do after GA day."""
+
+    release: Name
+    actions: Annotated[list[ActionItem], Field(min_length=1)]
+
+
+class Lesson(Model):
+    """One thing that the people of the day have learned, in their words."""
+
+    topic: Literal["went_well", "to_improve", "process"]
+    text: Name
+
+
+class Lessons(Evidence):
+    """What the people of the day have learned."""
+
+    release: Name
+    lessons: Annotated[list[Lesson], Field(min_length=1)]
+
+
+class Link(Model):
+    """Where something else is kept; for logs, `retention` says how long."""
+
+    kind: Literal[
+        "dashboard",
+        "screenshot",
+        "logs",
+        "log_analysis",
+        "test_results",
+        "benchmark",
+        "security_scan",
+        "configuration",
+        "migration",
+        "runbook",
+        "rollback_plan",
+    ]
+    title: Name
+    url: Url
+    retention: Duration | None = None
+
+
+class Pipeline(Model):
+    """The pipeline that made the run, and where it left the evidence package."""
+
+    run: Name
+    artifacts: Url | None = None
+
+
+class Links(Evidence):
+    """Where the rest is kept: dashboards, logs, runbooks, and the pipeline's own run."""
+
+    links: list[Link] = Field(default=[])
+    pipeline: Pipeline | None = None
+
+    def of(self, *kinds: str) -> list[Link]:
+        """Return the links of some kinds."""
+        return [link for link in self.links if link.kind in kinds]
+
+
+EVIDENCE_MODELS: dict[EvidenceKind, type[Evidence]] = {
     "incidents": Incidents,
     "rollback": Rollback,
     "sign_off": SignOffs,
     "security_scan": SecurityScan,
     "customer": Customer,
+    "deployments": Deployments,
+    "canary": Canary,
+    "hotfix": Hotfixes,
+    "load_test": LoadTest,
+    "actions": Actions,
+    "lessons": Lessons,
+    "links": Links,
 }

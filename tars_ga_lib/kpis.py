@@ -603,10 +603,11 @@ def baseline_metrics(job: Job, recording: Recording) -> dict[str, Any]:
 
 
 def snapshots(kpis: Kpis) -> list[dict[str, Any]]:
-    """One snapshot a step: each KPI overall and by region at that step, None = missing."""
+    """One snapshot a step: each KPI overall and by region, None = missing; no optional KPI."""
     series = {
         name: {place or "overall": kpis.series(name, place) for place in (None, *regions)}
-        for name in kpis.job.kpis
+        for name, kpi in kpis.job.kpis.items()
+        if not kpi.optional
         for regions in [kpis.regions(name)]
     }
     return [

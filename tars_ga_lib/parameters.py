@@ -31,6 +31,7 @@ from pydantic import (
 )
 from pydantic.json_schema import models_json_schema
 
+from tars_ga_lib import objectives
 from tars_ga_lib.catalogues import (
     Alerts,
     Criteria,
@@ -42,10 +43,13 @@ from tars_ga_lib.catalogues import (
     Waiver,
     Waivers,
 )
-from tars_ga_lib.evidence_files import EVIDENCE_MODELS, Evidence
+from tars_ga_lib.channels import Channels
+from tars_ga_lib.endpoints import WebSocketTargets
+from tars_ga_lib.evidence_files import EVIDENCE_MODELS, Evidence, EvidenceKind
 from tars_ga_lib.grammar import (
     Duration,
     Interval,
+    M,
     Model,
     Name,
     Names,
@@ -58,6 +62,8 @@ from tars_ga_lib.grammar import (
     parse_yaml,
     read_yaml,
 )
+from tars_ga_lib.objectives import Objective
+from tars_ga_lib.targets import ValidationTargets
 
 # --- the run ---------------------------------------------------------------------------------
 
@@ -174,7 +180,21 @@ class Cost(Model):
     usd_per_gib_hour: Number = 0.02
 
 
-EvidenceKind = Literal["incidents", "rollback", "sign_off", "security_scan", "customer"]
+class Measured(Model):
+    """Results of `tars-ga validate` and `tars-ga websocket` that were measured before this run.
+
+    They count if they were measured for this release, and not later than `within` after the window.
+    """
+
+    validation: Path | None = None
+    websocket: Path | None = None
+    within: Duration = 7 * 86400
+
+
+class Report(Model):
+    """How the report is set."""
+
+    paper: Literal["a4", "us-letter"] = "a4"
 
 
 class Parameters(Model):
@@ -192,7 +212,13 @@ class Parameters(Model):
     drift_rules: Path
     criteria: Path
     waivers: Path | None = None
+    slos: Path | None = None
     evidence: dict[EvidenceKind, Path] = Field(default={})
+    validation: Path | None = None
+    websocket: Path | None = None
+    measured: Measured = Measured()
+    notify: Path | None = None
+    report: Report = Report()
     cost: Cost = Cost()
     previous: Path | None = None
     simulated: StrictBool = False
@@ -244,7 +270,20 @@ class Parameters(Model):
 
 # --- reading -----------------------------------------------------------------------------------
 
-_PATHS = ("kpis", "drift_rules", "criteria", "waivers")
+NAMED = (
+    "kpis",
+    "drift_rules",
+    "criteria",
+    "waivers",
+    "slos",
+    "validation",
+    "websocket",
+    "notify",
+)
+"""Keys of a run's file that name another file."""
+
+MEASURED = {"validation": "validation_results.json", "websocket": "ws_health_metrics.json"}
+"""Files of a run's folder with what was measured on the running system."""
 
 PREVIOUS = "previous.json"
 """File in a run's `parameters` with the facts of the last certified release."""
@@ -261,8 +300,13 @@ def _anchor(raw: Any, base: Path) -> Any:
         joined = {k: str(base / v) for k, v in holder.items() if k in keys and isinstance(v, str)}
         return {**holder, **joined}
 
-    raw = join(raw, *_PATHS, "previous")
-    for key, inner in (("source", ("recording",)), ("baseline", ("run",))):
+    raw = join(raw, *NAMED, "previous")
+    inside = {
+        "source": ("recording",),
+        "baseline": ("run",),
+        "measured": tuple(MEASURED),
+    }
+    for key, inner in inside.items():
         if key in raw:
             raw[key] = join(raw[key], *inner)
     if isinstance(raw.get("evidence"), dict):
@@ -306,8 +350,9 @@ def _merge(raw: Any, value: Any, depth: int) -> Any:
 class Job:
     """Everything that a run is asked to do, read and checked.
 
-    `evidence` holds the facts by kind; `texts` the catalogues and evidence files as they were
-    read, by the name that each gets in the run folder.
+    `slos` holds the objectives by name, `evidence` the facts by kind, `validation` and `websocket`
+    what of the running system is checked, `channels` who is told what, and `texts` the catalogues
+    and evidence files as they were read, by the name that each gets in the run folder.
     """
 
     parameters: Parameters
@@ -316,7 +361,11 @@ class Job:
     rules: dict[str, DriftRule]
     criteria: dict[str, Criterion]
     waivers: list[Waiver]
+    slos: dict[str, Objective]
     evidence: dict[str, Evidence]
+    validation: ValidationTargets | None
+    websocket: WebSocketTargets | None
+    channels: Channels | None
     texts: dict[str, str]
 
     def save(self, folder: Path, baseline: Sequence[tuple[int, int]]) -> None:
@@ -332,7 +381,9 @@ class Job:
             {"start": format_time(start), "duration": format_duration(stop - start)}
             for start, stop in baseline
         ]
-        raw |= {key: f"{key}.yaml" for key in _PATHS if raw.get(key)}
+        raw |= {key: f"{key}.yaml" for key in NAMED if raw.get(key)}
+        # Results that were measured lie beside the recording, where a replay finds them.
+        raw["measured"] = {"within": format_duration(self.parameters.measured.within)}
         raw["evidence"] = {kind: f"evidence_{kind}.yaml" for kind in self.evidence}
         if self.parameters.previous:
             raw["previous"] = PREVIOUS
@@ -342,7 +393,33 @@ class Job:
         (folder / "run.yaml").write_text(text, encoding="utf-8")
 
 
-def load(path: Path | str, overrides: Sequence[str] = (), *, now: float | None = None) -> Job:
+def _read(path: Path, overrides: Sequence[str]) -> Parameters:
+    raw = _override(_anchor(read_yaml(path), path.parent), overrides)
+    return check(Parameters, raw, str(path))
+
+
+def whom_to_tell(
+    path: Path | str, overrides: Sequence[str] = ()
+) -> tuple[Parameters, Channels | None]:
+    """Read only the run's file and its channels: a run that failed may have failed on the rest.
+
+    Raises
+    ------
+    ParametersError
+        If one of these two is wrong.
+    """
+    parameters = _read(Path(path), overrides)
+    file = parameters.notify
+    return parameters, None if file is None else check(Channels, read_yaml(file), str(file))
+
+
+def load(
+    path: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    now: float | None = None,
+    running: bool = False,
+) -> Job:
     """Read a run's file, its catalogues and evidence files, and check them against each other.
 
     Parameters
@@ -354,6 +431,9 @@ def load(path: Path | str, overrides: Sequence[str] = (), *, now: float | None =
         relative paths are relative to the working directory.
     now
         Epoch seconds that a window must not lie beyond; the clock's if not given.
+    running
+        Whether the window may end later, as that of a day which is watched; nothing else may lie
+        beyond its end then.
 
     Raises
     ------
@@ -361,9 +441,9 @@ def load(path: Path | str, overrides: Sequence[str] = (), *, now: float | None =
         In one sentence, whatever is wrong first.
     """
     path = Path(path)
-    raw = _override(_anchor(read_yaml(path), path.parent), overrides)
-    parameters = check(Parameters, raw, str(path))
+    parameters = _read(path, overrides)
     now = datetime.now(UTC).timestamp() if now is None else now
+    now = max(now, parameters.window.stop) if running else now
     baselines = [("baseline", each) for each in parameters.baseline_intervals()]
     for key, interval in [("window", parameters.window), *baselines]:
         if interval.stop > now:
@@ -374,8 +454,13 @@ def load(path: Path | str, overrides: Sequence[str] = (), *, now: float | None =
     catalogue = check(KpiCatalogue, read_yaml(parameters.kpis), str(parameters.kpis))
     rules = check(DriftRules, read_yaml(parameters.drift_rules), str(parameters.drift_rules)).rules
     criteria = check(Criteria, read_yaml(parameters.criteria), str(parameters.criteria)).criteria
-    files = {f"{key}.yaml": getattr(parameters, key) for key in _PATHS if getattr(parameters, key)}
+    files = {f"{key}.yaml": getattr(parameters, key) for key in NAMED if getattr(parameters, key)}
     files |= {f"evidence_{kind}.yaml": file for kind, file in parameters.evidence.items()}
+
+    def given(key: str, model: type[M]) -> M | None:
+        file = getattr(parameters, key)
+        return None if file is None else check(model, read_yaml(file), str(file))
+
     job = Job(
         parameters=parameters,
         kpis=catalogue.kpis,
@@ -383,13 +468,18 @@ def load(path: Path | str, overrides: Sequence[str] = (), *, now: float | None =
         rules=rules,
         criteria=criteria,
         waivers=_waivers(parameters, criteria),
+        slos=objectives.read(parameters.slos) if parameters.slos else {},
         evidence={
             kind: check(EVIDENCE_MODELS[kind], read_yaml(file), str(file))
             for kind, file in parameters.evidence.items()
         },
+        validation=given("validation", ValidationTargets),
+        websocket=given("websocket", WebSocketTargets),
+        channels=given("notify", Channels),
         texts={name: file.read_text(encoding="utf-8") for name, file in files.items()},
     )
     _check_names(job)
+    _check_slices(job)
     return job
 
 
@@ -432,6 +522,19 @@ def _check_names(job: Job) -> None:
             )
 
 
+def _check_slices(job: Job) -> None:
+    """See that the objectives' time slices are whole steps, and that the window is whole slices."""
+    window = job.parameters.window
+    for name, objective in job.slos.items():
+        each = objective.slice_seconds
+        if each is not None and (each % window.step or window.seconds % each):
+            raise ParametersError(
+                f"{job.parameters.slos}: {name}: its time slice of {format_duration(each)} is not "
+                f"whole steps of {format_duration(window.step)}, or does not divide the window of "
+                f"{format_duration(window.seconds)}; choose a slice that does both"
+            )
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of every file that a user writes, by the name of its model."""
     models: list[type[BaseModel]] = [
@@ -440,6 +543,10 @@ def schema() -> dict[str, Any]:
         DriftRules,
         Criteria,
         Waivers,
+        objectives.Document,
+        ValidationTargets,
+        WebSocketTargets,
+        Channels,
         *EVIDENCE_MODELS.values(),
     ]
     _, found = models_json_schema(

@@ -24,8 +24,16 @@ from typing import TYPE_CHECKING, Any
 from tars_ga_lib import atomic, parameters
 from tars_ga_lib.grammar import ParametersError, project_root
 
-STAGES = (("01_collection",), ("02_drift_analysis", "03_cross_region"), ("05_certification",))
-"""Notebooks by stage: those of one stage need only the stages before, and run side by side."""
+STAGES = (
+    (("01_collection",),),
+    (("02_drift_analysis", "04_validation"), ("03_cross_region",)),
+    (("05_certification",),),
+)
+"""Notebooks by stage and lane.
+
+Those of one stage need only the stages before, and what stands before them in their lane: among its
+checks, the validation has the drift analysis. Lanes run side by side, each in a kernel of its own.
+"""
 
 REPORT_NOTEBOOK = "05_certification"
 REPORT = "GA_DAY_REPORT"
@@ -34,8 +42,13 @@ CHARTS = "artifacts/charts"
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
+    from tars_ga_lib.blocks import Paper
+
 IMPORTS = ["from tars_ga_lib import views"]
 """What every notebook needs: a kernel imports it as it starts."""
+
+_SHOW_PROGRESS = ("01_collection", "04_validation")
+"""Notebooks that wait for others' answers, and show how far they are."""
 
 Report = Callable[[str, float], None]
 """Called with the name of what is done and the seconds that it took."""
@@ -104,18 +117,19 @@ def run(
     NotebookError
         If a notebook fails; what there is of the run is kept in `OUTPUT.failed`.
     """
-    from tars_ga_lib import evidence
+    from tars_ga_lib import evidence, journal, notify
 
-    parameters.load(file, overrides)  # bad input is refused before any work is done
+    job = parameters.load(file, overrides)  # bad input is refused before any work is done
     target = (output or default_output(file)).resolve()
-    _refuse_foreign(target)
-    arguments = {
-        "01_collection": {"parameters_file": str(file.resolve()), "overrides": list(overrides)}
+    refuse_foreign(target)
+    arguments: dict[str, dict[str, Any]] = {
+        "01_collection": {"parameters_file": str(file.resolve()), "overrides": list(overrides)},
+        "04_validation": {"prometheus": job.parameters.source.prometheus or ""},
     }
     with _partial(target) as partial:
         _run_stages(partial, arguments, report)
         began = time.monotonic()
-        render(partial)
+        render(partial, job.parameters.report.paper)
         report("report", time.monotonic() - began)
         certification = json.loads(
             (partial / "certification_metadata.json").read_text(encoding="utf-8")
@@ -124,6 +138,11 @@ def run(
             began = time.monotonic()
             evidence.build(partial, signer)
             report("package", time.monotonic() - began)
+        if (told := target / notify.LOG).is_file():
+            shutil.copyfile(told, partial / notify.LOG)  # who was told stays known
+        if (watched := target / journal.FOLDER).is_dir():
+            # A copy, as whoever is killed here must find it again.
+            shutil.copytree(watched, partial / journal.FOLDER)
         atomic.replace(partial, target)
     return Result(target, certification)
 
@@ -132,12 +151,13 @@ def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Repo
     """Run the notebooks stage by stage, those of one stage side by side."""
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_worker()) for _ in range(max(map(len, STAGES)))]
-        for names in STAGES:
-            if names == STAGES[-1]:
+        for lanes in STAGES:
+            if lanes == STAGES[-1]:
                 threading.Thread(target=_import_exporters, daemon=True).start()
             jobs = {
                 name: thread.submit(_timed, name, folder, arguments.get(name, {}), kernel)
-                for name, (thread, kernel) in zip(names, workers, strict=False)
+                for names, (thread, kernel) in zip(lanes, workers, strict=False)
+                for name in names
             }
             for name, job in jobs.items():
                 report(name, job.result())
@@ -199,12 +219,15 @@ def _timed(name: str, folder: Path, arguments: dict[str, Any], kernel: Future[An
     return time.monotonic() - began
 
 
-def _refuse_foreign(target: Path) -> None:
-    """Refuse to replace a folder that is not a run's."""
+def refuse_foreign(target: Path) -> None:
+    """Refuse to replace a folder that is not a run's, finished or watched."""
+    from tars_ga_lib import journal
+
     if target.exists() and not target.is_dir():
         raise ParametersError(f"--output {target}: is a file; name a folder")
     foreign = target.is_dir() and any(target.iterdir())
-    if foreign and not (target / "parameters" / "run.yaml").is_file():
+    ours = (target / "parameters" / "run.yaml", target / journal.FOLDER / journal.STATE)
+    if foreign and not any(file.is_file() for file in ours):
         raise ParametersError(
             f"--output {target}: holds files that are not a run's; name a new folder"
         )
@@ -258,7 +281,7 @@ def execute(name: str, folder: Path, arguments: dict[str, Any], kernel: Any) -> 
                 progress_bar=False,
                 request_save_on_cell_execute=False,  # twice a cell; once in the end is enough
                 km=kernel,
-                stderr_file=sys.stderr if name == "01_collection" and sys.stderr.isatty() else None,
+                stderr_file=sys.stderr if name in _SHOW_PROGRESS and sys.stderr.isatty() else None,
             )
     except PapermillExecutionError as error:
         if error.ename == "ParametersError":
@@ -301,19 +324,23 @@ def normalise(file: Path) -> None:
 
 def _import_exporters() -> None:
     """Import nbconvert and what rendering needs, while the last kernel is busy."""
-    from tars_ga_lib.report import MarkdownExporter, TypstPDFExporter  # noqa: F401
+    import segno  # noqa: F401
+
+    from tars_ga_lib.report import HTMLExporter, MarkdownExporter, TypstPDFExporter  # noqa: F401
 
 
-def render(folder: Path) -> None:
-    """Render a run's certification notebook as PDF and Markdown."""
+def render(folder: Path, paper: Paper = "a4") -> None:
+    """Render a run's certification notebook as PDF, HTML and Markdown."""
     import nbformat
 
-    from tars_ga_lib.report import MarkdownExporter, TypstPDFExporter
+    from tars_ga_lib.report import HTMLExporter, MarkdownExporter, TypstPDFExporter
 
     notebook = nbformat.read(folder / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb", as_version=4)
-    pdf, _ = TypstPDFExporter().from_notebook_node(notebook)
+    pdf, _ = TypstPDFExporter(paper=paper).from_notebook_node(notebook)
+    page, _ = HTMLExporter().from_notebook_node(notebook)
     markdown, resources = MarkdownExporter(folder=CHARTS).from_notebook_node(notebook)
     (folder / f"{REPORT}.pdf").write_bytes(pdf)
+    (folder / f"{REPORT}.html").write_text(page, encoding="utf-8")
     (folder / f"{REPORT}.md").write_text(markdown, encoding="utf-8")
     for name, content in resources["outputs"].items():
         file = folder / name

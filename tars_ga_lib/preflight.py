@@ -19,10 +19,15 @@ _STRING = re.compile(r'"(?:\\.|[^"\\])*"')
 
 @dataclass(frozen=True)
 class Finding:
-    """What preflight found out about one query: nothing wrong, or what is missing."""
+    """What preflight found out about one query: nothing wrong, or what is missing.
+
+    `needed` says that a mandatory criterion or an objective rests on it, so that without it nothing
+    can be certified; what another one would have told reads NO DATA.
+    """
 
     request: Request
     problem: str
+    needed: bool
 
     @property
     def ok(self) -> bool:
@@ -33,6 +38,16 @@ class Finding:
 def metric_names(query: str) -> list[str]:
     """Names of the metrics that a PromQL query selects, in their order."""
     return list(dict.fromkeys(_METRIC.findall(_STRING.sub('""', query))))
+
+
+def needed(job: Job) -> set[str]:
+    """Return the templates of the queries that mandatory criteria and objectives rest on."""
+    mandatory = [criterion for criterion in job.criteria.values() if criterion.mandatory]
+    names = {str(criterion.kpi) for criterion in mandatory if criterion.kpi}
+    if any(criterion.drift for criterion in mandatory):
+        names |= {kpi for rule in job.rules.values() for kpi in rule.kpi}
+    kpis = [job.kpis[name] for name in names] + [each.kpi for each in job.slos.values()]
+    return {template for kpi in kpis for template in kpi.queries().values()}
 
 
 def preflight(job: Job, *, instants: int = 6) -> Iterator[Finding]:
@@ -54,13 +69,15 @@ def preflight(job: Job, *, instants: int = 6) -> Iterator[Finding]:
         known = server.metrics(window.start, window.stop)
         stride = max(1, steps // instants)
         last = window.start + steps // stride * stride * window.step
+        wanted = needed(job)
         for request in requests(job):
             try:
                 answer = server.range(request.query, window.start, last, stride * window.step)
             except QueryError as error:
-                yield Finding(request, str(error))
-                continue
-            yield Finding(request, _missing(request, answer, server, known, parameters))
+                problem = str(error)
+            else:
+                problem = _missing(request, answer, server, known, parameters)
+            yield Finding(request, problem, request.template in wanted)
 
 
 def _missing(

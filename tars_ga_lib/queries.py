@@ -1,9 +1,12 @@
-"""The queries of a run: the catalogue's templates, resolved for its regions, services and step."""
+"""The queries of a run: the templates of its KPIs and objectives, resolved for its regions,
+services and step.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from string import Template
 
 from tars_ga_lib.catalogues import Kpi
@@ -41,8 +44,16 @@ def _matchers(by: dict[str, str], parameters: Parameters) -> str:
     return ",".join(parts)
 
 
-def _resolve(template: str, by: dict[str, str], parameters: Parameters) -> str:
-    step = parameters.window.step
+def resolve(
+    template: str, by: dict[str, str], parameters: Parameters, file: Path, step: int
+) -> str:
+    """Put the run's regions and services, and a step in seconds, into a template of a file.
+
+    Raises
+    ------
+    ParametersError
+        If it holds an unknown `$` mark.
+    """
     try:
         text = Template(template).substitute(
             match=_matchers(by, parameters),
@@ -52,14 +63,14 @@ def _resolve(template: str, by: dict[str, str], parameters: Parameters) -> str:
         )
     except (KeyError, ValueError) as error:
         raise ParametersError(
-            f"{parameters.kpis}: the query {template!r} has an unknown mark ({error}); "
+            f"{file}: the query {template!r} has an unknown mark ({error}); "
             "use $match, $by, $step and $step_seconds, and write $$ for a dollar sign"
         ) from None
     return " ".join(text.split())
 
 
 def requests(job: Job) -> list[Request]:
-    """Return every query that the catalogue asks for, each once.
+    """Return every query that the catalogue and the objectives ask for, each once.
 
     Raises
     ------
@@ -67,18 +78,22 @@ def requests(job: Job) -> list[Request]:
         If a query holds an unknown `$` mark.
     """
     parameters = job.parameters
+    step = parameters.window.step
     found: dict[tuple[str, ...], Request] = {}
-    for name, kpi in job.kpis.items():
+    asked = [(name, kpi, parameters.kpis) for name, kpi in job.kpis.items()]
+    if parameters.slos is not None:
+        asked += [(f"slo:{name}", each.kpi, parameters.slos) for name, each in job.slos.items()]
+    for name, kpi, file in asked:
         by = dimensions(kpi, parameters)
         for part, template in kpi.queries().items():
             key = (template, *by.values())
             if key not in found:
-                query = _resolve(template, by, parameters)
+                query = resolve(template, by, parameters, file, step)
                 found[key] = Request(f"{name}.{part}", template, by, query)
     if job.alerts:
         by = parameters.labels.model_dump()
         alerts = {FIRING: job.alerts.firing, EVALUATIONS: job.alerts.evaluations}
         for identity, template in alerts.items():
-            query = _resolve(template, by, parameters)
+            query = resolve(template, by, parameters, parameters.kpis, step)
             found[(identity,)] = Request(identity, template, by, query)
     return list(found.values())

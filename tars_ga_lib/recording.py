@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from tars_ga_lib.grammar import ParametersError, format_duration, format_time
 
@@ -29,14 +27,6 @@ SCHEMA = "tars-ga/recording/1"
 
 INFO = "info: "
 """Mark of a server's remark that does not put its answer in doubt, unlike a warning."""
-
-_COLUMNS = pa.schema(
-    [
-        ("set", pa.dictionary(pa.int16(), pa.string())),
-        ("labels", pa.map_(pa.string(), pa.string())),
-        ("values", pa.list_(pa.float64())),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -257,7 +247,21 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, text + "\n")
 
 
+# pyarrow is imported where a file is read or written: who watches a day does neither until its end,
+# and would hold 30 MB for it.
+
+
 def _write_parquet(span: Span, path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = pa.schema(
+        [
+            ("set", pa.dictionary(pa.int16(), pa.string())),
+            ("labels", pa.map_(pa.string(), pa.string())),
+            ("values", pa.list_(pa.float64())),
+        ]
+    )
     ids = [key for key, one in span.sets.items() for _ in one.labels]
     labels = [sorted(row.items()) for one in span.sets.values() for row in one.labels]
     values = [one.values.ravel() for one in span.sets.values()]
@@ -265,11 +269,11 @@ def _write_parquet(span: Span, path: Path) -> None:
     offsets = np.arange(len(ids) + 1, dtype=np.int32) * np.int32(span.steps)
     table = pa.table(
         [
-            pa.array(ids, pa.string()).dictionary_encode().cast(_COLUMNS.field("set").type),
-            pa.array(labels, _COLUMNS.field("labels").type),
+            pa.array(ids, pa.string()).dictionary_encode().cast(columns.field("set").type),
+            pa.array(labels, columns.field("labels").type),
             pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.float64())),
         ],
-        schema=_COLUMNS,
+        schema=columns,
     )
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -282,12 +286,14 @@ def _write_parquet(span: Span, path: Path) -> None:
 def locate(path: Path) -> Path:
     """Return the recording's folder: the path itself, or `recording` in a run's folder.
 
+    In the folder of a run that was watched and not certified yet, it is in `watch`.
+
     Raises
     ------
     ParametersError
         If there is no whole recording.
     """
-    for folder in (path, path / "recording"):
+    for folder in (path, path / "recording", path / "watch" / "recording"):
         if (folder / "recording.json").is_file():
             return folder
     raise ParametersError(
@@ -303,6 +309,8 @@ def load(path: Path) -> Recording:
     ParametersError
         If it is missing, of another version, or not what was recorded.
     """
+    import pyarrow as pa
+
     if Path(path).is_file():
         return _load_packed(Path(path))
     folder = locate(Path(path))
@@ -345,6 +353,8 @@ def _load_packed(archive: Path) -> Recording:
 
 
 def _read_span(folder: Path, facts: dict[str, Any]) -> Span:
+    from pyarrow import parquet
+
     # Neither read_table nor to_numpy: they import pyarrow's data sets and pandas, which takes
     # longer than reading.
     table = parquet.ParquetFile(folder / f"{facts['name']}.parquet").read()

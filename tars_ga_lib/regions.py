@@ -37,7 +37,7 @@ def compare(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
         KPIs of each baseline interval, the latest first.
     """
     job = window.job
-    names = [name for name in job.kpis if window.regions(name)]
+    names = [name for name, kpi in job.kpis.items() if window.regions(name) and not kpi.optional]
     found = {name: _kpi(name, window, baselines) for name in names}
     _correct([region["shift"] for kpi in found.values() for region in kpi["regions"].values()])
     _correct(

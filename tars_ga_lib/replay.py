@@ -73,7 +73,7 @@ def replay(folder: Path, tolerance: float | None = None) -> Replay:
         If its parameters hold what no run writes.
     """
     check_parameters(folder / "parameters")
-    from tars_ga_lib import criteria, drift, kpis, regions
+    from tars_ga_lib import criteria, drift, kpis, regions, slo
     from tars_ga_lib.run import Run
 
     run = Run(folder.resolve())
@@ -83,7 +83,10 @@ def replay(folder: Path, tolerance: float | None = None) -> Replay:
         "baseline_metrics.json": kpis.baseline_metrics(run.job, run.recording),
         "drift_analysis.json": analysis,
         "cross_region.json": regions.compare(run.kpis, run.baseline_kpis),
-        "certification_metadata.json": criteria.certify(run.job, run.recording, analysis),
+        "slo.json": slo.evaluate(run.kpis, run.job.slos),
+        "certification_metadata.json": criteria.certify(
+            run.job, run.recording, analysis, run.measured()
+        ),
     }
     packaged = {name: _read(_find(folder, name)) for name in computed}
     software = computed["certification_metadata.json"]["software"]
@@ -199,8 +202,8 @@ def _check_yaml(file: Path) -> None:
     """Refuse YAML that is small on disk and huge in memory, or that is more than data."""
     name = f"parameters/{file.name}"
     try:
-        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        size = _expanded(root, {}, set()) if root is not None else 0
+        roots = yaml.compose_all(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        size = sum(_expanded(root, {}, set()) for root in roots if root is not None)
     except RecursionError:
         raise ArchiveError(name, "is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -230,11 +233,10 @@ def _expanded(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
     return known[id(node)]
 
 
-_NAMED = ("kpis", "drift_rules", "criteria", "waivers", "previous")
-
-
 def _check_paths(raw: Any) -> None:
     """See that a run's file names its own neighbours only, and its own recording."""
+
+    from tars_ga_lib.parameters import NAMED
 
     def refuse(key: str, value: object) -> None:
         raise ArchiveError(
@@ -243,13 +245,17 @@ def _check_paths(raw: Any) -> None:
 
     if not isinstance(raw, dict):
         raise ArchiveError("parameters/run.yaml", "is not a run's file")
-    named = {key: raw[key] for key in _NAMED if raw.get(key) is not None}
+    keys = (*NAMED, "previous")
+    named = {key: raw[key] for key in keys if raw.get(key) is not None}
     evidence = raw.get("evidence")
     if isinstance(evidence, dict):
         named |= {f"evidence.{kind}": value for kind, value in evidence.items()}
     for key, value in named.items():
         if not isinstance(value, str) or Path(value).name != value:
             refuse(key, value)
+    measured = raw.get("measured", {})
+    if not isinstance(measured, dict) or measured.keys() - {"within"}:
+        refuse("measured", measured)
     if raw.get("source") != {"recording": "../recording"}:
         refuse("source", raw.get("source"))
     if not isinstance(raw.get("baseline"), list):

@@ -4,14 +4,16 @@
 parameters/             the run's file, its catalogues and evidence files, as they were used
 recording/              the samples
 ga_kpi_summary.json     baseline_metrics.json   snapshots.jsonl
-drift_analysis.json     cross_region.json       certification_metadata.json
+validation_results.json (.xml, .html)           ws_health_metrics.json
+drift_analysis.json     cross_region.json       slo.json    certification_metadata.json
 notebooks/              the notebooks as they were executed
-GA_DAY_REPORT.pdf       GA_DAY_REPORT.md        charts/
+GA_DAY_REPORT.pdf       GA_DAY_REPORT.html      GA_DAY_REPORT.md    artifacts/charts/
 ```
 
 These files are the contract: each notebook reads some and writes some, so that it can be run alone.
 Every derived file names the digests of the recording and of the parameters that it was derived
-from, and is refused where they differ.
+from, and is refused where they differ. What was measured on the running system is not derived: it
+is kept as it is, like the recording.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import parameters, recording
+from tars_ga_lib import measured, parameters, recording
 from tars_ga_lib.grammar import ParametersError, project_root
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.parameters import Job
@@ -86,6 +88,7 @@ class Run:
         previous = _previous(job)
         found = collection.collect(job, progress or collection.silent)
         path = project_root() / folder
+        measured.bring(job, path)
         found.save(path / "recording")
         job.save(path / "parameters", [(span.start, span.stop) for span in found.baselines])
         if previous is not None:
@@ -117,6 +120,16 @@ class Run:
             "recording": self.recording.digest(),
             "parameters": "sha256:" + sha.hexdigest(),
         }
+
+    def measured(self) -> dict[str, measured.Results]:
+        """What was measured on the running system, by kind; read anew, as a notebook adds to it.
+
+        Raises
+        ------
+        ParametersError
+            If a file of results is not what it should be.
+        """
+        return measured.load(self.job, self.folder)
 
     def write(self, name: str, document: dict[str, Any]) -> dict[str, Any]:
         """Write a derived JSON file with the digests of what it was derived from."""

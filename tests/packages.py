@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tars_ga_lib import archive, cli, criteria, drift, evidence, kpis, regions
+from tars_ga_lib import archive, cli, criteria, drift, evidence, kpis, regions, slo
 from tars_ga_lib.run import Run
 from tests.helpers import Rows, make_job, make_recording, make_span, places
 
@@ -62,11 +62,14 @@ def finish(folder: Path) -> None:
     run.write_lines("snapshots.jsonl", kpis.snapshots(run.kpis))
     run.write("drift_analysis.json", analysis)
     run.write("cross_region.json", regions.compare(run.kpis, run.baseline_kpis))
-    run.write("certification_metadata.json", criteria.certify(run.job, run.recording, analysis))
+    run.write("slo.json", slo.evaluate(run.kpis, run.job.slos))
+    certification = criteria.certify(run.job, run.recording, analysis, run.measured())
+    run.write("certification_metadata.json", certification)
     for name, content in {
         "notebooks/01_collection.ipynb": b'{"cells": []}\n',
         "artifacts/charts/availability.svg": b"<svg/>\n",
         "GA_DAY_REPORT.md": b"# GA day report\n",
+        "GA_DAY_REPORT.html": b"<!doctype html><title>GA day report</title>\n",
         "GA_DAY_REPORT.pdf": b"%PDF-1.7\n" + bytes(range(256)),
     }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

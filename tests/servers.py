@@ -114,15 +114,19 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
 
 @contextmanager
 def prometheus(
-    data_dir: Path, config: str | None = None, retention: str = "100y", web: Path | None = None
+    data_dir: Path,
+    config: str | None = None,
+    retention: str = "100y",
+    web: Path | None = None,
+    port: int = 0,
 ) -> Iterator[str]:
     """Run Prometheus over a data directory and yield its URL.
 
     The retention is long because a server deletes older blocks as it starts. `config` is the text
     of its configuration, with THIS_SERVER for its address; without one it scrapes nothing. `web`
-    is a file that asks for TLS.
+    is a file that asks for TLS. `port` is for a server that stops and comes back.
     """
-    binary, port = program("prometheus"), free_port()
+    binary, port = program("prometheus"), port or free_port()
     data_dir.mkdir(parents=True, exist_ok=True)
     beside = data_dir.parent / f"{data_dir.name}-{port}"
     text = (config or CONFIG).replace("THIS_SERVER", f"127.0.0.1:{port}")

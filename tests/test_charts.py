@@ -166,6 +166,17 @@ def test_no_alert_is_not_the_same_as_no_data() -> None:
     assert "Nothing fired" in charts.timeline([], start=BEGIN, end=END).alt
 
 
+def test_an_overspent_budget_is_seen_below_its_line(drawn: list[Canvas]) -> None:
+    left = np.linspace(1, -2, 288)
+    figure = charts.burn(ends(), {"Error rate": left, "Latency": np.ones(288)}, spans=SPANS)
+    low, high = drawn[0].axes[0].get_ylim()
+    assert low < -2
+    assert high > 1
+    assert "lowest \u2212200\u00a0%" in figure.alt
+    assert "budget spent at: 0\u00a0%" in figure.alt
+    assert_nothing_is_clipped(drawn[0])
+
+
 # --- gaps ---
 
 
@@ -364,7 +375,8 @@ def test_timeline_orders_by_gravity_and_counts_what_it_leaves_out(drawn: list[Ca
     many = [Event(BEGIN, END, f"info {i}", "info") for i in range(30)]
     figure = charts.timeline([*many, *events(NAMES)], start=BEGIN, end=END)
     labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
-    assert labels[:2] == ["HighErrorRate us-east-1", "Disk eu-central-1"]
+    # an incident is never pushed out by the many alerts that it makes fire
+    assert labels[:3] == ["HighErrorRate us-east-1", "INC-1", "Disk eu-central-1"]
     assert len(labels) == 16
     assert "16 of 33 kinds" in figure.alt
     shortest = min(p.get_width() for p in drawn[0].axes[0].patches)  # type: ignore[attr-defined]
@@ -408,3 +420,59 @@ def test_charts_leave_global_settings_and_pyplot_alone() -> None:
     code = "import sys, tars_ga_lib.charts; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# --- many lines ---
+
+
+def many(count: int, size: int = 48) -> dict[str, Any]:
+    noise = np.random.default_rng(3).normal(0, 1e-5, (count, size))
+    return {f"region-{i:02d}": 0.9995 + noise[i] for i in range(count)}
+
+
+def names_in(canvas: Canvas) -> list[str]:
+    return [text.get_text() for text in canvas.axes[0].texts if text.get_text()]
+
+
+def test_of_many_lines_the_worst_are_named_and_the_rest_counted(drawn: list[Canvas]) -> None:
+    series = many(12)
+    series["region-07"][20:24] = 0.5
+    series["region-03"][:] = np.nan
+    looks = charts.palette(list(series))
+    times = np.datetime64("2026-11-20T00:05", "s") + np.arange(48) * np.timedelta64(300, "s")
+    figure = charts.availability(times, series, colors=looks, limit=0.999)
+    shown = names_in(drawn[-1])
+    assert "6 others" in shown
+    assert "region-07" in shown
+    assert "region-03 (no data)" in shown  # what is not known is not among the calm ones
+    assert sum(text.startswith("region-") for text in shown) == 6
+    lines: list[Any] = list(drawn[-1].axes[0].get_lines())
+    drawn_for = {
+        line.get_color()
+        for line in lines
+        if len(line.get_xdata()) == 48 and 0.5 in line.get_ydata()
+    }
+    assert drawn_for == {looks["region-07"].color}
+    greys = [x for x in lines if x.get_color() == charts.MUTED.color and len(x.get_xdata()) == 48]
+    assert len(greys) == 6
+    assert "region-03: no data." in figure.alt
+    assert "6 others, in grey: lowest 99.9" in figure.alt
+
+
+def test_the_adverse_side_decides_who_is_named(drawn: list[Canvas]) -> None:
+    times = np.datetime64("2026-11-20T00:05", "s") + np.arange(48) * np.timedelta64(300, "s")
+    series = many(13)
+    for i in range(6):
+        series[f"region-{i:02d}"][5] += 0.1
+        series[f"region-{i + 6:02d}"][5] -= 0.05
+    for worse, first in (("up", 0), ("down", 6), ("either", 0)):
+        charts.lines(times, series, title="T", unit="ratio", floor=None, worse=worse)  # type: ignore[arg-type]
+        named = {text for text in names_in(drawn[-1]) if text.startswith("region-")}
+        assert named == {f"region-{i:02d}" for i in range(first, first + 6)}
+
+
+def test_seven_lines_all_keep_their_names(drawn: list[Canvas]) -> None:
+    times = np.datetime64("2026-11-20T00:05", "s") + np.arange(48) * np.timedelta64(300, "s")
+    charts.availability(times, many(7))
+    assert sum(text.startswith("region-") for text in names_in(drawn[-1])) == 7
+    assert not any("others" in text for text in names_in(drawn[-1]))

@@ -78,6 +78,9 @@ def plain(text: str) -> str:
         (1.000004, "ratio", "100.0004 %"),
         (0.24987, "s", "249.9 ms"),
         (1.5, "s", "1.5 s"),
+        (90.0, "s", "90 s"),
+        (5_270_400.0, "s", "61 d"),
+        (-7_260.0, "s", "−2 h 1 min"),
         (3e-5, "s", "30 µs"),
         (0.0, "s", "0 ms"),
         (1.5e9, "bytes", "1.397 GiB"),
@@ -309,6 +312,38 @@ def test_a_table_says_that_it_left_rows_out() -> None:
     assert len(table.rows) == 4
     assert table.note == "4 of 10 rows are shown. All are in x.json."
     assert table.note in table._repr_mimebundle_()["text/markdown"].replace("\\", "")
+
+
+def test_a_sparkline_is_drawn_where_it_can_be_and_left_out_where_it_cannot() -> None:
+    spark = display.Spark([1.0, math.nan, 3.0], "worst 3 at noon <b>", 2.0, "<")
+    table = Table(["Name", Column("Window", "spark"), "Note"], [["a", spark, "x"], ["b", None, ""]])
+    assert table.rows[0][1]["values"] == [1.0, None, 3.0]
+    assert table.rows[1][1] is None
+    bundle = table._repr_mimebundle_()
+    json.dumps(bundle, allow_nan=False)
+    assert bundle["text/html"].count("<svg") == 1
+    assert "worst 3 at noon &lt;b&gt;" in bundle["text/html"]
+    assert bundle["text/markdown"].splitlines()[0] == "| Name | Note |"
+    assert bundle["text/markdown"].splitlines()[-1] == "| b |  |"
+    with pytest.raises(ValueError, match="holds a Spark or None, not 3"):
+        Table([Column("Window", "spark")], [[3]])
+
+
+def test_a_column_that_says_nothing_is_left_out_only_if_it_may_be() -> None:
+    columns: list[Column | str] = ["A", Column("Note", optional=True), Column("B")]
+    assert [c.title for c in Table(columns, [["a", "", ""]]).columns] == ["A", "B"]
+    assert Table(columns, [["a", "", ""]]).rows == [["a", ""]]
+    assert len(Table(columns, [["a", "", ""], ["b", "x", ""]]).columns) == 3
+    # NO DATA says something
+    assert len(Table(columns, [["a", None, ""]]).columns) == 3
+
+
+def test_there_is_room_for_a_pen_where_nothing_is_written() -> None:
+    table = Table([Column("Name", "blank")], [["A. One"], [""]])
+    assert plain(table._repr_mimebundle_()["text/markdown"]).splitlines()[-2:] == [
+        "| A. One |",
+        "| " + "\\_" * 12 + " |",
+    ]
 
 
 def test_html_faces_escape_data() -> None:

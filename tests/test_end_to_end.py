@@ -430,7 +430,7 @@ def test_victoria_metrics_decides_the_same(serve: Serve, tmp_path: Path, faults:
             assert not [p.error or p.warnings for _, p in recording.provenance() if p.error]
             window = Kpis(job, recording.window)
             analysis = drift.analyse(window, [Kpis(job, b) for b in recording.baselines])
-            found[name] = criteria.certify(job, recording, analysis)
+            found[name] = criteria.certify(job, recording, analysis, {})
         if faults:
             done = small_run(tmp_path / "out", url)
             assert done.certification["decision"] == found["prometheus"]["decision"]

@@ -11,7 +11,7 @@ from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.prometheus import SourceError
 from tests import servers
-from tests.helpers import ROOT, make_job, small_job
+from tests.helpers import ROOT, SMALL, make_job, small_job, tars_ga
 
 
 def problems(job: Job) -> dict[str, str]:
@@ -71,6 +71,36 @@ def test_preflight_passes_on_warnings_and_errors(small_server: str) -> None:
     assert sorted(found.values()) == [
         "HTTP 422: simulated failure", "the server warns: simulated: not whole",
     ]  # fmt: skip
+
+
+def test_only_what_a_decision_rests_on_is_needed(small_server: str, tmp_path: Path) -> None:
+    found = {each.request.id: each for each in preflight.preflight(small_job(small_server))}
+    assert found["availability.numerator"].needed  # of a mandatory criterion
+    assert found["memory_usage.value"].needed  # of a drift rule
+    assert found["errors.increase"].needed  # of an objective too
+    assert not found["redis_clients.value"].needed
+    job = make_job(
+        tmp_path,
+        criteria_={
+            "a": {"title": "A", "kpi": "availability", "target": ">= 0.9"},
+            "b": {"title": "B", "kpi": "replicas", "target": "== 3", "mandatory": False},
+        },
+    )
+    assert preflight.needed(job) == set(job.kpis["availability"].queries().values())
+
+
+@pytest.mark.parametrize(("broken", "code"), [("up{", 4), ("redis_connected_clients{", 0)])
+def test_preflight_fails_only_for_what_is_needed(
+    small_server: str, tmp_path: Path, broken: str, code: int
+) -> None:
+    text = (ROOT / "parameters" / "kpis.yaml").read_text("utf-8")
+    (tmp_path / "kpis.yaml").write_text(text.replace(broken, f"no_such_{broken}"), "utf-8")
+    assignments = [*SMALL, f"source.prometheus={small_server}", f"kpis={tmp_path / 'kpis.yaml'}"]
+    given = [part for each in assignments for part in ("--set", each)]
+    done = tars_ga("preflight", ROOT / "parameters" / "ga_day.yaml", *given)
+    assert done.returncode == code, done.stdout
+    assert ("would be INCONCLUSIVE" in done.stdout) is (code == 4)
+    assert "that no decision rests on" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tars_ga_lib import charts, report
+from tars_ga_lib import charts, fingerprint, report, typst_report
 from tars_ga_lib.display import Column, Decision, Figure, Table, quantity
 
 EVIL = [
@@ -29,6 +29,7 @@ EVIL = [
     "line\nbreak",
     'sum by (region) (increase(http_requests_total{job=~"x|y"}[5m]))',
 ]
+PROOF = "tars-ga/fingerprint/1\nT.A.R.S. v1.0.1\nNOT CERTIFIED\n"
 LONG = "x" * 30 + "_" + "y" * 200
 
 
@@ -57,6 +58,7 @@ def banner(**changes: Any) -> Decision:
         "start": "2026-11-20T00:00:00Z", "end": "2026-11-21T00:00:00Z",
         "baseline": ("2026-11-13T00:00:00Z", "2026-11-14T00:00:00Z"),
         "source": "recording day.parquet", "coverage": 0.9931, "simulated": True,
+        "proof": PROOF,
     }  # fmt: skip
     return Decision(**(facts | changes))
 
@@ -177,7 +179,7 @@ def test_each_later_page_names_release_window_decision_and_its_number(
     assert len(pages) >= 2
     for number, page in enumerate(pages, 1):
         assert f"{number}/{len(pages)}" in squeezed(page)
-        assert "Digest sha256:0123456789abcdef…" in page
+        assert f"Fingerprint {fingerprint.short(PROOF)}" in page
         if number > 1:
             assert "T.A.R.S. v1.0.1 · 2026-11-20 00:00 – 2026-11-21 00:00 UTC" in page
             assert "SIMULATED DATA" in page
@@ -226,7 +228,7 @@ def test_data_is_not_markup_anywhere_else(tmp_path: Path) -> None:
         made = report.to_pdf(
             notebook(
                 code(banner(reason=evil or "-", release=evil, version=evil, digest=evil,
-                            source=evil, fingerprint=evil, facts=[(evil, evil)])),
+                            source=evil, proof=evil, facts=[(evil, evil)])),
                 new_markdown_cell("## One\n\ntext\n\n## Two\n\ntext"),
                 code(Table([evil, Column(evil, "number")], [[evil, evil]], caption=evil, note=evil),
                      Table([evil], [], empty=evil),
@@ -243,7 +245,9 @@ def test_data_is_not_markup_anywhere_else(tmp_path: Path) -> None:
 
 
 def test_markdown_of_outputs_is_prose_but_not_typst() -> None:
-    prose = report._typst_prose(['a #read("/etc/passwd") $x $ @b <c> *d* [e]', "## f", "`#g`"])
+    prose = typst_report._typst_prose(
+        ['a #read("/etc/passwd") $x $ @b <c> *d* [e]', "## f", "`#g`"]
+    )
     assert len(prose) == 3
     assert "\\#read" in prose[0]
     assert "\\@b" in prose[0]
@@ -251,7 +255,7 @@ def test_markdown_of_outputs_is_prose_but_not_typst() -> None:
 
 
 def test_an_unclosed_fence_does_not_swallow_the_next_cells() -> None:
-    prose = report._typst_prose(["```\nopen", "second", "third"])
+    prose = typst_report._typst_prose(["```\nopen", "second", "third"])
     assert len(prose) == 3
     assert prose[0].count("```") == 2
     assert [text.strip() for text in prose[1:]] == ["second", "third"]
@@ -413,7 +417,7 @@ def test_the_date_never_comes_from_the_clock(
 def test_nbconvert_finds_and_runs_the_exporters(tmp_path: Path, pdf: bytes) -> None:
     nbformat.write(sample(), tmp_path / "GA_DAY_REPORT.ipynb")
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    for name in ("TypstPDFExporter", "MarkdownExporter"):
+    for name in ("TypstPDFExporter", "MarkdownExporter", "HTMLExporter"):
         subprocess.run(
             [sys.executable, "-m", "nbconvert", "--to", f"tars_ga_lib.report.{name}",
              "GA_DAY_REPORT.ipynb"],
@@ -422,6 +426,7 @@ def test_nbconvert_finds_and_runs_the_exporters(tmp_path: Path, pdf: bytes) -> N
     assert (tmp_path / "GA_DAY_REPORT.pdf").read_bytes() == pdf
     assert "charts/availability.svg" in (tmp_path / "GA_DAY_REPORT.md").read_text()
     assert (tmp_path / "charts" / "availability.svg").read_bytes().startswith(b"<svg")
+    assert (tmp_path / "GA_DAY_REPORT.html").read_text("utf-8") == report.to_html(sample())
 
 
 def test_the_way_without_nbconvert_stays_light() -> None:

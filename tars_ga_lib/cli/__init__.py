@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from tars_ga_lib import __version__
-from tars_ga_lib.cli import certify, packages
+from tars_ga_lib.cli import certify, fields, notify, packages, slo, validate, watch, websocket
 from tars_ga_lib.cli.console import err, out
 from tars_ga_lib.grammar import ParametersError
 
@@ -36,6 +36,8 @@ def _root(
 
 for _panel, _commands in {
     "Certify": (certify.run, certify.preflight, certify.schema),
+    "On the day": (watch.watch, validate.validate, notify.notify, slo.rules, websocket.websocket),
+    "Report": (fields.fields, fields.fill),
     "Evidence packages": (
         packages.package,
         packages.keygen,

@@ -49,30 +49,44 @@ def run(
     ] = True,
     sign: Sign = None,
     public_key: PublicKey = None,
+    notify: Annotated[
+        bool,
+        typer.Option(
+            "--notify", help="Tell the decision, or a failure, to those who asked for it."
+        ),
+    ] = False,
 ) -> None:
     """Collect, analyse, certify, write the report and pack the evidence.
 
     Exit codes: 0 certified, 3 not certified, 4 inconclusive, 2 bad input, 1 an error of ours.
     """
-    from tars_ga_lib import pipeline
+    from tars_ga_lib import notify as notifications
+    from tars_ga_lib import parameters, pipeline
+    from tars_ga_lib.cli.notify import channels_of, show, told
     from tars_ga_lib.criteria import EXIT_CODES
 
     signer = signer_of(sign, public_key)
     with _given(file, output, overrides or []) as (file, output, overrides, source):
-        result = pipeline.run(
-            file,
-            output,
-            overrides,
-            lambda name, seconds: err.print(f"[green]✓[/] {name} [dim]{seconds:.1f} s[/]"),
-            package=package,
-            signer=signer,
-        )
+        told_by, given = parameters.whom_to_tell(file, overrides)
+        channels = channels_of(given) if notify else None
+        with told(channels, told_by, output or pipeline.default_output(file)):
+            result = pipeline.run(
+                file,
+                output,
+                overrides,
+                lambda name, seconds: err.print(f"[green]✓[/] {name} [dim]{seconds:.1f} s[/]"),
+                package=package,
+                signer=signer,
+            )
     _show(result.certification)
     if source is not None:
         _show_changes(source, result.certification)
     out.print(f"Report: {escape(str(result.pdf))}")
     if package:
         out.print(f"Evidence: {escape(str(result.archive))}{'' if sign else ' (unsigned)'}")
+    if channels is not None:
+        event = notifications.decision(result.certification)
+        show(notifications.tell(channels, event, notifications.log_of(result.folder)))
     code = EXIT_CODES[result.certification["decision"]]
     raise typer.Exit(0 if report_only else code)
 
@@ -153,7 +167,8 @@ def _show(certification: dict[str, object]) -> None:
 def preflight(file: File, overrides: Overrides = None) -> None:
     """Check the parameters and ask each query at a few instants, before the long work.
 
-    Exit codes: 0 every query answers for every region and service, 4 some do not, 2 bad input.
+    Exit codes: 0 all queries answer that mandatory criteria and objectives rest on, for every
+    region and service, 4 one does not, 2 bad input. What else does not answer will read NO DATA.
     """
     from tars_ga_lib import parameters
     from tars_ga_lib.preflight import preflight as examine
@@ -163,15 +178,21 @@ def preflight(file: File, overrides: Overrides = None) -> None:
     window = job.parameters.window
     out.print(f"Parameters are good. Window: {interval_text(window.start, window.stop)}")
     try:
-        missing = 0
+        missing = optional = 0
         for finding in examine(job):
-            missing += not finding.ok
-            mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
+            missing += not finding.ok and finding.needed
+            optional += not finding.ok and not finding.needed
+            bad = "[red]✗[/]" if finding.needed else "[yellow]○[/]"
             problem = f": {escape(finding.problem)}" if finding.problem else ""
+            mark = "[green]✓[/]" if finding.ok else bad
             out.print(f"{mark} {escape(finding.request.id)}{problem}")
     except SourceError as error:
         err.print(f"[red]error:[/] {escape(str(error))}")
         raise typer.Exit(4) from None
+    if missing:
+        out.print(f"[red]✗[/] {missing} without which the decision would be INCONCLUSIVE")
+    if optional:
+        out.print(f"[yellow]○[/] {optional} that no decision rests on: what they tell is NO DATA")
     raise typer.Exit(4 if missing else 0)
 
 

@@ -252,6 +252,59 @@ def overlay(
     )
 
 
+def evaluation_table(
+    analysis: Facts,
+    kpi: str,
+    region: str | None = None,
+    service: str | None = None,
+    most: int = 16,
+) -> Table:
+    """Show every evaluation of a KPI, what passed and what is missing included, the worst first."""
+    rank = {"fail": 0, "warn": 1, "no_data": 2, "pass": 3}
+    found = [
+        e
+        for e in analysis["evaluations"]
+        if e["kpi"] == kpi and region in (None, e["region"]) and service in (None, e["service"])
+    ]
+    rows = [
+        [
+            e["verdict"],
+            e["title"],
+            place(e["region"], e["service"]),
+            quantity(e["baseline"], e["unit"]),
+            quantity(e["current"], e["unit"]),
+            change_text(e["drift"], e["measure"], e["unit"]) if e["drift"] is not None else None,
+            _limits_text(e),
+            e["reason"].replace("_", " "),
+        ]
+        for e in sorted(found, key=lambda e: rank[e["verdict"]])
+    ]
+    heads = ("Baseline", "Window", "Drift", "Limits")
+    return Table(
+        [
+            Column("Verdict", "verdict"),
+            "Rule",
+            "Where",
+            *(Column(head, align="right") for head in heads),
+            Column("Note", optional=True),
+        ],
+        rows,
+        caption=f"Drift evaluations of {kpi}, {place(region, service)}",
+        empty="No drift rule is laid over this KPI there.",
+        most=most,
+        rest="The others are in drift_analysis.json.",
+    )
+
+
+def _limits_text(e: Facts) -> str:
+    if e["measure"] == "exact":
+        return "any difference"
+    return " / ".join(
+        change_text(e[limit], e["measure"], e["unit"], signed=False)
+        for limit in ("warning", "critical")
+    )
+
+
 def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Figure]:
     """Lay the worst measured findings over their baselines."""
     found = [e for e in _moved(analysis) if e["measure"] != "exact"]

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 
 from tars_ga_lib import charts, kpis
 from tars_ga_lib.display import Column, Figure, Table, duration, when
 from tars_ga_lib.run import Run
-from tars_ga_lib.views.common import Facts, place
+from tars_ga_lib.views.common import ALL, Facts, place
 
 
 def timeline(run: Run, analysis: Facts | None = None) -> Figure:
     """Draw alerts, incidents and drifts on the window's clock."""
     window = run.recording.window
     fired = kpis.alerts(run.job, window)
+    labels = _labels(fired.fired)
     events = [
         charts.Event(
             alert.start,
             None if alert.ongoing else alert.end,
-            f"{alert.name} {place(alert.region, alert.service)}",
+            labels[alert.name, alert.region, alert.service],
             alert.severity if alert.severity in ("critical", "warning") else "info",  # type: ignore[arg-type]
         )
         for alert in fired.fired
@@ -41,6 +45,26 @@ def timeline(run: Run, analysis: Facts | None = None) -> Figure:
         end=window.stop,
         caption="What happened in the window, UTC; an alert is known to the step." + note,
     )
+
+
+_MOST_ROWS = 12
+
+
+def _labels(fired: Sequence[kpis.Alert]) -> dict[tuple[str, str | None, str | None], str]:
+    """Name each alert's row; where there would be too many, one row for all of a region's services.
+
+    So an outage that makes one alert of each service fire leaves room for everything else.
+    """
+    places = dict.fromkeys((each.name, each.region, each.service) for each in fired)
+    if len(places) <= _MOST_ROWS:
+        return {p: f"{p[0]} {place(p[1], p[2])}" for p in places}
+    counts = Counter((name, region) for name, region, _ in places)
+    return {
+        (name, region, service): f"{name} {place(region, service)}"
+        if counts[name, region] == 1
+        else f"{name} {region or ALL} (of {counts[name, region]} services)"
+        for name, region, service in places
+    }
 
 
 def alerts_table(run: Run, most: int = 12) -> Table:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from IPython.display import Markdown
 
 from tars_ga_lib import charts, kpis
 from tars_ga_lib.catalogues import Criterion
-from tars_ga_lib.display import Column, Figure, Table, md_escape, quantity
+from tars_ga_lib.display import Column, Figure, Table, md_escape, quantity, when
 from tars_ga_lib.grammar import Limit
 from tars_ga_lib.run import Run
-from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans, no_chart
+from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans, no_chart, place
+
+WORSE: dict[str, charts.Worse] = {"higher": "down", "lower": "up", "either": "either"}
+"""Which way is worse, by which way a KPI is better."""
 
 
 def _target(run: Run, kpi: str) -> float | None:
@@ -51,6 +55,7 @@ def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Figure:
         common["limit"] = target
     else:
         common["unit"] = facts.unit
+        common["worse"] = WORSE[facts.better]
         common["limits"] = [] if target is None else [charts.Limit(target)]
     return draw(run.recording.window.times, by_region(run, kpi), **common)
 
@@ -82,6 +87,7 @@ def delta_chart(run: Run, kpi: str = "error_rate", analysis: Facts | None = None
         primary=primary,
         title=f"{facts.title}: difference from {primary}",
         unit="pp" if facts.unit == "ratio" else facts.unit,
+        worse=WORSE[facts.better],
         spans=incident_spans(analysis),
         colors=colours(run),
         step=run.recording.window.step,
@@ -111,7 +117,7 @@ def kpi_table(run: Run, names: Sequence[str] | None = None) -> Table:
             Column("Window", align="right"),
             Column("Baseline", align="right"),
             Column("Coverage", align="right"),
-            "Note",
+            Column("Note", optional=True),
         ],
         rows,
         caption="KPIs over all regions and services",
@@ -123,6 +129,11 @@ def kpi_text(figure: kpis.KpiValue) -> str:
     """Write a KPI's value; a percentile beyond the highest bucket is a lower bound."""
     text = quantity(figure.value, figure.unit)
     return f"> {text}" if figure.beyond else text
+
+
+def main_kpis(run: Run) -> list[str]:
+    """Return the KPIs that every run should have: those that are not optional."""
+    return [name for name, kpi in run.job.kpis.items() if not kpi.optional]
 
 
 def region_table(run: Run, names: Sequence[str]) -> Table:
@@ -161,6 +172,40 @@ def service_table(run: Run, names: Sequence[str], most: int = 16) -> Table:
         most=most,
         rest="The others are in ga_kpi_summary.json.",
     )
+
+
+def figure_table(
+    run: Run, kpi: str, region: str | None = None, service: str | None = None
+) -> Table:
+    """Show one KPI of one place, or of all, with its extremes and its coverage."""
+    if kpi not in run.job.kpis:
+        known = ", ".join(run.job.kpis)
+        return Table(["KPI"], [], empty=f"There is no KPI named '{kpi}'; there are {known}.")
+    facts = run.job.kpis[kpi]
+    spans = [("Window", run.kpis), *(("Baseline", each) for each in run.baseline_kpis)]
+    rows = []
+    for title, span in spans:
+        figure, series = span.figure(kpi, region, service), span.series(kpi, region, service)
+        seen = np.flatnonzero(~np.isnan(series))
+        low = _extreme(span, series, seen, facts.unit, np.argmin)
+        high = _extreme(span, series, seen, facts.unit, np.argmax)
+        coverage = quantity(figure.coverage, "ratio")
+        rows.append([title, kpi_text(figure), low, high, coverage, figure.reason])
+    heads = ("Figure", "Lowest step", "Highest step", "Coverage")
+    return Table(
+        ["Span", *(Column(h, align="right") for h in heads), Column("Note", optional=True)],
+        rows,
+        caption=f"{facts.title}, {place(region, service)}",
+        note=facts.about,
+    )
+
+
+def _extreme(span: kpis.Kpis, series: Floats, seen: Any, unit: str, find: Any) -> str:
+    """Write the lowest or highest step of a series, with its time."""
+    if not seen.size:
+        return "NO DATA"
+    at = int(seen[find(series[seen])])
+    return f"{quantity(float(series[at]), unit)}, {when(span.span.times[at])}"
 
 
 def cost_note(run: Run) -> Markdown:

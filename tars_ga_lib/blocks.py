@@ -1,0 +1,225 @@
+"""What is meant for readers, read out of an executed notebook: the blocks that all reports set.
+
+Tables, figures and the banner are taken from the machine-readable face of the objects of
+:mod:`tars_ga_lib.display`, so no report has to read figures back out of rendered HTML. A notebook
+that failed or did not run makes no report; code and stderr are not for readers and stay out.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from tars_ga_lib.display import DECISION_MIME, FIGURE_MIME, TABLE_MIME, clean, slug
+
+Notebook = Mapping[str, Any]
+Block = dict[str, Any]
+Paper = Literal["a4", "us-letter"]
+
+PARTS = "##"
+
+
+class ReportError(Exception):
+    """The notebook cannot become a report; the message says why."""
+
+
+def blocks(notebook: Notebook) -> list[Block]:
+    """Read what is meant for readers out of an executed notebook, in its order.
+
+    Returns
+    -------
+    list of dict
+        Each has a ``kind``: ``prose`` (Markdown, split before each part), ``decision``,
+        ``contents`` (its place), ``table``, ``figure``, ``svg``, ``image`` or ``plain``.
+
+    Raises
+    ------
+    ReportError
+        If a cell failed or was not run, even a hidden one.
+    """
+    _refuse_unfinished(notebook)
+    found: list[Block] = []
+    for cell in notebook["cells"]:
+        tags = set(cell.get("metadata", {}).get("tags", ()))
+        if "remove_cell" in tags or cell["cell_type"] == "raw":
+            continue
+        if cell["cell_type"] == "markdown":
+            found += [{"kind": "prose", "text": part} for part in _parts(text_of(cell["source"]))]
+        elif not tags & {"remove_output", "remove_outputs"}:
+            found += [block for output in cell["outputs"] for block in _output(output)]
+    return _numbered(_with_contents(_titled(found)))
+
+
+def _refuse_unfinished(notebook: Notebook) -> None:
+    if notebook.get("metadata", {}).get("papermill", {}).get("exception"):
+        raise ReportError("the notebook's run ended in an error; no report is made of it")
+    for place, cell in enumerate(notebook["cells"], 1):
+        if cell["cell_type"] != "code":
+            continue
+        for output in cell["outputs"]:
+            if output["output_type"] == "error":
+                what = f"{output.get('ename', 'an error')}: {output.get('evalue', '')}"
+                raise ReportError(f"cell {place} ended in {clean(what)}; no report is made of it")
+        if text_of(cell["source"]).strip() and cell.get("execution_count") is None:
+            raise ReportError(f"cell {place} was not run; no report is made of it")
+
+
+def text_of(source: str | Sequence[str]) -> str:
+    """Notebook files hold a text as one string or as a list of lines."""
+    return source if isinstance(source, str) else "".join(source)
+
+
+def _parts(source: str) -> Iterator[str]:
+    """Split Markdown before each heading of a part, so that a part may start a page."""
+    lines: list[str] = []
+    fence = ""
+    for line in source.splitlines():
+        mark = re.match(r" {0,3}(```+|~~~+)", line)
+        if mark and not fence:
+            fence = mark[1]
+        elif mark and mark[1].startswith(fence):
+            fence = ""
+        if not fence and re.match(rf"{PARTS}\s", line) and any(x.strip() for x in lines):
+            yield "\n".join(lines)
+            lines = []
+        lines.append(line)
+    if any(line.strip() for line in lines):
+        yield "\n".join(lines)
+
+
+def _output(output: Mapping[str, Any]) -> Iterator[Block]:
+    """Read one output: the richest face that a page can hold."""
+    if output["output_type"] == "stream":
+        if output["name"] == "stdout" and text_of(output["text"]).strip():
+            yield {"kind": "plain", "text": text_of(output["text"]).rstrip()}
+        return
+    data = output["data"]
+    if any(kind.startswith("application/vnd.jupyter.widget") for kind in data):
+        return  # a progress bar
+    plain = text_of(data.get("text/plain", ""))
+    if DECISION_MIME in data:
+        yield {"kind": "decision", **data[DECISION_MIME]}
+    elif TABLE_MIME in data:
+        yield {"kind": "table", **data[TABLE_MIME]}
+    elif FIGURE_MIME in data:
+        yield {"kind": "figure", **data[FIGURE_MIME], "svg": text_of(data["image/svg+xml"])}
+    elif "text/markdown" in data:
+        for part in _parts(text_of(data["text/markdown"])):
+            yield {"kind": "prose", "text": part}
+    elif "image/svg+xml" in data:
+        yield {"kind": "figure", "name": "figure", "caption": "", "alt": plain or "picture",
+               "svg": text_of(data["image/svg+xml"]), "foreign": True}  # fmt: skip
+    elif "image/png" in data:
+        yield {"kind": "image", "alt": plain or "picture", "png": text_of(data["image/png"])}
+    elif plain.strip():
+        yield {"kind": "plain", "text": plain}
+
+
+def _titled(found: list[Block]) -> list[Block]:
+    """Head a notebook that has no title of its own: a tagged PDF begins with a title."""
+    prose = "\n\n".join(block["text"] for block in found if block["kind"] == "prose")
+    first = _HEADING.search(_without_fences(prose))
+    if first and len(first[1]) == 1:
+        return found
+    return [{"kind": "prose", "text": "# Report"}, *found]
+
+
+def _with_contents(found: list[Block]) -> list[Block]:
+    """Put the line of contents behind the banner, else behind the first prose."""
+    for kind in ("decision", "prose"):
+        for place, block in enumerate(found):
+            if block["kind"] == kind:
+                return [*found[: place + 1], {"kind": "contents"}, *found[place + 1 :]]
+    return found
+
+
+def _numbered(found: list[Block]) -> list[Block]:
+    """Number tables and figures that have a caption; give each figure a file name of its own."""
+    counts = {"table": 0, "figure": 0}
+    names: set[str] = set()
+    for block in found:
+        kind = block["kind"]
+        if kind in counts:
+            counts[kind] += bool(block["caption"])
+            block["label"] = f"{kind.title()} {counts[kind]}. " if block["caption"] else ""
+        if kind == "figure":
+            block["name"] = unused(slug(block["name"]), names)
+    return found
+
+
+def unused(name: str, names: set[str]) -> str:
+    """Return a name that is not among the names, numbered if it must be, and add it to them."""
+    tried, count = name, 1
+    while tried in names:
+        count += 1
+        tried = f"{name}-{count}"
+    names.add(tried)
+    return tried
+
+
+def decision_of(found: Iterable[Block]) -> Block | None:
+    """Return the banner's block, if there is one."""
+    return next((block for block in found if block["kind"] == "decision"), None)
+
+
+_HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$", re.MULTILINE)
+
+
+def headings(found: Iterable[Block], level: int) -> list[str]:
+    """Return the texts of the headings of a level, their markup included."""
+    prose = (_without_fences(block["text"]) for block in found if block["kind"] == "prose")
+    return [m[2] for text in prose for m in _HEADING.finditer(text) if len(m[1]) == level]
+
+
+def _without_fences(markdown: str) -> str:
+    """Drop blocks of code, in which a # starts a comment and no heading."""
+    return re.sub(r"^(```+|~~~+).*?^\1", "", markdown, flags=re.MULTILINE | re.DOTALL)
+
+
+def unmarked(markdown: str) -> str:
+    """Strip the marks of inline Markdown from a heading."""
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
+    text = re.sub(r"(?<!\\)[*`]|(?<![\w\\])_|(?<!\\)_(?!\w)", "", text)
+    return re.sub(r"\\([^\w\s])", r"\1", text)
+
+
+def title_of(found: Sequence[Block]) -> str:
+    """Return the title of the report."""
+    return next((unmarked(text) for text in headings(found, 1)), "Report")
+
+
+# --- prose ---
+
+_BETWEEN = "TarsGaNextChunkOfProse"
+
+
+def converted(texts: Sequence[str], to: str, between: str) -> list[str]:
+    """Convert Markdown texts by one call of pandoc: a process for each would be slow.
+
+    Parameters
+    ----------
+    to : str
+        pandoc's name of the format.
+    between : str
+        Pattern of an emphasised paragraph in that format, ``{}`` where its text stands.
+    """
+    if not texts:
+        return []
+    # emphasised, so that a mark which an unclosed fence swallowed is told from one that was read
+    joined = f"\n\n*{_BETWEEN}*\n\n".join(texts)
+    made = pandoc(joined, to).split(between.replace("{}", _BETWEEN))
+    return made if len(made) == len(texts) else [pandoc(text, to) for text in texts]
+
+
+def pandoc(markdown: str, to: str) -> str:
+    """Convert Markdown; HTML in it is text, and `:100:` no picture."""
+    import pypandoc
+
+    command = [pypandoc.get_pandoc_path(), "--sandbox", f"--to={to}", "--wrap=none"]
+    command.append("--from=gfm-emoji-raw_html")
+    done = subprocess.run(command, input=markdown.encode(), capture_output=True, timeout=60)
+    if done.returncode:
+        raise ReportError(f"pandoc: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout.decode()

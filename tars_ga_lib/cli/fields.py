@@ -1,0 +1,147 @@
+"""Commands on the report's fields: `fields` and `fill`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tars_ga_lib.cli.console import err, out
+from tars_ga_lib.grammar import ParametersError
+
+SIMULATED = "Simulated data: this day was generated, not observed in production."
+
+
+def fields(
+    run: Annotated[
+        Path | None, typer.Option("--run", metavar="DIR", help="Folder of a finished run.")
+    ] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only the fields without data, and why.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+) -> None:
+    """List the report's fields: what each means and where it comes from, or its value in a run.
+
+    Exit codes: 0 listed, 2 bad input.
+    """
+    from tars_ga_lib import fields as registry
+
+    if run is None:
+        if missing:
+            raise ParametersError("--missing: of which run? name its folder with --run DIR")
+        _list(as_json)
+        return
+    values = registry.values(run.resolve(), os.environ)
+    chosen = [value for value in values.values() if value.missing or not missing]
+    if as_json:
+        import json
+
+        found = {each.name: registry.FIELDS[each.name].facts() | each.facts() for each in chosen}
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("field", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("reason" if missing else "source", overflow="fold")
+    for each in chosen:
+        value = f"[magenta]{each.text}[/]" if each.missing else escape(_short(each.text))
+        why = escape(each.reason if each.missing else each.source)
+        table.add_row(each.name, value, f"[dim]{why}[/]")
+    out.print(table, soft_wrap=False)
+    without = sum(value.missing for value in values.values())
+    out.print(f"{len(values) - without} of {len(values)} fields have a value, {without} NO DATA.")
+
+
+def _short(text: str, most: int = 70) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _list(as_json: bool) -> None:
+    from tars_ga_lib import fields as registry
+
+    if as_json:
+        import json
+
+        every = [field.facts() for field in registry.FIELDS.values()]
+        typer.echo(json.dumps(every, indent=2, ensure_ascii=False))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("field", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    for title in ("meaning", "from"):
+        table.add_column(title, overflow="fold")
+    section = ""
+    for field in registry.FIELDS.values():
+        if field.section != section:
+            section = field.section
+            table.add_row(f"[bold]{escape(section)}[/]")
+        source = f"[dim]{field.finder.sort}:[/] {escape(field.finder.source)}"
+        table.add_row(field.name, field.unit.shown or field.unit.si, escape(field.meaning), source)
+    out.print(table, soft_wrap=False)
+
+
+def fill(
+    template: Annotated[
+        Path, typer.Argument(metavar="TEMPLATE", help="A Markdown file with {{FIELD}} marks.")
+    ],
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Folder of a finished run.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Write nothing and exit with 3 if a mark names no field. NO DATA is no mistake of "
+            "the template, and is let pass.",
+        ),
+    ] = False,
+) -> None:
+    """Fill a Markdown template with the fields of a run.
+
+    Marks without data and marks that name no field read NO DATA, and are listed with their lines.
+    {{FIELD.number}} is the bare number, {{FIELD.source}} where it comes from.
+
+    Exit codes: 0 filled, 3 with --strict if a mark names no field, 2 bad input.
+    """
+    from tars_ga_lib import fields as registry
+    from tars_ga_lib import fill as filling
+    from tars_ga_lib.recording import write_text
+    from tars_ga_lib.run import Run
+
+    text = filling.read_template(template)
+    _refuse(output, template)
+    finished = Run(run.resolve())
+    notice = SIMULATED if finished.recording.simulated else ""
+    filled = filling.fill(text, registry.values(finished, os.environ), notice)
+    for mark in filled.missing:
+        reason = mark.value.reason if mark.value else ""
+        err.print(f"line {mark.line}: {mark.name} [magenta]NO DATA[/]: {escape(reason)}")
+    for mark in filled.unknown:
+        near = f"; did you mean {mark.near}?" if mark.near else ""
+        err.print(f"line {mark.line}: [red]no field[/] is named {escape(repr(mark.name))}{near}")
+    count, without, unknown = len(filled.marks), len(filled.missing), len(filled.unknown)
+    told = (
+        f"{count} marks: {count - without - unknown} filled, {without} NO DATA, {unknown} unknown"
+    )
+    if strict and unknown:
+        err.print(f"{told}. Nothing was written, as --strict asks.")
+        raise typer.Exit(3)
+    try:
+        write_text(output, filled.text)
+    except OSError as error:
+        raise ParametersError(
+            f"--output {output}: cannot be written ({error.strerror}); name another file"
+        ) from None
+    out.print(f"{told}.\nWritten: {escape(str(output))}")
+
+
+def _refuse(output: Path, template: Path) -> None:
+    """Refuse to write over the template, or where no file can be."""
+    if output.is_dir():
+        raise ParametersError(f"--output {output}: is a folder; name a file")
+    if output.exists() and output.samefile(template):
+        raise ParametersError(f"--output {output}: is the template itself; name another file")

@@ -1,0 +1,83 @@
+"""The report as GitHub Markdown, with its charts as SVG files beside it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tars_ga_lib.blocks import PARTS, Block, Notebook, blocks, headings, title_of, unmarked, unused
+from tars_ga_lib.display import clean, decision_markdown, md_escape, table_markdown
+
+
+def to_markdown(notebook: Notebook, *, folder: str = "charts") -> tuple[str, dict[str, bytes]]:
+    """Write an executed notebook as GitHub Markdown, with its charts as files beside it.
+
+    Parameters
+    ----------
+    notebook : mapping
+        A notebook as nbformat or ``json.load`` reads it.
+    folder : str
+        Where the charts go, relative to the Markdown file.
+
+    Returns
+    -------
+    text : str
+    files : dict of str to bytes
+        Content by relative path, ``charts/NAME.svg``.
+    """
+    found = blocks(notebook)
+    files: dict[str, bytes] = {}
+    written = []
+    for block in found:
+        if block["kind"] == "contents":
+            written.append(_md_contents(found))
+        else:
+            written.append(_md_block(block, folder, files))
+    return "\n\n".join(text.strip("\n") for text in written if text) + "\n", files
+
+
+def _md_block(block: Block, folder: str, files: dict[str, bytes]) -> str:
+    kind = block["kind"]
+    if kind == "prose":
+        return str(block["text"])
+    if kind == "decision":
+        return decision_markdown(block)
+    if kind == "table":
+        return table_markdown(block, block["label"])
+    if kind == "figure":
+        path = f"{folder}/{block['name']}.svg"
+        files[path] = block["svg"].encode()
+        caption = f"\n\n*{block['label']}{md_escape(block['caption'])}*" if block["caption"] else ""
+        return f"![{md_escape(block['alt'])}]({path}){caption}"
+    if kind == "image":
+        path = f"{folder}/{unused('picture', {Path(name).stem for name in files})}.png"
+        files[path] = base64.b64decode(block["png"])
+        return f"![{md_escape(block['alt'])}]({path})"
+    return "\n".join(f"    {clean(line)}" for line in block["text"].splitlines())
+
+
+def _md_contents(found: Sequence[Block]) -> str:
+    """Link the parts by the anchors that GitHub gives to headings."""
+    parts = [unmarked(text) for text in headings(found, len(PARTS))]
+    if len(parts) < 2:
+        return ""
+    seen: set[str] = {_anchor(title_of(found))}
+    links = []
+    for part in parts:
+        links.append(f"[{md_escape(part)}](#{_unused_anchor(_anchor(part), seen)})")
+    return "Contents: " + " · ".join(links)
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def _unused_anchor(anchor: str, seen: set[str]) -> str:
+    tried, count = anchor, 0
+    while tried in seen:
+        count += 1
+        tried = f"{anchor}-{count}"
+    seen.add(tried)
+    return tried

@@ -1,0 +1,289 @@
+"""What was measured on the running system: results of the validation and of WebSocket sessions.
+
+Unlike all else that a run leaves, these are not derived from its recording: like it, they are
+measured once, kept as they were measured, and taken from the package when it is replayed. They
+come from the run's own notebook `04_validation`, from files that the parameters name, or from the
+run whose recording is replayed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tars_ga_lib.endpoints import FIGURES
+from tars_ga_lib.grammar import ParametersError, format_duration
+from tars_ga_lib.parameters import MEASURED, Job
+from tars_ga_lib.recording import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from tars_ga_lib.run import Run
+
+SCHEMAS = {"validation": "tars-ga/validation/1", "websocket": "tars-ga/websocket/1"}
+
+BESIDE = {
+    "validation": ("validation_results.xml", "validation_results.html"),
+    "websocket": (),
+}
+"""Files that tell the same to others, and go where the results go."""
+
+_COMMANDS = {"validation": "tars-ga validate", "websocket": "tars-ga websocket"}
+
+UNITS = {
+    "failed": "count",
+    "count_difference": "count",
+    "replication_lag": "s",
+    "mission_query_time": "s",
+    "analytics_query_time": "s",
+    "dashboard_load_time": "s",
+    "panel_query_time": "s",
+    "agent_memory": "bytes",
+    "agent_memory_growth": "bytes/h",
+    "oom_kills": "count",
+}
+"""Unit of each of `targets.MEASURES`."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """One kind of results: what was measured, or why it does not count.
+
+    `document` is the content of the file, None where there is none; with `problem`, it says nothing
+    of this run. `digest` is the SHA-256 of the file.
+    """
+
+    kind: str
+    document: dict[str, Any] | None = None
+    digest: str = ""
+    problem: str = ""
+
+    @property
+    def counted(self) -> dict[str, Any] | None:
+        """The content, where it speaks of this run."""
+        return None if self.problem else self.document
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `certification_metadata.json` keeps of them."""
+        document = self.document or {}
+        return {
+            "sha256": self.digest or None,
+            "started_at": document.get("started_at"),
+            "ended_at": document.get("ended_at"),
+            "problem": self.problem or None,
+        }
+
+
+def read(file: Path, kind: str) -> dict[str, Any]:
+    """Read a file of results.
+
+    Raises
+    ------
+    ParametersError
+        If it is missing, or holds something else.
+    """
+    return _parse(file, kind)[0]
+
+
+def _parse(file: Path, kind: str) -> tuple[dict[str, Any], str]:
+    remedy = f"name what '{_COMMANDS[kind]}' wrote"
+    try:
+        content = file.read_bytes()
+        document = json.loads(content)
+    except FileNotFoundError:
+        raise ParametersError(f"{file}: there is no such file; {remedy}") from None
+    except (OSError, ValueError) as error:
+        raise ParametersError(f"{file}: is not JSON ({error}); {remedy}") from None
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != SCHEMAS[kind]:
+        raise ParametersError(f"{file}: is no {SCHEMAS[kind]}; {remedy}")
+    try:
+        _time(document["started_at"])
+        _time(document["ended_at"])
+        str(document["release"]["version"])
+        _figures(document, kind)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ParametersError(f"{file}: is not whole ({error!r}); {remedy}") from None
+    return document, "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def _figures(document: Mapping[str, Any], kind: str) -> None:
+    """See that what the criteria read is there, and that no number is NaN."""
+    if kind == "validation":
+        for check in document["checks"]:
+            _finite(check["value"])
+            _ = check["id"], check["measure"], check["verdict"], check["unit"], check["reason"]
+            _ = check["group"], check["title"], check["region"], check["target"], check["limit"]
+        _ = document["counts"]["no_data"]
+    else:
+        _ = document["complete"], document["stopped_by"]
+        _finite(document["watched_seconds"] / document["asked_seconds"])
+        for session in document["endpoints"]:
+            for figure in FIGURES:
+                _finite(session["figures"][figure])
+            for key in ("observed_seconds", "forced_seconds", "connected_seconds"):
+                _finite(session[key])
+            _ = session["name"], session["problem"], session["ping"]["count"]
+            _ = [one["start"] for one in session["downtimes"]], list(session["limits"])
+
+
+def _time(text: str) -> float:
+    """Epoch seconds of an ISO time."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return moment.timestamp()
+
+
+def _finite(value: object) -> None:
+    if value is not None and not math.isfinite(float(value)):  # type: ignore[arg-type]
+        raise ValueError(f"{value} is not a number")
+
+
+def load(job: Job, folder: Path) -> dict[str, Results]:
+    """Return what a run's folder holds, by kind, and why it does not count where it does not.
+
+    Raises
+    ------
+    ParametersError
+        If a file of it is not what it should be.
+    """
+    found = {}
+    for kind, name in MEASURED.items():
+        file = folder / name
+        if not file.is_file():
+            found[kind] = Results(kind, problem=f"no {kind} results were given or measured")
+            continue
+        document, digest = _parse(file, kind)
+        found[kind] = Results(kind, document, digest, _doubt(document, kind, job))
+    return found
+
+
+def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
+    """Return why results do not speak of this run; empty if they do."""
+    parameters = job.parameters
+    version, wanted = document["release"]["version"], parameters.release.version
+    if version != wanted:
+        return f"the {kind} results are about {version}, not {wanted}"
+    if document.get("simulated") and not parameters.simulated:
+        return f"the {kind} results say that they are simulated, and this run is not"
+    began, ended = _time(document["started_at"]), _time(document["ended_at"])
+    if ended <= parameters.window.start:
+        return f"the {kind} results were measured before the window began"
+    if began > parameters.window.stop + parameters.measured.within:
+        within = format_duration(parameters.measured.within)
+        return f"the {kind} results were measured more than {within} after the window ended"
+    return ""
+
+
+def bring(job: Job, folder: Path) -> None:
+    """Copy the results that a job is given into a run's folder.
+
+    Those that its parameters name come first, else those of the run whose recording it replays.
+
+    Raises
+    ------
+    ParametersError
+        If a file that is named is missing, or is none of that kind; nothing is copied then.
+    """
+    with _sources(job) as sources:
+        contents: dict[str, bytes] = {}
+        for kind, file in sources.items():
+            _parse(file, kind)
+            contents[MEASURED[kind]] = file.read_bytes()
+            for name in BESIDE[kind]:
+                if (beside := file.with_name(name)).is_file():
+                    contents[name] = beside.read_bytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_bytes(folder / name, content)
+
+
+def measure(
+    run: Run,
+    prometheus: str | None = None,
+    show: Callable[[str, float, float], None] = lambda what, done, all_of_it: None,
+) -> dict[str, Results]:
+    """Measure on the running system what a run asks for and was not given, all of it side by side.
+
+    Parameters
+    ----------
+    prometheus
+        Server that tells the agents' memory, where the validation file names none. The run's own
+        parameters name its recording as the source, and the server that a recording names may be
+        a stranger's, who would be sent our token.
+    show
+        Called with what is measured, how much of it is done, and of how much: checks, or seconds.
+
+    Returns
+    -------
+    dict of str to Results
+        By kind, as `load` has them.
+    """
+    job, folder = run.job, run.folder
+    held = load(job, folder)
+    with ThreadPoolExecutor(len(MEASURED)) as pool:
+        jobs = []
+        if job.validation is not None and held["validation"].document is None:
+            jobs.append(pool.submit(_validate, run, prometheus, show))
+        if job.websocket is not None and held["websocket"].document is None:
+            jobs.append(pool.submit(_watch, job, folder, show))
+        for one in jobs:
+            one.result()
+    return load(job, folder)
+
+
+def _validate(run: Run, prometheus: str | None, show: Callable[[str, float, float], None]) -> None:
+    from tars_ga_lib import validation
+
+    validation.run(
+        run.job,
+        run.folder,
+        prometheus=prometheus,
+        progress=lambda _, done, every: show("checks", done, every),
+    )
+
+
+def _watch(job: Job, folder: Path, show: Callable[[str, float, float], None]) -> None:
+    from tars_ga_lib import websocket
+
+    assert job.websocket is not None
+    release, asked = job.parameters.release, float(job.websocket.duration)
+    results = websocket.watch(
+        job.websocket,
+        release={"name": release.name, "version": release.version},
+        simulated=job.parameters.simulated,
+        progress=lambda left, _: show("seconds of the WebSocket sessions", asked - left, asked),
+    )
+    write_json(folder / MEASURED["websocket"], results)
+
+
+@contextlib.contextmanager
+def _sources(job: Job) -> Iterator[dict[str, Path]]:
+    """Give the files that a job's results come from, by kind."""
+    parameters = job.parameters
+    named = {kind: path for kind in MEASURED if (path := getattr(parameters.measured, kind))}
+    source = parameters.source.recording
+    with contextlib.ExitStack() as stack:
+        if source is not None and named.keys() != MEASURED.keys():
+            if source.is_file():
+                from tars_ga_lib import verify
+
+                source = stack.enter_context(verify.unpacked(source))
+            for kind, name in MEASURED.items():
+                places: Sequence[Path] = (source, source.parent, source / "artifacts")
+                held = (place / name for place in places if _is_run(place))
+                if found := next((file for file in held if file.is_file()), None):
+                    named.setdefault(kind, found)
+        yield named
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "parameters" / "run.yaml").is_file()

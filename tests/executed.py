@@ -1,0 +1,47 @@
+"""A notebook's cells run in this process: what they show, without the wait for a kernel."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import IPython.display
+import nbformat
+import pytest
+from nbformat.v4 import new_output
+
+from tests.helpers import ROOT
+
+
+def execute(name: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a notebook as executed on a run's folder."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    space: dict[str, Any] = {}
+    shown: list[Any] = []
+    monkeypatch.setattr(IPython.display, "display", lambda *objects: shown.extend(objects))
+    for count, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type != "code":
+            continue
+        shown.clear()
+        tree = ast.parse(cell.source)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, name, "exec"), space)
+        if last is not None and (value := eval(ast.unparse(last.value), space)) is not None:
+            shown.append(value)
+        if "parameters" in cell.metadata.get("tags", []):
+            space["run_dir"] = str(run_dir)
+        cell.execution_count = count
+        cell.outputs = [_output(each) for each in shown]
+    return notebook
+
+
+def _output(value: Any) -> Any:
+    if hasattr(value, "_repr_mimebundle_"):
+        data = value._repr_mimebundle_()
+    elif hasattr(value, "_repr_markdown_"):
+        data = {"text/markdown": value._repr_markdown_(), "text/plain": "Markdown"}
+    else:
+        data = {"text/plain": repr(value)}
+    return new_output("display_data", data=json.loads(json.dumps(data)))

@@ -1,0 +1,68 @@
+"""The fingerprint: four facts, and a reader can have it without our software."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segno
+
+from tars_ga_lib import fingerprint
+
+FACTS: dict[str, Any] = {
+    "release": {"name": "T.A.R.S. 名前", "version": "v1.0.1 \"'$x", "digest": None},
+    "decision": "NOT CERTIFIED",
+    "because": "Something.",
+    "derived_from": {"recording": "sha256:" + "ab" * 32, "parameters": "sha256:" + "cd" * 32},
+}
+
+
+def test_the_command_that_is_printed_gives_it(tmp_path: Path) -> None:
+    (tmp_path / "certification_metadata.json").write_text(json.dumps(FACTS))
+    done = subprocess.run(
+        ["sh", "-c", fingerprint.COMMAND], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    mark = fingerprint.of(FACTS)
+    assert re.fullmatch(r"([0-9a-f]{4}-){3}[0-9a-f]{4}", mark)
+    assert done.stdout.startswith(mark.replace("-", ""))
+
+
+@pytest.mark.parametrize(
+    ("path", "changes"),
+    [
+        (("release", "name"), True),
+        (("release", "version"), True),
+        (("decision",), True),
+        (("derived_from", "recording"), True),
+        (("derived_from", "parameters"), True),
+        (("because",), False),
+    ],
+)
+def test_it_changes_with_each_of_its_facts(path: tuple[str, ...], changes: bool) -> None:
+    other = copy.deepcopy(FACTS)
+    holder = other
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[path[-1]] += "x"
+    assert (fingerprint.of(other) != fingerprint.of(FACTS)) is changes
+
+
+def test_the_code_is_drawn_module_by_module() -> None:
+    text = fingerprint.lines(FACTS)
+    svg = fingerprint.qr_svg(text)
+    matrix = segno.make(text, error="m", micro=False, boost_error=False).matrix
+    dark = {(x, y) for y, row in enumerate(matrix) for x, module in enumerate(row) if module & 1}
+    found = set()
+    for x, y, run in re.findall(r"M(\d+) (\d+)h(\d+)v1h-\d+z", svg):
+        found |= {(int(x) - 4 + i, int(y) - 4) for i in range(int(run))}
+    assert found == dark
+    assert f'viewBox="0 0 {len(matrix) + 8} {len(matrix) + 8}"' in svg
+
+
+def test_what_is_too_long_for_a_code_has_none() -> None:
+    assert fingerprint.qr_svg("x" * 3000) == ""

@@ -1,0 +1,306 @@
+"""What the notebooks show is what the library found: of small runs, of wide ones, of odd ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tars_ga_lib import charts, fingerprint, report, views
+from tars_ga_lib.blocks import blocks
+from tars_ga_lib.display import TABLE_MIME, Table, quantity
+from tars_ga_lib.run import Run
+from tars_ga_lib.wording import value_text
+from tests import executed, packages, wide
+from tests.helpers import dump
+from tests.test_report import assert_within_margins, squeezed, text_of
+
+Finished = Callable[..., Run]
+CRITERIA = {
+    "availability": {"title": "Availability", "kpi": "availability", "target": ">= 0.999"},
+    "worst": {
+        "title": "Worst region", "kpi": "availability", "target": ">= 0.999",
+        "scope": "worst_region",
+    },
+    "requests": {"title": "Requests", "kpi": "requests", "target": ">= 1000"},
+    "oom_kills": {"title": "OOM kills", "kpi": "oom_kills", "target": "== 0"},
+    "drift": {"title": "Drift", "drift": "worst_adverse", "target": "<= 0.1"},
+}  # fmt: skip
+
+
+def finished(folder: Path, regions: int, services: int, *overrides: str) -> Run:
+    criteria = dump(folder / "criteria.yaml", {"criteria": CRITERIA})
+    chosen = [*wide.FOUR_HOURS, f"criteria={criteria}", *overrides]
+    wide.write(folder / "run", wide.regions(regions), wide.services(services), chosen)
+    packages.finish(folder / "run")
+    return Run(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return finished(tmp_path_factory.mktemp("views"), 5, 4)
+
+
+@pytest.fixture(scope="module")
+def certification(run: Run) -> dict[str, Any]:
+    return run.read("certification_metadata.json")
+
+
+def cells(table: Table, title: str) -> list[Any]:
+    place = [column.title for column in table.columns].index(title)
+    return [row[place] for row in table.rows]
+
+
+# --- the first page ---
+
+
+def test_a_sparkline_is_the_series_that_the_value_came_from(
+    run: Run, certification: dict[str, Any]
+) -> None:
+    table = views.criteria_table(certification, run)
+    sparks = dict(zip(cells(table, "Criterion"), cells(table, "Window"), strict=True))
+    overall = run.kpis.series("availability")
+    assert sparks["Availability"]["values"] == pytest.approx(
+        [None if np.isnan(v) else v for v in overall], rel=1e-5
+    )
+    assert (sparks["Availability"]["limit"], sparks["Availability"]["operator"]) == (0.999, ">=")
+    assert (
+        f"worst {quantity(float(np.nanmin(overall)), 'ratio')} at "
+        in (sparks["Availability"]["alt"])
+    )
+    # of the worst region: that region's
+    (worst,) = [o for o in certification["criteria"] if o["name"] == "worst"]
+    assert worst["where"] == wide.regions(5)[2]
+    series = run.kpis.series("availability", worst["where"])
+    assert sparks["Worst region"]["values"] == pytest.approx(list(series), rel=1e-5)
+    # a limit on a total is none for its steps, unless it is nothing at all
+    assert sparks["Requests"]["limit"] is None
+    assert sparks["OOM kills"]["limit"] == 0
+    assert sparks["Drift"] is None
+
+
+def test_the_banner_names_who_what_when_and_the_fingerprint(
+    run: Run, certification: dict[str, Any]
+) -> None:
+    facts = views.banner(run, certification).to_json()
+    told = dict(facts["facts"])
+    (binding,) = [
+        o for o in certification["criteria"] if o["name"] == certification["binding_criterion"]
+    ]
+    assert told["Decided by"].startswith(f"{binding['title']}: {value_text(binding)}, target ")
+    assert told["Signed"] == "approved by nobody; 7 not signed"
+    assert told["Fingerprint"] == facts["fingerprint"] == fingerprint.of(certification)
+    assert certification["derived_from"]["parameters"] in facts["proof"]
+
+
+# --- signatures ---
+
+SIGNED = {
+    "source": "Release tool",
+    "release": "v1.0.1",
+    "sign_offs": [
+        {"role": "SRE_Lead", "name": "A. One", "approved": True, "at": "2026-11-21T08:00:00Z"},
+        {"role": "PM", "name": "B. Two", "approved": False, "at": "2026-11-21T09:30:00Z"},
+        {"role": "Security", "name": "C. Three", "approved": True, "at": "2026-11-21T10:00:00Z"},
+    ],
+}
+
+
+def signed(run: Run, **changes: Any) -> Run:
+    """Return the run with a sign-off file."""
+    from tars_ga_lib.evidence_files import SignOffs
+
+    given = SignOffs.model_validate(SIGNED | changes)
+    other = Run(run.folder)
+    other.job.evidence["sign_off"] = given
+    return other
+
+
+def test_each_role_has_a_line_and_those_who_signed_are_on_it(run: Run) -> None:
+    table = views.sign_off_table(signed(run))
+    rows = {row[0]: row[1:4] for row in table.rows}
+    assert list(rows) == [
+        "Engineering lead", "Release manager", "QA lead", "DevOps lead", "SRE lead",
+        "Product manager", "VP Engineering", "Security",
+    ]  # fmt: skip
+    assert rows["SRE lead"] == ["A. One", "approved", "2026-11-21 08:00 UTC"]
+    assert rows["Product manager"] == ["B. Two", "refused", "2026-11-21 09:30 UTC"]
+    assert rows["Security"] == ["C. Three", "approved", "2026-11-21 10:00 UTC"]
+    assert rows["QA lead"] == ["", "not_signed", ""]
+    assert "Release tool" in table.note
+
+
+def test_a_refusal_stands_first_on_the_first_page(run: Run, certification: dict[str, Any]) -> None:
+    facts = dict(views.banner(signed(run), certification).to_json()["facts"])
+    assert facts["Signed"] == (
+        "REFUSED by Product manager; approved by SRE lead, Security; 5 not signed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"release": "v1.0.0"}, "is for v1.0.0: nobody signed this one"),
+        ({"simulated": True}, "says that it is simulated"),
+    ],
+)
+def test_signatures_for_something_else_sign_nothing(
+    run: Run, changes: dict[str, Any], said: str
+) -> None:
+    other = signed(run, **changes)
+    real = other.job.parameters.model_copy(update={"simulated": False})
+    object.__setattr__(other.job, "parameters", real)
+    table = views.sign_off_table(other)
+    assert set(cells(table, "Decision")) == {"not_signed"}
+    assert "A. One" not in str(table.rows)
+    assert said in table.note
+
+
+# --- charts against the recording ---
+
+
+def test_each_line_of_a_chart_is_the_recordings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    finish = charts._finish
+
+    def keep(canvas: Any, *facts: Any) -> Any:
+        drawn.append(canvas)
+        return finish(canvas, *facts)
+
+    monkeypatch.setattr(charts, "_finish", keep)
+    analysis = run.read("drift_analysis.json")
+    primary = wide.regions(5)[0]
+    views.kpi_chart(run, "availability", analysis)
+    views.latency_chart(run, analysis)
+    views.delta_chart(run, "error_rate", analysis)
+    wanted = [
+        [run.kpis.series("availability", r) for r in wide.regions(5)],
+        [run.kpis.series(f"latency_p{q}") for q in (50, 95, 99)],
+        [run.kpis.series("error_rate", r) - run.kpis.series("error_rate", primary)
+         for r in wide.regions(5)[1:]],
+    ]  # fmt: skip
+    for canvas, series in zip(drawn, wanted, strict=True):
+        lines = [np.asarray(line.get_ydata(), dtype=float) for line in canvas.axes[0].get_lines()]
+        for values in series:
+            assert any(
+                line.shape == values.shape and np.allclose(line, values, equal_nan=True)
+                for line in lines
+            )
+
+
+def test_many_alerts_of_one_outage_share_a_row(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = views.timeline(run)
+    assert f"HighErrorRate {wide.regions(5)[2]} / engine-01" in few.alt
+    monkeypatch.setattr("tars_ga_lib.views.happenings._MOST_ROWS", 3)
+    many = views.timeline(run)
+    assert f"HighErrorRate {wide.regions(5)[2]} (of 4 services)" in many.alt
+    assert "critical: 2" in many.alt
+    assert "warning: 2" in many.alt
+
+
+# --- look further ---
+
+
+def test_any_figure_with_its_extremes(run: Run) -> None:
+    region, service = wide.regions(5)[2], wide.services(4)[1]
+    table = views.figure_table(run, "availability", region, service)
+    series = run.kpis.series("availability", region, service)
+    window = dict(zip([c.title for c in table.columns], table.rows[0], strict=True))
+    assert window["Figure"] == quantity(
+        run.kpis.figure("availability", region, service).value, "ratio"
+    )
+    assert window["Lowest step"].startswith(quantity(float(np.nanmin(series)), "ratio"))
+    assert len(table.rows) == 1 + len(run.baseline_kpis)
+    assert "availability" in views.figure_table(run, "nonsense").empty
+
+
+def test_all_evaluations_of_a_place_not_only_the_findings(run: Run) -> None:
+    analysis = run.read("drift_analysis.json")
+    region = wide.regions(5)[1]
+    table = views.evaluation_table(analysis, "memory_usage", region)
+    wanted = [
+        e for e in analysis["evaluations"] if e["kpi"] == "memory_usage" and e["region"] == region
+    ]
+    assert len(table.rows) == len(wanted) == 4
+    order = ["fail", "warn", "no_data", "pass"]
+    verdicts = cells(table, "Verdict")
+    assert sorted(verdicts, key=order.index) == verdicts
+    assert views.evaluation_table(analysis, "nonsense").rows == []
+
+
+# --- whole reports ---
+
+
+def report_of(run: Run) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        return executed.execute("05_certification", run.folder, patch)
+
+
+@pytest.fixture(scope="module")
+def notebook(run: Run) -> Any:
+    return report_of(run)
+
+
+def test_all_three_reports_hold_the_figures_of_the_documents(
+    run: Run, notebook: Any, certification: dict[str, Any], tmp_path: Path
+) -> None:
+    pdf = squeezed(text_of(report.to_pdf(notebook), tmp_path, "-raw"))
+    html = squeezed(re.sub(r"<[^>]*>", "", report.to_html(notebook)).replace("&lt;", "<"))
+    markdown = squeezed(re.sub(r"\\(?=[^\w\s])", "", report.to_markdown(notebook)[0]))
+    wanted = [certification["decision"], fingerprint.of(certification)]
+    wanted += [value_text(o) for o in certification["criteria"]]
+    wanted += [o["title"] for o in certification["criteria"]]
+    wanted += [
+        quantity(run.kpis.figure(name).value, kpi.unit) for name, kpi in run.job.kpis.items()
+    ]
+    wanted += ["Engineering lead", "VP Engineering", "not signed"]
+    for text in wanted:
+        for where in (pdf, html, markdown):
+            assert squeezed(text) in where, text
+    for where in (pdf, html, markdown):
+        assert not re.search(r"\bnan\b|\bNaN\b|\bNone\b|\{\{", where)
+    for chosen in (pdf, html, markdown):  # what is for analysts only stays out
+        assert "Lookfurther" not in chosen
+
+
+def test_no_table_shows_more_than_four_digits(notebook: Any) -> None:
+    """But where fewer would round across a limit or 100 %."""
+    seen = 0
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            facts = output["data"].get(TABLE_MIME)
+            if facts is None or facts["caption"] == "Criteria":
+                continue
+            for row in facts["rows"]:
+                for column, text in zip(facts["columns"], row, strict=True):
+                    if column["align"] != "right" or not isinstance(text, str):
+                        continue
+                    for number in re.findall(r"\d[\d,]*\.\d+", text):
+                        seen += 1
+                        digits = number.replace(",", "").replace(".", "").lstrip("0")
+                        near = number.startswith(("99.9", "100.0"))
+                        assert len(digits) <= 4 or near, (facts["caption"], row)
+    assert seen > 50
+
+
+def test_twelve_regions_and_sixty_services_fit(tmp_path: Path) -> None:
+    run = finished(tmp_path, 12, 60)
+    notebook = report_of(run)
+    mark = fingerprint.of(run.read("certification_metadata.json"))
+    for paper in ("a4", "us-letter"):
+        made = report.to_pdf(notebook, paper="us-letter" if paper == "us-letter" else "a4")
+        assert_within_margins(made, tmp_path)
+        pages = [squeezed(page) for page in text_of(made, tmp_path).split("\f")[:-1]]
+        assert len(pages) < 25
+        assert "16of60rowsareshown.Theothersareinga_kpi_summary.json" in "".join(pages)
+        for part in ("NOTCERTIFIED", "Criteria", "Worstregion", mark):
+            assert part in pages[0]
+        assert min(map(len, pages[:-1])) > 300  # none but the last is nearly empty
+    alts = [block["alt"] for block in blocks(notebook) if block["kind"] == "figure"]
+    (by_region,) = [alt for alt in alts if "Availability by region" in alt]
+    assert "6 others, in grey" in by_region
+    assert f"{wide.regions(12)[2]}: lowest" in by_region
