@@ -252,7 +252,7 @@ def _validate(run: Run, prometheus: str | None, show: Callable[[str, float, floa
 
 
 def _watch(job: Job, folder: Path, show: Callable[[str, float, float], None]) -> None:
-    from tars_ga_lib import websocket
+    from tars_ga_lib.websocket import monitor as websocket
 
     assert job.websocket is not None
     release, asked = job.parameters.release, float(job.websocket.duration)

@@ -42,7 +42,7 @@ CHARTS = "artifacts/charts"
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
-    from tars_ga_lib.blocks import Paper
+    from tars_ga_lib.report.blocks import Paper
 
 IMPORTS = ["from tars_ga_lib import views"]
 """What every notebook needs: a kernel imports it as it starts."""
@@ -117,7 +117,8 @@ def run(
     NotebookError
         If a notebook fails; what there is of the run is kept in `OUTPUT.failed`.
     """
-    from tars_ga_lib import evidence, journal, notify
+    from tars_ga_lib import evidence, notify
+    from tars_ga_lib.watch import journal
 
     job = parameters.load(file, overrides)  # bad input is refused before any work is done
     target = (output or default_output(file)).resolve()
@@ -221,7 +222,7 @@ def _timed(name: str, folder: Path, arguments: dict[str, Any], kernel: Future[An
 
 def refuse_foreign(target: Path) -> None:
     """Refuse to replace a folder that is not a run's, finished or watched."""
-    from tars_ga_lib import journal
+    from tars_ga_lib.watch import journal
 
     if target.exists() and not target.is_dir():
         raise ParametersError(f"--output {target}: is a file; name a folder")

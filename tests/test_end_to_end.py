@@ -19,7 +19,7 @@ import requests
 
 from demo import simulate
 from demo.simulate import small
-from tars_ga_lib import collection, criteria, drift
+from tars_ga_lib import collection, criteria, drift, measured
 from tars_ga_lib.kpis import Kpis
 from tests import odd, servers
 from tests.helpers import ROOT, SMALL, digests, small_job, tars_ga, write_run
@@ -30,11 +30,14 @@ GA_DAY = ROOT / "parameters" / "ga_day.yaml"
 DEMO = ROOT / "parameters" / "demo.yaml"
 FACTS = [
     f"evidence={{incidents: '{ROOT / 'demo' / 'evidence' / 'incidents.yaml'}', "
-    f"rollback: '{ROOT / 'demo' / 'evidence' / 'rollback.yaml'}'}}"
+    f"rollback: '{ROOT / 'demo' / 'evidence' / 'rollback.yaml'}'}}",
+    f"measured={{validation: '{ROOT / 'demo' / 'measured' / 'validation_results.json'}', "
+    f"websocket: '{ROOT / 'demo' / 'measured' / 'ws_health_metrics.json'}'}}",
 ]
 SECRET = "hunter2secret"
 FILES = {
-    "GA_DAY_REPORT.pdf", "GA_DAY_REPORT.md", "baseline_metrics.json", "certification_metadata.json",
+    "GA_DAY_REPORT.pdf", "GA_DAY_REPORT.html", "GA_DAY_REPORT.md", "baseline_metrics.json",
+    "certification_metadata.json", "slo.json", "notebooks/04_validation.ipynb",
     "cross_region.json", "drift_analysis.json", "ga_kpi_summary.json", "ga_kpi_summary.json.sha256",
     "snapshots.jsonl", "recording/recording.json", "recording/window.parquet",
     "parameters/run.yaml", "notebooks/01_collection.ipynb", "notebooks/05_certification.ipynb",
@@ -430,7 +433,9 @@ def test_victoria_metrics_decides_the_same(serve: Serve, tmp_path: Path, faults:
             assert not [p.error or p.warnings for _, p in recording.provenance() if p.error]
             window = Kpis(job, recording.window)
             analysis = drift.analyse(window, [Kpis(job, b) for b in recording.baselines])
-            found[name] = criteria.certify(job, recording, analysis, {})
+            measured.bring(job, tmp_path / name)
+            results = measured.load(job, tmp_path / name)
+            found[name] = criteria.certify(job, recording, analysis, results)
         if faults:
             done = small_run(tmp_path / "out", url)
             assert done.certification["decision"] == found["prometheus"]["decision"]

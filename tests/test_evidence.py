@@ -50,13 +50,14 @@ def test_the_tree_is_the_one_of_the_specification(run: Path) -> None:
     inside = [n.removeprefix("ga_certification/package/") for n in names]
     assert all(n.startswith("ga_certification/package/") for n in names)
     assert inside == [
-        *["EMAIL_SUMMARY.txt", "GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf"],
+        *["EMAIL_SUMMARY.txt", "GA_DAY_REPORT.html", "GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf"],
         *["artifacts/baseline_metrics.json", "artifacts/charts/availability.svg"],
         *["artifacts/package.json", "artifacts/snapshots.jsonl"],
         *["certification_metadata.json", "cross_region.json", "drift_analysis.json"],
         *["ga_kpi_summary.json", "ga_kpi_summary.json.sha256", "notebooks/01_collection.ipynb"],
         *[f"parameters/{n}.yaml" for n in ("criteria", "drift_rules", "kpis", "run")],
         *["recording/baseline_1.parquet", "recording/recording.json", "recording/window.parquet"],
+        "slo.json",
         *["MANIFEST.sha256", "attestation.intoto.jsonl"],
     ]
     checksum = (run / "ga_certification_package.tar.gz.sha256").read_text()

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from tars_ga_lib import fields
 from tars_ga_lib.cli import fields as commands
 from tars_ga_lib.display import Column, Table
-from tars_ga_lib.field_values import FieldValue, Items
-from tars_ga_lib.fill import fill, read_template
+from tars_ga_lib.fields.fill import fill, read_template
+from tars_ga_lib.fields.values import FieldValue, Items
 from tars_ga_lib.grammar import ParametersError
 from tests.helpers import ROOT, digests, tars_ga
 from tests.test_fields import build, make_job, make_spans

@@ -1,4 +1,4 @@
-"""The fingerprint: four facts, and a reader can have it without our software."""
+"""The fingerprint: what a decision rests on, and a reader can have it without our software."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ FACTS: dict[str, Any] = {
     "decision": "NOT CERTIFIED",
     "because": "Something.",
     "derived_from": {"recording": "sha256:" + "ab" * 32, "parameters": "sha256:" + "cd" * 32},
+    "measured": {
+        "validation": {"sha256": "sha256:" + "ef" * 32, "problem": None},
+        "websocket": {"sha256": None, "problem": "no websocket results were given or measured"},
+    },
 }
 
 
@@ -40,6 +44,7 @@ def test_the_command_that_is_printed_gives_it(tmp_path: Path) -> None:
         (("decision",), True),
         (("derived_from", "recording"), True),
         (("derived_from", "parameters"), True),
+        (("measured", "validation", "sha256"), True),
         (("because",), False),
     ],
 )

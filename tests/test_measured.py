@@ -23,7 +23,8 @@ STABLE = {"worst": 0.0, "where": "", "coverage": 1.0, "reason": "", "doubt": ""}
 def check(value: float | None, verdict: str = "pass", **changes: Any) -> dict[str, Any]:
     return {
         "id": "postgres.mission_query_time.east", "measure": "mission_query_time", "unit": "s",
-        "value": value, "verdict": verdict, "reason": "",
+        "value": value, "verdict": verdict, "reason": "", "group": "database", "title": "A check",
+        "region": "east", "target": "postgres 127.0.0.1", "limit": "< 0.05",
     } | changes  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def unknown(reason: str = "127.0.0.1:5432 cannot be reached", **changes: Any) ->
 def validation(*checks: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     return {
         "schema": "tars-ga/validation/1", "release": {"name": "T.A.R.S.", "version": "v1.0.1"},
-        "simulated": False, "checks": list(checks), **TIMES,
+        "simulated": False, "checks": list(checks), "counts": {"no_data": 0}, **TIMES,
     } | changes  # fmt: skip
 
 
@@ -44,6 +45,7 @@ def session(uptime: float | None = 1.0, **changes: Any) -> dict[str, Any]:
     connected = observed * (uptime or 0.0) if isinstance(observed, float) else 0.0
     return {
         "name": "east", "observed_seconds": observed, "forced_seconds": 0.0, "problem": "",
+        "ping": {"count": 1}, "downtimes": [], "limits": [],
         "connected_seconds": connected,
         "figures": figures | changes.pop("figures", {}),
     } | changes  # fmt: skip

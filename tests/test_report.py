@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tars_ga_lib import charts, fingerprint, report, typst_report
+from tars_ga_lib import charts, fingerprint, report
 from tars_ga_lib.display import Column, Decision, Figure, Table, quantity
+from tars_ga_lib.report import pdf as typst_report
 
 EVIL = [
     '#read("/etc/passwd")',

@@ -447,7 +447,7 @@ def test_a_replay_finds_every_figure_as_it_was(run: Path) -> None:
     assert found.figures > 1000
     assert found.same_software
     assert found.tolerance == 0
-    assert len(found.files) == 6
+    assert len(found.files) == 7
     assert replay.replay_apart(run).figures == found.figures
 
 

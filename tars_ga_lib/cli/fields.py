@@ -108,7 +108,7 @@ def fill(
     Exit codes: 0 filled, 3 with --strict if a mark names no field, 2 bad input.
     """
     from tars_ga_lib import fields as registry
-    from tars_ga_lib import fill as filling
+    from tars_ga_lib.fields import fill as filling
     from tars_ga_lib.recording import write_text
     from tars_ga_lib.run import Run
 

@@ -73,7 +73,7 @@ def verify(
     nothing to read, 4 nothing is wrong, but who made it is not proven (unsigned, or no --key). The
     decision in the package plays no part: a true refusal is verified as well.
     """
-    from tars_ga_lib import attestation
+    from tars_ga_lib import attestation, fingerprint
     from tars_ga_lib import verify as verification
 
     trusted = attestation.load_key(key) if key else None
@@ -87,6 +87,10 @@ def verify(
     for text in found.notes:
         out.print(f"[dim]  {escape(text)}[/]")
     out.print(_verdict(found.exit_code, found.certification))
+    if found.exit_code != 1 and found.certification:
+        out.print(
+            f"[dim]Fingerprint {fingerprint.of(found.certification)}[/], as on the report's pages"
+        )
     raise typer.Exit(found.exit_code)
 
 

@@ -23,8 +23,8 @@ from tars_ga_lib.cli.console import COLOURS, File, Overrides, err, out
 from tars_ga_lib.grammar import format_duration, format_time, interval_text
 
 if TYPE_CHECKING:
-    from tars_ga_lib.alarms import Teller
-    from tars_ga_lib.watch import Watch
+    from tars_ga_lib.watch.alarms import Teller
+    from tars_ga_lib.watch.monitor import Watch
 
 CRITERIA, BUDGETS, FINDINGS, ALERTS = 6, 3, 3, 2
 """How many of each are shown: all of it fits into 80 × 24."""
@@ -61,7 +61,7 @@ def watch(
     stopped before by SIGINT or SIGTERM, 2 bad input, 1 an error of ours.
     """
     from tars_ga_lib import atomic, parameters, pipeline
-    from tars_ga_lib.watch import Watch
+    from tars_ga_lib.watch.monitor import Watch
 
     folder = (output or pipeline.default_output(file)).resolve()
     pipeline.refuse_foreign(folder)
@@ -121,9 +121,9 @@ def _say_stopped(found: Watch, stopped: Sequence[int]) -> None:
 
 
 def _teller(found: Watch) -> Teller:
-    from tars_ga_lib import alarms
     from tars_ga_lib.cli.notify import channels_of
     from tars_ga_lib.notify import LOG
+    from tars_ga_lib.watch import alarms
 
     # With the rest of the watch: whoever goes on with it elsewhere knows who was told.
     return alarms.Teller(channels_of(found.job.channels), found.job.parameters, found.folder / LOG)
@@ -154,7 +154,7 @@ def _title(found: Watch) -> str:
 
 def _listeners(teller: Teller | None) -> Callable[[dict[str, Any]], None]:
     """Return what hears of each snapshot: who tells others, and, without a screen, a line."""
-    from tars_ga_lib.watch import sentence
+    from tars_ga_lib.watch.monitor import sentence
 
     def hear(snapshot: dict[str, Any]) -> None:
         if teller:

@@ -25,14 +25,14 @@ import os
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from tars_ga_lib.grammar import Limit, format_duration
 from tars_ga_lib.targets import PostgresQuery, TableCount, ValidationTargets
 from tars_ga_lib.validation import replication
-from tars_ga_lib.validation.check import Check, Group, NotMeasured, Reading, part
+from tars_ga_lib.validation.check import Check, NotMeasured, Reading
 from tars_ga_lib.validation.postgres_session import (
     CancelledError,
     FullError,
@@ -42,6 +42,9 @@ from tars_ga_lib.validation.postgres_session import (
     server,
     writer,
 )
+from tars_ga_lib.validation.server import check_of
+
+_check = partial(check_of, "PostgreSQL")
 
 WRITTEN = "SELECT pg_current_wal_lsn()::text"
 REPLAYED = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
@@ -100,38 +103,6 @@ def checks(targets: ValidationTargets, environ: Mapping[str, str] = os.environ) 
             if query.index is not None:
                 found.append(_indexed(each, query, query.index))
     return found + [_pool(each) for each in every]
-
-
-def _check(
-    name: str,
-    title: str,
-    group: Group,
-    at: Server,
-    limit: Limit,
-    read: Callable[[], Reading],
-    query: str,
-    *,
-    also: Server | None = None,
-    rest: str = "",
-    measure: str | None = None,
-    unit: str = "bool",
-    warning: Limit | None = None,
-) -> Check:
-    """Return a check of one server, or of one beside its primary, `also`."""
-    return Check(
-        id=".".join(["postgres", name, part(at.region), *([part(rest)] if rest else [])]),
-        title=f"PostgreSQL {at.region}: {title}",
-        group=group,
-        measure=measure,
-        region=at.region,
-        target=at.address,
-        query=query,
-        unit=unit,
-        limit=limit,
-        warning=warning,
-        read=read,
-        secrets=(*at.secrets, *(also.secrets if also else ())),
-    )
 
 
 def _both(first: str, second: str) -> str:
@@ -342,7 +313,11 @@ def _size(session: Session, name: str) -> float:
 
 
 def _compare_sizes(
-    primary: Server, replica: Server, table: TableCount, ours: float, theirs: float
+    primary: Server,
+    replica: Server,
+    table: TableCount,
+    ours: float,
+    theirs: float,
 ) -> Reading:
     return Reading(
         abs(round(ours) - round(theirs)),

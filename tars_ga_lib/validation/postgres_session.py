@@ -11,11 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib.targets import Canary, Postgres, PostgresServer
 from tars_ga_lib.validation.check import Cause, NotMeasured
+from tars_ga_lib.validation.server import Server as _AnyServer
 
 if TYPE_CHECKING:
     import psycopg
@@ -36,27 +36,15 @@ _GONE = ("57P01", "57P02", "57P03", "08000", "08003", "08006")
 _IDLE_MS = 60_000
 
 
+Server = _AnyServer[Postgres]
+
+
 class FullError(NotMeasured):
     """The server answers, and has no connection left for us."""
 
 
 class CancelledError(NotMeasured):
     """The server gave a statement up, after the time that one may take."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """How a server is reached, or why it cannot be; `to` holds secrets and is never shown."""
-
-    region: str
-    address: str
-    to: Mapping[str, Any] = field(repr=False)
-    secrets: tuple[str, ...]
-    settings: Postgres
-    problem: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.region} ({self.address})"
 
 
 def server(target: PostgresServer, settings: Postgres, environ: Mapping[str, str]) -> Server:

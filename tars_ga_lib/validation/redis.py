@@ -15,19 +15,22 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib.grammar import Limit
 from tars_ga_lib.targets import Canary, KeyCount, Redis, RedisServer, ValidationTargets
 from tars_ga_lib.validation import replication
-from tars_ga_lib.validation.check import Check, Group, NotMeasured, Reading, part
+from tars_ga_lib.validation.check import Check, NotMeasured, Reading
+from tars_ga_lib.validation.server import Server, check_of
 
 if TYPE_CHECKING:
     import redis
+
+_Server = Server[Redis]
+_check = partial(check_of, "Redis")
 
 READS = frozenset({"INFO", "EXISTS", "SCAN", "GET"})
 """The commands that a check may send."""
@@ -44,21 +47,6 @@ _FULL = "max number of clients"
 
 class FullError(NotMeasured):
     """The server answers, and takes no more clients."""
-
-
-@dataclass(frozen=True)
-class _Server:
-    """How a server is reached, or why it cannot be; `to` holds secrets and is never shown."""
-
-    region: str
-    address: str
-    to: Mapping[str, Any] = field(repr=False)
-    secrets: tuple[str, ...]
-    settings: Redis
-    problem: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.region} ({self.address})"
 
 
 def checks(targets: ValidationTargets, environ: Mapping[str, str] = os.environ) -> list[Check]:
@@ -82,38 +70,6 @@ def checks(targets: ValidationTargets, environ: Mapping[str, str] = os.environ) 
             found.append(_required(each))
         found.append(_clients(each))
     return found
-
-
-def _check(
-    name: str,
-    title: str,
-    group: Group,
-    at: _Server,
-    limit: Limit,
-    read: Callable[[], Reading],
-    query: str,
-    *,
-    also: _Server | None = None,
-    rest: str = "",
-    measure: str | None = None,
-    unit: str = "bool",
-    warning: Limit | None = None,
-) -> Check:
-    """Return a check of one server, or of one beside its primary, `also`."""
-    return Check(
-        id=".".join(["redis", name, part(at.region), *([part(rest)] if rest else [])]),
-        title=f"Redis {at.region}: {title}",
-        group=group,
-        measure=measure,
-        region=at.region,
-        target=at.address,
-        query=query,
-        unit=unit,
-        limit=limit,
-        warning=warning,
-        read=read,
-        secrets=(*at.secrets, *(also.secrets if also else ())),
-    )
 
 
 # --- connecting ----------------------------------------------------------------------------------

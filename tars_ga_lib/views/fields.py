@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from IPython.display import Markdown
 
 from tars_ga_lib.display import Column, Table, md_escape
-from tars_ga_lib.field_values import FieldValue, plain
+from tars_ga_lib.fields.values import FieldValue, plain
 from tars_ga_lib.run import Run
 
 Values = Mapping[str, FieldValue]

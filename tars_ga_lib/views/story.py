@@ -8,8 +8,8 @@ from IPython.display import Markdown
 
 from tars_ga_lib import story
 from tars_ga_lib.display import CHIPS, Column, Table, md_escape
-from tars_ga_lib.phrases import listing
 from tars_ga_lib.story import Story
+from tars_ga_lib.story.phrases import listing
 
 _FILES = {
     "drift_analysis": "drift",

@@ -9,8 +9,8 @@ from matplotlib.patches import Patch, Rectangle
 
 from tars_ga_lib import charts
 from tars_ga_lib.display import Figure, duration, instant, quantity, window
-from tars_ga_lib.sessions import NOT_WATCHED, limit_of_uptime, note, websocket_table
 from tars_ga_lib.views.common import Facts
+from tars_ga_lib.websocket.sessions import NOT_WATCHED, limit_of_uptime, note, websocket_table
 
 __all__ = ["downtime_chart", "websocket_table"]
 

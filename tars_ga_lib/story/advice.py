@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tars_ga_lib.case import AVAILABILITY, Case, Facts, Incident
-from tars_ga_lib.events import TONES, Tone
-from tars_ga_lib.phrases import ALL, count, listing, place, span
-from tars_ga_lib.reasons import BLAMED, beyond_target, how_to_know
+from tars_ga_lib.story.case import AVAILABILITY, Case, Facts, Incident
+from tars_ga_lib.story.events import TONES, Tone
+from tars_ga_lib.story.phrases import ALL, count, listing, place, span
+from tars_ga_lib.story.reasons import BLAMED, beyond_target, how_to_know
 from tars_ga_lib.wording import limit_text, value_text
 
 Term = Literal["immediate", "short", "long"]

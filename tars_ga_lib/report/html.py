@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from tars_ga_lib import sparks
-from tars_ga_lib.blocks import Block, Notebook, blocks, converted, decision_of, title_of
 from tars_ga_lib.display import TONES, chip, clean, decision_notes
 from tars_ga_lib.fingerprint import qr_svg
+from tars_ga_lib.report.blocks import Block, Notebook, blocks, converted, decision_of, title_of
 
 STYLE = Path(__file__).parent / "templates" / "report.css"
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tars_ga_lib.advice import EXPECTED, unalerted
-from tars_ga_lib.case import Case, Facts, Incident
 from tars_ga_lib.display import quantity
 from tars_ga_lib.grammar import parse_time
 from tars_ga_lib.kpis import quantile
-from tars_ga_lib.phrases import (
+from tars_ga_lib.story.advice import EXPECTED, unalerted
+from tars_ga_lib.story.case import Case, Facts, Incident
+from tars_ga_lib.story.phrases import (
     ALL,
     Sentence,
     change,

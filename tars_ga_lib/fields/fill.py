@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tars_ga_lib.display import CHIPS, NO_DATA, Table, clean, md_code, md_escape
-from tars_ga_lib.field_values import FieldValue, Items, link_target, markdown, plain
+from tars_ga_lib.fields.values import FieldValue, Items, link_target, markdown, plain
 from tars_ga_lib.grammar import ParametersError
 
 ASPECTS = ("number", "source", "reason")

@@ -30,11 +30,12 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State as Phase
 
-from tars_ga_lib import __version__, dialling
-from tars_ga_lib.dialling import Credentials
+from tars_ga_lib import __version__
 from tars_ga_lib.endpoints import WebSocketTargets, judge, worst
 from tars_ga_lib.grammar import Verdict
-from tars_ga_lib.ledger import Clock, Ledger, State, Tally
+from tars_ga_lib.websocket import dialling
+from tars_ga_lib.websocket.dialling import Credentials
+from tars_ga_lib.websocket.ledger import Clock, Ledger, State, Tally
 
 SCHEMA = "tars-ga/websocket/1"
 

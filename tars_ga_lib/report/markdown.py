@@ -7,8 +7,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tars_ga_lib.blocks import PARTS, Block, Notebook, blocks, headings, title_of, unmarked, unused
 from tars_ga_lib.display import clean, decision_markdown, md_escape, table_markdown
+from tars_ga_lib.report.blocks import (
+    PARTS,
+    Block,
+    Notebook,
+    blocks,
+    headings,
+    title_of,
+    unmarked,
+    unused,
+)
 
 
 def to_markdown(notebook: Notebook, *, folder: str = "charts") -> tuple[str, dict[str, bytes]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tars_ga_lib.display import Column, Table, duration, when
-from tars_ga_lib.field_values import (
+from tars_ga_lib.fields.values import (
     CERTIFICATION,
     DRIFT,
     REGIONS,

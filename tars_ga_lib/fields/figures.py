@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tars_ga_lib.display import Column, Table, duration, quantity, when
-from tars_ga_lib.field_values import (
+from tars_ga_lib.fields.values import (
     BASELINE,
     CERTIFICATION,
     DRIFT,

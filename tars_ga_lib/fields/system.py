@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tars_ga_lib.display import Column, Table, quantity, when
-from tars_ga_lib.field_values import Found, Items, Known, NoDataError, block, right
+from tars_ga_lib.fields.values import Found, Items, Known, NoDataError, block, right
 from tars_ga_lib.parameters import MEASURED
 
 RIGHT = "right"

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tars_ga_lib import sparks
-from tars_ga_lib.blocks import (
+from tars_ga_lib.display import TONES, chip, decision_notes, font_folder, printable, text_width
+from tars_ga_lib.fingerprint import qr_svg
+from tars_ga_lib.report.blocks import (
     PARTS,
     Block,
     Notebook,
@@ -28,8 +30,6 @@ from tars_ga_lib.blocks import (
     decision_of,
     title_of,
 )
-from tars_ga_lib.display import TONES, chip, decision_notes, font_folder, printable, text_width
-from tars_ga_lib.fingerprint import qr_svg
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -121,8 +121,16 @@ _SHORT = 500  # letters; about six lines
 
 def _typst_prose(texts: Sequence[str]) -> list[str]:
     """Turn Markdown into Typst markup."""
-    drawn = ["\n".join(map(printable, text.splitlines())) for text in texts]
+    drawn = ["\n".join(_breakable(printable(line)) for line in text.splitlines()) for text in texts]
     return converted(drawn, "typst", "\n#emph[{}]\n")
+
+
+_LONG_WORD = re.compile(r"[^\s`()\[\]<>/\\]{48,}")
+
+
+def _breakable(line: str) -> str:
+    """Let a word that is longer than a line break, as a name from the data may be."""
+    return _LONG_WORD.sub(lambda m: "\u200b".join(re.findall(".{1,24}", m[0])), line)
 
 
 def _document(found: Sequence[Block], paper: Paper) -> dict[str, Any]:

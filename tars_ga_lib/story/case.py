@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from tars_ga_lib import kpis
 from tars_ga_lib.grammar import Limit, parse_time
-from tars_ga_lib.phrases import listing, span, whereabouts
 from tars_ga_lib.run import Run
+from tars_ga_lib.story.phrases import listing, span, whereabouts
 
 Facts = Mapping[str, Any]
 Floats = NDArray[np.float64]

@@ -2,9 +2,9 @@
 
 The way of a notebook::
 
-                      ┌─ typst_report ──── PDF                    TypstPDFExporter
-    notebook ─ blocks ┼─ html_report ───── HTML in one file       HTMLExporter
-                      └─ markdown_report ─ Markdown, SVG files    MarkdownExporter
+                      ┌─ pdf ─────── PDF                    TypstPDFExporter
+    notebook ─ blocks ┼─ html ────── HTML in one file       HTMLExporter
+                      └─ markdown ── Markdown, SVG files    MarkdownExporter
 
 Three promises: a notebook that failed or did not run makes no report; code and stderr are not for
 readers and stay out; the same notebook gives the same bytes (the document is dated by the end of
@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib.blocks import Paper, ReportError
-from tars_ga_lib.html_report import to_html
-from tars_ga_lib.markdown_report import to_markdown
-from tars_ga_lib.typst_report import to_pdf
+from tars_ga_lib.report.blocks import Paper, ReportError
+from tars_ga_lib.report.html import to_html
+from tars_ga_lib.report.markdown import to_markdown
+from tars_ga_lib.report.pdf import to_pdf
 
 __all__ = [
     "HTMLExporter",

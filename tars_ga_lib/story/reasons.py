@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tars_ga_lib.case import Case, Facts
 from tars_ga_lib.catalogues import Criterion
 from tars_ga_lib.display import quantity
 from tars_ga_lib.grammar import Limit
-from tars_ga_lib.phrases import ALL, distance, listing, span
+from tars_ga_lib.story.case import Case, Facts
+from tars_ga_lib.story.phrases import ALL, distance, listing, span
 from tars_ga_lib.wording import limit_text, value_text
 
 BLAMED = 0.5

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tars_ga_lib.display import Column, Table, duration, quantity, when
-from tars_ga_lib.field_values import (
+from tars_ga_lib.fields.values import (
     Found,
     Items,
     Known,
@@ -119,7 +119,7 @@ def incident_notes(key: str) -> Callable[[Known], Found]:
         facts, inside = incidents(known)
         source, missing = file_of("incidents", facts), f"no {key.replace('_', ' ')} is given"
         if not inside:
-            return block(Items(["No incident was in the window."]), source=source)
+            return block(Items(["The incidents file names none in the window."]), source=source)
         items = [f"{each.id}: {getattr(each, key) or missing}" for each in inside]
         return block(Items(items), source=source)
 

@@ -280,7 +280,10 @@ class Known:
         try:
             return dict(self.run.measured())
         except ParametersError as error:
-            return {"validation": str(error), "websocket": str(error)}
+            reason = str(error).replace(
+                f"{self.run.folder}/", ""
+            )  # a report names no machine's path
+            return {"validation": reason, "websocket": reason}
 
     def given(self, kind: str) -> Any:
         """Return an evidence file that speaks of this release and of the whole window.

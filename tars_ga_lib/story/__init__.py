@@ -11,17 +11,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tars_ga_lib.advice import Action, actions
-from tars_ga_lib.case import AVAILABILITY, Case, Facts, multiple
 from tars_ga_lib.display import md_escape, quantity, when
 from tars_ga_lib.display import window as interval
-from tars_ga_lib.events import Event, events, gravest
 from tars_ga_lib.grammar import parse_time
 from tars_ga_lib.kpis import KpiValue
-from tars_ga_lib.lessons import Quote, process_improvements, quoted, to_improve, went_well
-from tars_ga_lib.phrases import Sentence, change, clock, count, lasted, listing, place, span
-from tars_ga_lib.reasons import Reason, justification
 from tars_ga_lib.run import Run
+from tars_ga_lib.story.advice import Action, actions
+from tars_ga_lib.story.case import AVAILABILITY, Case, Facts, multiple
+from tars_ga_lib.story.events import Event, events, gravest
+from tars_ga_lib.story.lessons import Quote, process_improvements, quoted, to_improve, went_well
+from tars_ga_lib.story.phrases import Sentence, change, clock, count, lasted, listing, place, span
+from tars_ga_lib.story.reasons import Reason, justification
 from tars_ga_lib.wording import limit_text
 
 __all__ = [
@@ -263,7 +263,14 @@ def _incidents(case: Case) -> Sentence:
         parts.append(text)
         refs, tone = [first.id], "warn"
     else:
-        parts.append("No incident found in the series")
+        counts = case.analysis["counts"]
+        missing, asked = counts["missing"], counts["evaluations"]
+        if missing == asked:
+            parts.append("Whether there was an incident in the series is not known")
+            tone = "no_data"
+        else:
+            few = f", {missing} of {asked} of which had no data" if missing else ""
+            parts.append(f"No incident found in the series{few}")
     file = case.evidence("incidents")
     if file is None:
         parts.append("no incidents file that counts was given")

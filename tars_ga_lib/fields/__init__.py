@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tars_ga_lib import field_evidence as ev
-from tars_ga_lib import field_figures as fig
-from tars_ga_lib import field_story as tale
-from tars_ga_lib import field_system as live
-from tars_ga_lib import field_values as fv
 from tars_ga_lib.display import when
-from tars_ga_lib.field_values import (
+from tars_ga_lib.fields import evidence as ev
+from tars_ga_lib.fields import figures as fig
+from tars_ga_lib.fields import prose as tale
+from tars_ga_lib.fields import system as live
+from tars_ga_lib.fields import values as fv
+from tars_ga_lib.fields.values import (
     BASELINE,
     CERTIFICATION,
     DRIFT,

@@ -1,0 +1,62 @@
+"""One server of a store, and how a check of it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from tars_ga_lib.grammar import Limit
+from tars_ga_lib.validation.check import Check, Group, Reading, part
+
+S = TypeVar("S")
+
+_ID = {"PostgreSQL": "postgres", "Redis": "redis"}
+
+
+@dataclass(frozen=True)
+class Server(Generic[S]):
+    """How a server is reached, or why it cannot be; `to` holds secrets and is never shown."""
+
+    region: str
+    address: str
+    to: Mapping[str, Any] = field(repr=False)
+    secrets: tuple[str, ...]
+    settings: S
+    problem: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.region} ({self.address})"
+
+
+def check_of(
+    system: str,
+    name: str,
+    title: str,
+    group: Group,
+    at: Server[Any],
+    limit: Limit,
+    read: Callable[[], Reading],
+    query: str,
+    *,
+    also: Server[Any] | None = None,
+    rest: str = "",
+    measure: str | None = None,
+    unit: str = "bool",
+    warning: Limit | None = None,
+) -> Check:
+    """Return a check of one server, or of one beside its primary, `also`."""
+    return Check(
+        id=".".join([_ID[system], name, part(at.region), *([part(rest)] if rest else [])]),
+        title=f"{system} {at.region}: {title}",
+        group=group,
+        measure=measure,
+        region=at.region,
+        target=at.address,
+        query=query,
+        unit=unit,
+        limit=limit,
+        warning=warning,
+        read=read,
+        secrets=(*at.secrets, *(also.secrets if also else ())),
+    )
