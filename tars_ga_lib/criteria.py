@@ -354,12 +354,16 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
     if not asked:
         return _Reading(None, "no check of the validation measures it"), unit
     values = [
-        _Reading(_value(check, criterion), coverage=_share(asked), where=check["id"])
+        _estimate(check, criterion, _share(asked))
         for check in asked
         if check["value"] is not None and check["verdict"] != "no_data"
     ]
     unknown = [check for check in asked if check["verdict"] == "no_data" or check["value"] is None]
-    worst = max(values, key=lambda r: _badness(criterion.target, r.value or 0.0), default=None)
+    worst = max(
+        values,
+        key=lambda r: (bool(r.doubt), _badness(criterion.target, r.value or 0.0)),
+        default=None,
+    )
     if worst and not criterion.target.holds(worst.value or 0.0):
         return worst, unit
     if unknown:
@@ -370,10 +374,20 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
     return worst or _Reading(None, "nothing was measured"), unit
 
 
-def _value(check: Mapping[str, Any], criterion: Criterion) -> float:
-    """Return a check's value; of an estimate, the end of its interval that is surely beyond."""
+def _estimate(check: Mapping[str, Any], criterion: Criterion, share: float) -> _Reading:
+    """Read a check's value; an estimate breaks the target if its whole interval does.
+
+    One whose interval only reaches beyond the target passes with a warning.
+    """
     low, high = check.get("interval") or (check["value"], check["value"])
-    return float(high if criterion.target.operator in (">=", ">") else low)
+    better, worse = (high, low) if criterion.target.operator in (">=", ">") else (low, high)
+    holds = criterion.target.holds
+    doubt = ""
+    if holds(better) and not holds(worse):
+        doubt = "it is an estimate whose confidence interval reaches beyond the target"
+    # The end that is nearest to the target: what is told neither passes nor fails by chance.
+    value = check["value"] if holds(check["value"]) else better
+    return _Reading(float(value), coverage=share, where=check["id"], doubt=doubt)
 
 
 def _share(checks: Sequence[Mapping[str, Any]]) -> float:

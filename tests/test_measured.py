@@ -108,6 +108,24 @@ def test_the_worst_check_counts(
     assert bool(outcome.reason) is (verdict == "no_data")
 
 
+@pytest.mark.parametrize(
+    ("value", "interval", "verdict", "told"),
+    [
+        (0.03, [0.02, 0.04], "pass", 0.03),
+        (0.04, [0.03, 0.06], "warn", 0.04),
+        (0.06, [0.04, 0.08], "warn", 0.04),
+        (0.08, [0.06, 0.10], "fail", 0.06),
+    ],
+)
+def test_an_estimate_fails_only_as_a_whole(
+    tmp_path: Path, value: float, interval: list[float], verdict: str, told: float
+) -> None:
+    results = validation(check(0.045), check(value, interval=interval))
+    outcome = decide(tmp_path, QUERY, results)
+    assert (outcome.verdict, outcome.value) == (verdict, 0.045 if verdict == "pass" else told)
+    assert bool(outcome.reason) is (verdict == "warn")
+
+
 def test_who_has_no_data_is_named(tmp_path: Path) -> None:
     outcome = decide(tmp_path, QUERY, validation(check(0.01), unknown(), unknown(id="other")))
     assert outcome.reason == (
