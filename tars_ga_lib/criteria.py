@@ -359,11 +359,13 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
         if check["value"] is not None and check["verdict"] != "no_data"
     ]
     unknown = [check for check in asked if check["verdict"] == "no_data" or check["value"] is None]
-    worst = max(
-        values,
-        key=lambda r: (bool(r.doubt), _badness(criterion.target, r.value or 0.0)),
-        default=None,
-    )
+
+    def badness(reading: _Reading) -> tuple[bool, bool, float]:
+        value = reading.value or 0.0
+        fails = not criterion.target.holds(value)
+        return fails, bool(reading.doubt), _badness(criterion.target, value)
+
+    worst = max(values, key=badness, default=None)
     if worst and not criterion.target.holds(worst.value or 0.0):
         return worst, unit
     if unknown:

@@ -124,6 +124,8 @@ def test_an_estimate_fails_only_as_a_whole(
     outcome = decide(tmp_path, QUERY, results)
     assert (outcome.verdict, outcome.value) == (verdict, 0.045 if verdict == "pass" else told)
     assert bool(outcome.reason) is (verdict == "warn")
+    broken = validation(check(0.051), check(value, interval=interval))
+    assert decide(tmp_path / "broken", QUERY, broken).verdict == "fail"
 
 
 def test_who_has_no_data_is_named(tmp_path: Path) -> None:
