@@ -15,6 +15,7 @@ from tests.helpers import ROOT
 from tests.test_notebooks import tool
 
 GITHUB = ROOT / ".github"
+DEMO = ROOT / "parameters" / "demo.yaml"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 FILES = [*WORKFLOWS, *sorted((GITHUB / "actions").rglob("*.yml"))]
 
@@ -172,8 +173,11 @@ def test_the_image_is_pinned_and_is_not_root() -> None:
     assert "--require-hashes" in text
     assert text.index("USER 10001:10001") < text.index("ENTRYPOINT")
     copied = re.findall(r"^COPY (?:--\S+ )*([^/\s][^\s]*(?: [^/\s]\S*)*) \S+$", text, re.MULTILINE)
-    for name in " ".join(copied).split():
+    names = " ".join(copied).split()
+    for name in names:
         assert (ROOT / name).exists(), name
+    for asked in re.findall(r"\.\./(demo/\S+?)}?$", DEMO.read_text(), re.MULTILINE):
+        assert any(asked.startswith(name) for name in names), asked
 
 
 def test_the_images_dependencies_are_those_of_the_project() -> None:
