@@ -40,9 +40,8 @@ from tars_ga_lib.validation.postgres_session import (
     Session,
     connected,
     server,
-    writer,
 )
-from tars_ga_lib.validation.server import check_of
+from tars_ga_lib.validation.server import check_of, writer
 
 _check = partial(check_of, "PostgreSQL")
 
@@ -96,7 +95,7 @@ def checks(targets: ValidationTargets, environ: Mapping[str, str] = os.environ) 
         found += [_streaming(primary, replica), _lag(primary, replica)]
         found += [_rows(primary, replica, table) for table in settings.tables]
         if settings.canary.enabled:
-            found.append(_canary(writer(primary, settings.canary, environ), replica))
+            found.append(_canary(writer(primary, settings.canary, environ, "user"), replica))
     for query in settings.queries:
         for each in {"primary": [primary], "replicas": replicas, "all": every}[query.on]:
             found.append(_timed(each, query))

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib.targets import Canary, Postgres, PostgresServer
+from tars_ga_lib.targets import Postgres, PostgresServer
 from tars_ga_lib.validation.check import Cause, NotMeasured
 from tars_ga_lib.validation.server import Server as _AnyServer
+from tars_ga_lib.validation.server import add_password
 
 if TYPE_CHECKING:
     import psycopg
@@ -55,30 +56,9 @@ def server(target: PostgresServer, settings: Postgres, environ: Mapping[str, str
     if target.sslrootcert is not None:
         to["sslrootcert"] = target.sslrootcert
     address = f"postgres {target.host}:{target.port}/{target.dbname}"
-    problem = _add_password(to, target.password_env, environ)
+    problem = add_password(to, target.password_env, environ)
     held = (target.password_env,) if target.password_env else ()
     return Server(target.region, address, to, held, settings, problem)
-
-
-def writer(primary: Server, canary: Canary, environ: Mapping[str, str]) -> Server:
-    """Return the primary as the canary's own role reaches it, or ours where it has none."""
-    to = dict(primary.to)
-    if canary.user is not None:
-        to["user"] = canary.user
-        to.pop("password", None)
-    problem = primary.problem or _add_password(to, canary.password_env, environ)
-    held = (*primary.secrets, *((canary.password_env,) if canary.password_env else ()))
-    return Server(primary.region, primary.address, to, held, primary.settings, problem)
-
-
-def _add_password(to: dict[str, Any], variable: str | None, environ: Mapping[str, str]) -> str:
-    """Add the password that a variable holds; return what is wrong with it."""
-    if variable is None:
-        return ""
-    if not environ.get(variable):
-        return f"the environment variable {variable} is not set; put the password into it"
-    to["password"] = environ[variable]
-    return ""
 
 
 def _by_dsn(region: str, variable: str, settings: Postgres, environ: Mapping[str, str]) -> Server:

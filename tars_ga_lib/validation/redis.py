@@ -21,10 +21,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib.grammar import Limit
-from tars_ga_lib.targets import Canary, KeyCount, Redis, RedisServer, ValidationTargets
+from tars_ga_lib.targets import KeyCount, Redis, RedisServer, ValidationTargets
 from tars_ga_lib.validation import replication
 from tars_ga_lib.validation.check import Check, NotMeasured, Reading
-from tars_ga_lib.validation.server import Server, check_of
+from tars_ga_lib.validation.server import Server, add_password, check_of, writer
 
 if TYPE_CHECKING:
     import redis
@@ -64,7 +64,7 @@ def checks(targets: ValidationTargets, environ: Mapping[str, str] = os.environ) 
         found += [_link(primary, replica), _lag(primary, replica)]
         found += [_keys(primary, replica, count) for count in settings.keys]
         if settings.canary.enabled:
-            found.append(_canary(_writer(primary, settings.canary, environ), replica))
+            found.append(_canary(writer(primary, settings.canary, environ, "username"), replica))
     for each in (primary, *replicas):
         if settings.required:
             found.append(_required(each))
@@ -134,7 +134,7 @@ def _server(target: RedisServer, settings: Redis, environ: Mapping[str, str]) ->
     to: dict[str, Any] = {"host": target.host, "port": target.port, "username": target.username}
     if target.tls:
         to |= {"ssl": True, "ssl_ca_certs": target.ca_file}
-    problem = _add_password(to, target.password_env, environ)
+    problem = add_password(to, target.password_env, environ)
     held = (target.password_env,) if target.password_env else ()
     address = f"redis {target.host}:{target.port}"
     return _Server(target.region, address, to, held, settings, problem)
@@ -156,27 +156,6 @@ def _by_url(region: str, variable: str, settings: Redis, environ: Mapping[str, s
         except ValueError:  # its text may repeat the password
             problem = f"what {variable} holds is not a URL; write it like rediss://user:…@host:6379"
     return _Server(region, address, to, (variable,), settings, problem)
-
-
-def _add_password(to: dict[str, Any], variable: str | None, environ: Mapping[str, str]) -> str:
-    """Add the password that a variable holds; return what is wrong with it."""
-    if variable is None:
-        return ""
-    if not environ.get(variable):
-        return f"the environment variable {variable} is not set; put the password into it"
-    to["password"] = environ[variable]
-    return ""
-
-
-def _writer(primary: _Server, canary: Canary, environ: Mapping[str, str]) -> _Server:
-    """Return the primary as the canary's own user reaches it, or ours where it has none."""
-    to = dict(primary.to)
-    if canary.user is not None:
-        to["username"] = canary.user
-        to.pop("password", None)
-    problem = primary.problem or _add_password(to, canary.password_env, environ)
-    held = (*primary.secrets, *((canary.password_env,) if canary.password_env else ()))
-    return _Server(primary.region, primary.address, to, held, primary.settings, problem)
 
 
 @contextmanager

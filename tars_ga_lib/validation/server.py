@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from tars_ga_lib.grammar import Limit
+from tars_ga_lib.targets import Canary
 from tars_ga_lib.validation.check import Check, Group, Reading, part
 
 S = TypeVar("S")
@@ -27,6 +28,32 @@ class Server(Generic[S]):
 
     def __str__(self) -> str:
         return f"{self.region} ({self.address})"
+
+
+def add_password(to: dict[str, Any], variable: str | None, environ: Mapping[str, str]) -> str:
+    """Add the password that a variable holds; return what is wrong with it."""
+    if variable is None:
+        return ""
+    if not environ.get(variable):
+        return f"the environment variable {variable} is not set; put the password into it"
+    to["password"] = environ[variable]
+    return ""
+
+
+def writer(
+    primary: Server[S], canary: Canary, environ: Mapping[str, str], user_key: str
+) -> Server[S]:
+    """Return the primary as the canary's own user reaches it, or ours where it has none.
+
+    `user_key` is what the store's driver calls a user.
+    """
+    to = dict(primary.to)
+    if canary.user is not None:
+        to[user_key] = canary.user
+        to.pop("password", None)
+    problem = primary.problem or add_password(to, canary.password_env, environ)
+    held = (*primary.secrets, *((canary.password_env,) if canary.password_env else ()))
+    return replace(primary, to=to, secrets=held, problem=problem)
 
 
 def check_of(
