@@ -386,6 +386,8 @@ def _retry_after(text: str) -> float:
 
 
 def _by_apprise(url: str, variable: str, event: Event) -> None:
+    if sentence := extras.missing("apprise"):
+        raise UndeliveredError(sentence)
     import apprise
 
     types = {"info": "info", "warning": "warning", "error": "failure", "critical": "failure"}

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tars_ga_lib import __version__
+from tars_ga_lib import __version__, extras
 from tars_ga_lib.cli import certify, fields, notify, packages, slo, validate, watch, websocket
 from tars_ga_lib.cli.console import err, out
 from tars_ga_lib.grammar import ParametersError
@@ -67,6 +67,9 @@ def main() -> None:
             err.print("interrupted; earlier results are untouched")
         raise
     except Exception as error:
+        if isinstance(error, ImportError) and (sentence := extras.why(error)):
+            err.print(f"[red]error:[/] {escape(sentence)}")
+            sys.exit(2)
         err.print(
             f"[red]error:[/] {type(error).__name__}: {escape(str(error))}\n"
             "This is an error of tars-ga itself; earlier results are untouched."

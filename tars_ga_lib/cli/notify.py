@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from tars_ga_lib import extras
+from tars_ga_lib.channels import Apprise, Email
 from tars_ga_lib.cli.console import File, Overrides, err, out
 from tars_ga_lib.grammar import ParametersError
 
@@ -72,12 +74,16 @@ def channels_of(given: Channels | None) -> Channels:
     Raises
     ------
     ParametersError
-        If they name none.
+        If they name none, or one needs what is not installed.
     """
     if given is None:
         raise ParametersError(
             "notify: the parameters name no such file, so there is nobody to tell; add the key"
         )
+    if any(isinstance(one.service, (Apprise, Email)) for one in given.channels.values()) and (
+        sentence := extras.missing("apprise")
+    ):
+        raise ParametersError(f"notify: {sentence}")
     return given
 
 
