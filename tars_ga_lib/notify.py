@@ -26,6 +26,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tars_ga_lib import channels as channel_models
+from tars_ga_lib import extras
 from tars_ga_lib.channels import Channel, Channels, EventKind, Service
 from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import format_time, parse_time
