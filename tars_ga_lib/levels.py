@@ -26,9 +26,11 @@ def level_series(kpis: Kpis, name: str, region: str | None, service: str | None)
     """
     kpi = kpis.job.kpis[name]
     if kpi.kind == "ratio":
-        return _ratio(*kpis.parts(name, region, service))
+        return _ratio(*kpis.parts(name, region, service, whole=True))
     if kpi.kind == "histogram":
-        return _percentile(kpi.quantile or 0.0, *kpis.buckets(name, region, service))
+        return _percentile(
+            kpi.quantile or 0.0, *kpis.buckets(name, region, service, whole=True)
+        )
     return kpis.series(name, region, service)
 
 

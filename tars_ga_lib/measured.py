@@ -168,10 +168,11 @@ def load(job: Job, folder: Path) -> dict[str, Results]:
 
 def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
     """Return why results do not speak of this run; empty if they do."""
-    parameters = job.parameters
-    version, wanted = document["release"]["version"], parameters.release.version
-    if version != wanted:
-        return f"the {kind} results are about {version}, not {wanted}"
+    parameters, release = job.parameters, document["release"]
+    for key, wanted in parameters.release.model_dump(exclude_none=True).items():
+        # Results of a release whose digest nobody knew speak of it by name and version.
+        if release.get(key, wanted if key == "digest" else None) != wanted:
+            return f"the {kind} results are about {release.get(key)}, not {wanted}"
     if document.get("simulated") and not parameters.simulated:
         return f"the {kind} results say that they are simulated, and this run is not"
     began, ended = _time(document["started_at"]), _time(document["ended_at"])
@@ -180,6 +181,52 @@ def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
     if began > parameters.window.stop + parameters.measured.within:
         within = format_duration(parameters.measured.within)
         return f"the {kind} results were measured more than {within} after the window ended"
+    if ended < began:
+        return f"the {kind} results ended before they began"
+    return (_doubt_of_checks if kind == "validation" else _doubt_of_sessions)(document, job)
+
+
+def _doubt_of_checks(document: Mapping[str, Any], job: Job) -> str:
+    checks = document["checks"]
+    for check in checks:
+        share = check["unit"] in ("ratio", "bool")
+        value = check["value"]
+        growth = check["measure"] == "agent_memory_growth"
+        if value is not None and (value < 0 and not growth or share and value > 1):
+            return f"the validation's check {check['id']} has the impossible value {value:g}"
+    regions = {check["region"] for check in checks}
+    if missing := [name for name in job.parameters.regions if name not in regions]:
+        return f"the validation results have no check of {', '.join(missing)}"
+    return ""
+
+
+def _doubt_of_sessions(document: Mapping[str, Any], job: Job) -> str:
+    given, least = job.websocket, job.parameters.measured.min_watch
+    wanted = list(given.endpoints) if given else job.parameters.regions
+    names = [session["name"] for session in document["endpoints"]]
+    if missing := [name for name in wanted if name not in names]:
+        return f"the WebSocket results have no session of {', '.join(missing)}"
+    least = min(least, given.duration) if given else least
+    asked = document["asked_seconds"]
+    if asked < least:
+        return (
+            f"the WebSocket sessions were watched for {asked:g} s, and {format_duration(least)} "
+            "are needed (measured.min_watch)"
+        )
+    for session in document["endpoints"]:
+        held = session["connected_seconds"], session["observed_seconds"]
+        if not 0 <= held[0] <= held[1] * (1 + 1e-6) or held[1] > 1.1 * asked + 60:
+            return f"the WebSocket results of {session['name']} have impossible times"
+        for figure, value in session["figures"].items():
+            share = figure in ("uptime", "reconnect_success_rate")
+            if value is not None and (value < 0 or share and value > 1):
+                return (
+                    f"the WebSocket results of {session['name']} have the impossible {figure} "
+                    f"{value:g}"
+                )
+        if (uptime := session["figures"]["uptime"]) is not None and held[1] > 0:
+            if abs(uptime - held[0] / held[1]) > 1e-3:
+                return f"the uptime of {session['name']} is not that of its times"
     return ""
 
 

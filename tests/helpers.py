@@ -15,7 +15,7 @@ import yaml
 
 from tars_ga_lib import parameters
 from tars_ga_lib.parameters import Job
-from tars_ga_lib.queries import Request, requests
+from tars_ga_lib.queries import INTERVAL, TARGETS, Request, requests
 from tars_ga_lib.recording import Provenance, Recording, SampleSet, Span
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,15 +158,37 @@ def make_span(
     each = every[0] if name == "window" else every[int(name.removeprefix("baseline_"))]
     step = job.parameters.window.step
     asked = requests(job)
-    unknown = set(answers) - {request.id for request in asked}
+    unknown = set(answers) - {request.id for request in asked} - {INTERVAL}
     assert not unknown, f"no such request: {unknown}"
+    answers = scraped(job) | dict(answers)
     sets = {
         r.id: answer(
             r, answers.get(r.id, ()), each.seconds // step, **(provenance or {}).get(r.id, {})
         )
         for r in asked
     }
+    interval = Request(INTERVAL, job.scrapes.selector, job.parameters.labels.model_dump(), "up")
+    sets[INTERVAL] = answer(interval, answers[INTERVAL], each.seconds // step)
     return Span(name, each.start, each.stop, step, sets)
+
+
+def scraped(job: Job) -> dict[str, Rows]:
+    """Return answers that say: one target of each service, scraped every 15 s without a miss."""
+    labels, p = job.parameters.labels, job.parameters
+    rows = [
+        {labels.region: region, labels.service: service}
+        for region in p.regions
+        for service in p.services
+        if p.runs(service, region)
+    ]
+    step = p.window.step
+    found: dict[str, Rows] = {INTERVAL: [(row, 15.0) for row in rows]}
+    for request in requests(job):
+        if request.id == TARGETS:
+            found[request.id] = [(row, 1.0) for row in rows]
+        elif request.id.startswith("scrapes"):
+            found[request.id] = [(row, step / 15) for row in rows]
+    return found
 
 
 def places(values: Any, by: Sequence[tuple[str, str]] | None = None) -> Rows:
