@@ -14,6 +14,7 @@ test: $(VENV)/.all ## set up what tests need, then check and test everything
 	@sh tests/setup.sh
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@said=$$($(BIN)/lint-imports --no-cache) || { echo "$$said"; exit 1; }
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lab: $(VENV)/.all report ## open the notebooks in JupyterLab, with a finished run to look at

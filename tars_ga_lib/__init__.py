@@ -1,8 +1,8 @@
 """T.A.R.S. GA: certify a release from a day of production, with evidence.
 
 The notebooks in `notebooks/` tell the story; this library computes it. The modules follow the way
-of the data and import what stands before them; the few that need a later one for a rare job (a
-recording inside a package) import it where they use it:
+of the data and import only what stands before them; `pyproject.toml` has the order, which `make
+test` checks:
 
 how files are read (`grammar`, `catalogues`, `objectives`, `evidence_files`, `targets`, `endpoints`,
 `channels`, `parameters`), `recording`, `queries`, `prometheus`, `collection`, `preflight`, `kpis`,

@@ -15,6 +15,9 @@ from tars_ga_lib.grammar import Duration, Model, Name
 
 EventKind = Literal["decision", "critical_finding", "budget_exhausted", "data_lost", "failure"]
 
+LOG = "notifications.jsonl"
+"""File of a run's folder with what was told to whom, one receipt a line."""
+
 Variable = Annotated[StrictStr, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 """Name of an environment variable."""
 

@@ -30,9 +30,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tars_ga_lib import __version__, archive, atomic, attestation, fingerprint
 from tars_ga_lib.archive import ArchiveError
+from tars_ga_lib.channels import LOG
 from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import ParametersError, format_time, interval_text, parse_time
-from tars_ga_lib.notify import LOG
 from tars_ga_lib.wording import limit_text, value_text, why
 
 if TYPE_CHECKING:

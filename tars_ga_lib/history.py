@@ -14,7 +14,7 @@ from typing import Any
 
 from tars_ga_lib import attestation, evidence, verify
 from tars_ga_lib.archive import ArchiveError
-from tars_ga_lib.display import Column, Table, md_escape, quantity, when
+from tars_ga_lib.display import Column, Table, md_escape, quantity, table_markdown, when
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.wording import limit_text
 
@@ -350,8 +350,6 @@ def _finding_table(found: Facts) -> Table:
 
 def markdown(found: Facts) -> str:
     """Write a difference as a Markdown document."""
-    from tars_ga_lib.display import table_markdown
-
     before, after = (md_escape(name_of(found[key])) for key in ("before", "after"))
     parts = [f"# From {before} to {after}"]
     parts += [table_markdown(table.to_json()) for table in tables(found)]

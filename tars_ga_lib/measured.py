@@ -12,20 +12,17 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tars_ga_lib import verify
 from tars_ga_lib.endpoints import FIGURES
 from tars_ga_lib.grammar import ParametersError, format_duration
 from tars_ga_lib.parameters import MEASURED, Job
-from tars_ga_lib.recording import write_bytes, write_json
-
-if TYPE_CHECKING:
-    from tars_ga_lib.run import Run
+from tars_ga_lib.recording import write_bytes
 
 SCHEMAS = {"validation": "tars-ga/validation/1", "websocket": "tars-ga/websocket/1"}
 
@@ -253,65 +250,6 @@ def bring(job: Job, folder: Path) -> None:
         write_bytes(folder / name, content)
 
 
-def measure(
-    run: Run,
-    prometheus: str | None = None,
-    show: Callable[[str, float, float], None] = lambda what, done, all_of_it: None,
-) -> dict[str, Results]:
-    """Measure on the running system what a run asks for and was not given, all of it side by side.
-
-    Parameters
-    ----------
-    prometheus
-        Server that tells the agents' memory, where the validation file names none. The run's own
-        parameters name its recording as the source, and the server that a recording names may be
-        a stranger's, who would be sent our token.
-    show
-        Called with what is measured, how much of it is done, and of how much: checks, or seconds.
-
-    Returns
-    -------
-    dict of str to Results
-        By kind, as `load` has them.
-    """
-    job, folder = run.job, run.folder
-    held = load(job, folder)
-    with ThreadPoolExecutor(len(MEASURED)) as pool:
-        jobs = []
-        if job.validation is not None and held["validation"].document is None:
-            jobs.append(pool.submit(_validate, run, prometheus, show))
-        if job.websocket is not None and held["websocket"].document is None:
-            jobs.append(pool.submit(_watch, job, folder, show))
-        for one in jobs:
-            one.result()
-    return load(job, folder)
-
-
-def _validate(run: Run, prometheus: str | None, show: Callable[[str, float, float], None]) -> None:
-    from tars_ga_lib import validation
-
-    validation.run(
-        run.job,
-        run.folder,
-        prometheus=prometheus,
-        progress=lambda _, done, every: show("checks", done, every),
-    )
-
-
-def _watch(job: Job, folder: Path, show: Callable[[str, float, float], None]) -> None:
-    from tars_ga_lib.websocket import monitor as websocket
-
-    assert job.websocket is not None
-    release, asked = job.parameters.release, float(job.websocket.duration)
-    results = websocket.watch(
-        job.websocket,
-        release={"name": release.name, "version": release.version},
-        simulated=job.parameters.simulated,
-        progress=lambda left, _: show("seconds of the WebSocket sessions", asked - left, asked),
-    )
-    write_json(folder / MEASURED["websocket"], results)
-
-
 @contextlib.contextmanager
 def _sources(job: Job) -> Iterator[dict[str, Path]]:
     """Give the files that a job's results come from, by kind."""
@@ -321,8 +259,6 @@ def _sources(job: Job) -> Iterator[dict[str, Path]]:
     with contextlib.ExitStack() as stack:
         if source is not None and named.keys() != MEASURED.keys():
             if source.is_file():
-                from tars_ga_lib import verify
-
                 source = stack.enter_context(verify.unpacked(source))
             for kind, name in MEASURED.items():
                 places: Sequence[Path] = (source, source.parent, source / "artifacts")

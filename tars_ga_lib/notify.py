@@ -27,14 +27,11 @@ from urllib.parse import urlsplit
 
 from tars_ga_lib import channels as channel_models
 from tars_ga_lib import extras
-from tars_ga_lib.channels import Channel, Channels, EventKind, Service
+from tars_ga_lib.channels import LOG, Channel, Channels, EventKind, Service
 from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import format_time, parse_time
 from tars_ga_lib.parameters import Parameters
 from tars_ga_lib.wording import why
-
-LOG = "notifications.jsonl"
-"""File of a run's folder with what was told to whom, one receipt a line."""
 
 Severity = Literal["info", "warning", "error", "critical"]
 Status = Literal["delivered", "duplicate", "held_back", "failed"]

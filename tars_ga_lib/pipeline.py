@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import atomic, parameters
+from tars_ga_lib import atomic, evidence, parameters
+from tars_ga_lib import report as report_of
+from tars_ga_lib.channels import LOG
 from tars_ga_lib.grammar import ParametersError, project_root, shipped
 
 STAGES = (
@@ -115,7 +117,6 @@ def run(
     NotebookError
         If a notebook fails; what there is of the run is kept in `OUTPUT.failed`.
     """
-    from tars_ga_lib import evidence, notify
     from tars_ga_lib.watch import journal
 
     job = parameters.load(file, overrides)  # bad input is refused before any work is done
@@ -137,8 +138,8 @@ def run(
             began = time.monotonic()
             evidence.build(partial, signer)
             report("package", time.monotonic() - began)
-        if (told := target / notify.LOG).is_file():
-            shutil.copyfile(told, partial / notify.LOG)  # who was told stays known
+        if (told := target / LOG).is_file():
+            shutil.copyfile(told, partial / LOG)  # who was told stays known
         if (watched := target / journal.FOLDER).is_dir():
             # A copy, as whoever is killed here must find it again.
             shutil.copytree(watched, partial / journal.FOLDER)
@@ -325,19 +326,17 @@ def _import_exporters() -> None:
     """Import nbconvert and what rendering needs, while the last kernel is busy."""
     import segno  # noqa: F401
 
-    from tars_ga_lib.report import HTMLExporter, MarkdownExporter, TypstPDFExporter  # noqa: F401
+    _ = report_of.TypstPDFExporter
 
 
 def render(folder: Path, paper: Paper = "a4") -> None:
     """Render a run's certification notebook as PDF, HTML and Markdown."""
     import nbformat
 
-    from tars_ga_lib.report import HTMLExporter, MarkdownExporter, TypstPDFExporter
-
     notebook = nbformat.read(folder / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb", as_version=4)
-    pdf, _ = TypstPDFExporter(paper=paper).from_notebook_node(notebook)
-    page, _ = HTMLExporter().from_notebook_node(notebook)
-    markdown, resources = MarkdownExporter(folder=CHARTS).from_notebook_node(notebook)
+    pdf, _ = report_of.TypstPDFExporter(paper=paper).from_notebook_node(notebook)
+    page, _ = report_of.HTMLExporter().from_notebook_node(notebook)
+    markdown, resources = report_of.MarkdownExporter(folder=CHARTS).from_notebook_node(notebook)
     (folder / f"{REPORT}.pdf").write_bytes(pdf)
     (folder / f"{REPORT}.html").write_text(page, encoding="utf-8")
     (folder / f"{REPORT}.md").write_text(markdown, encoding="utf-8")

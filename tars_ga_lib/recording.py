@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tars_ga_lib import verify
 from tars_ga_lib.grammar import ParametersError, format_duration, format_time
 
 Floats = NDArray[np.float64]
@@ -346,8 +347,6 @@ def load(path: Path) -> Recording:
 
 def _load_packed(archive: Path) -> Recording:
     """Read the recording inside an evidence package's archive."""
-    from tars_ga_lib import verify
-
     with verify.unpacked(archive) as folder:
         return replace(load(folder), origin=None)
 

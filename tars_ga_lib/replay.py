@@ -1,4 +1,4 @@
-"""Replay: every figure of a package computed again from its recording, and compared.
+"""Replay: every figure of a package computed again (`recompute`), and compared.
 
 What runs is the installed library. Nothing of the package is executed: its notebooks stay closed,
 its YAML may hold plain data only, and its recording is read by a child process with a limit on
@@ -7,20 +7,20 @@ memory and time, as its files come from a stranger.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tars_ga_lib.archive import ArchiveError, printable
+from tars_ga_lib.parameters import NAMED
 
 TOLERANCE = 1e-9
 """Relative difference allowed where the package was made with other versions or on another kind of
@@ -30,7 +30,6 @@ MOST_SHOWN = 40
 """Differences listed; the others are counted."""
 
 _GIB = 1 << 30
-_MOST_SECONDS = 3600
 _MOST_YAML = 4 << 20
 _MOST_NODES = 200_000
 
@@ -54,66 +53,21 @@ class Replay:
     problem: tuple[str, str] | None = None
 
 
-# --- in the child --------------------------------------------------------------------------------
+# --- comparing -----------------------------------------------------------------------------------
 
 
-def replay(folder: Path, tolerance: float | None = None) -> Replay:
-    """Compute the figures of a package's folder again and compare them all.
-
-    Parameters
-    ----------
-    tolerance
-        Relative difference that is allowed; none with the same software, else `TOLERANCE`.
-
-    Raises
-    ------
-    ParametersError
-        If its parameters or recording cannot be read.
-    ArchiveError
-        If its parameters hold what no run writes.
-    """
-    check_parameters(folder / "parameters")
-    from tars_ga_lib import criteria, drift, kpis, regions, slo
-    from tars_ga_lib.run import Run
-
-    run = Run(folder.resolve())
-    analysis = drift.analyse(run.kpis, run.baseline_kpis)
-    computed = {
-        "ga_kpi_summary.json": kpis.collection_summary(run.job, run.recording),
-        "baseline_metrics.json": kpis.baseline_metrics(run.job, run.recording),
-        "drift_analysis.json": analysis,
-        "cross_region.json": regions.compare(run.kpis, run.baseline_kpis),
-        "slo.json": slo.evaluate(run.kpis, run.job.slos),
-        "certification_metadata.json": criteria.certify(
-            run.job, run.recording, analysis, run.measured()
-        ),
-    }
-    packaged = {name: _read(_find(folder, name)) for name in computed}
-    software = computed["certification_metadata.json"]["software"]
-    claimed = packaged["certification_metadata.json"].get("software")
-    same = claimed == software
-    found = Replay(same_software=same)
-    found.tolerance = (0.0 if same else TOLERANCE) if tolerance is None else tolerance
-    for name, document in computed.items():
-        document = {**document, "derived_from": run.digests}
-        if name == "certification_metadata.json" and not same:
-            document["software"] = claimed  # names what made the package, not what it says
-        _compare(found, name, packaged[name], document)
-    with _find(folder, "snapshots.jsonl").open(encoding="utf-8") as lines:
-        packaged_lines = [json.loads(line) for line in lines]
-    _compare(found, "snapshots.jsonl", packaged_lines, kpis.snapshots(run.kpis))
-    return found
-
-
-def _find(folder: Path, name: str) -> Path:
+def find(folder: Path, name: str) -> Path:
+    """Return a file of a package's folder, where a run or a package has it."""
     return folder / name if (folder / name).exists() else folder / "artifacts" / name
 
 
-def _read(file: Path) -> Any:
+def read(file: Path) -> Any:
+    """Read a JSON file."""
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _compare(found: Replay, name: str, packaged: Any, computed: Any) -> None:
+def compare(found: Replay, name: str, packaged: Any, computed: Any) -> None:
+    """Add to what was found where a file's packaged content and the computed one differ."""
     """Compare two documents; the computed one as it would be written."""
     written = json.loads(json.dumps(computed, allow_nan=False))
     found.files.append(name)
@@ -236,8 +190,6 @@ def _expanded(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
 def _check_paths(raw: Any) -> None:
     """See that a run's file names its own neighbours only, and its own recording."""
 
-    from tars_ga_lib.parameters import NAMED
-
     def refuse(key: str, value: object) -> None:
         raise ArchiveError(
             "parameters/run.yaml", f"{key} names {printable(str(value))}, which is not its own file"
@@ -272,7 +224,7 @@ def replay_apart(folder: Path, tolerance: float | None = None) -> Replay:
     root = str(Path(__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     # -P: a file numpy.py in the working directory must not be taken for the library.
-    command = [sys.executable, "-P", "-m", "tars_ga_lib.replay", str(folder.resolve())]
+    command = [sys.executable, "-P", "-m", "tars_ga_lib.recompute", str(folder.resolve())]
     command += [str(limit), "" if tolerance is None else repr(tolerance)]
     done = subprocess.run(
         command,
@@ -294,40 +246,6 @@ def replay_apart(folder: Path, tolerance: float | None = None) -> Replay:
     return found
 
 
-def main(arguments: list[str]) -> None:
-    """Run in the child: set the limits, replay, and print what was found as JSON."""
-    import resource
-
-    folder, limit, tolerance = arguments
-    for kind, value in ((resource.RLIMIT_AS, int(limit)), (resource.RLIMIT_CPU, _MOST_SECONDS)):
-        with contextlib.suppress(ValueError, OSError):  # a stricter limit is in force already
-            resource.setrlimit(kind, (value, value))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.stdout.write(json.dumps(asdict(_found(Path(folder), tolerance))))
-
-
-def _found(folder: Path, tolerance: str) -> Replay:
-    from tars_ga_lib.grammar import ParametersError
-
-    try:
-        return replay(folder, float(tolerance) if tolerance else None)
-    except ArchiveError as error:
-        return Replay(problem=(error.file, error.cause))
-    except ParametersError as error:
-        text = str(error).replace(f"{folder}/", "").replace(str(folder), "package")
-        file, _, cause = text.partition(": ")
-        return Replay(problem=(printable(file), printable(cause)))
-    except MemoryError:
-        return Replay(problem=("recording", "needs more memory than a recording of its size may"))
-    except Exception as error:  # a stranger's files may break the analysis anywhere
-        return Replay(
-            problem=(
-                "recording",
-                printable(f"cannot be analysed ({type(error).__name__}: {error})"),
-            )
-        )
-
-
 def problems(found: Replay) -> Iterator[tuple[str, str]]:
     """Yield what speaks against a package, as file and cause."""
     if found.problem:
@@ -335,7 +253,3 @@ def problems(found: Replay) -> Iterator[tuple[str, str]]:
     yield from found.differences
     if found.more:
         yield found.differences[-1][0], f"and {found.more} more figures differ"
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -25,7 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import measured, parameters, recording
+from tars_ga_lib import collection, history, measured, parameters, recording
 from tars_ga_lib.grammar import ParametersError, project_root
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.parameters import Job
@@ -39,7 +39,6 @@ def _previous(job: Job) -> dict[str, Any] | None:
     """Return the facts of the last certified release, if the run was given one."""
     if job.parameters.previous is None:
         return None
-    from tars_ga_lib import history
 
     return history.facts(job.parameters.previous)
 
@@ -82,8 +81,6 @@ class Run:
         ParametersError
             If anything in the parameters is wrong; the folder is untouched then.
         """
-        from tars_ga_lib import collection  # all that only asking a server needs
-
         job = parameters.load(project_root() / parameters_file, overrides)
         previous = _previous(job)
         found = collection.collect(job, progress or collection.silent)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from tars_ga_lib import archive, attestation, evidence
+from tars_ga_lib import archive, attestation, evidence, replay
 from tars_ga_lib.archive import ArchiveError, printable
 from tars_ga_lib.grammar import ParametersError
 
@@ -468,8 +468,6 @@ def _check_signatures(
 
 
 def _replay(found: Verification, folder: Path, tolerance: float | None) -> None:
-    from tars_ga_lib import replay
-
     result = replay.replay_apart(folder, tolerance)
     found.replay = result
     before = len(found.failures)
@@ -566,8 +564,6 @@ def unpacked(path: Path) -> Iterator[Path]:
     ParametersError
         If the package is not whole, or its parameters hold what no run writes.
     """
-    from tars_ga_lib import replay
-
     package = locate(path)
     with _folder_of(package, _sound(package, {})) as folder:
         try:

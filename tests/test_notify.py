@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 
 from tars_ga_lib import grammar, notify, parameters
-from tars_ga_lib.channels import Channels
+from tars_ga_lib.channels import LOG, Channels
 from tars_ga_lib.notify import Event, Receipt
 from tests.helpers import ROOT, dump, tars_ga
 from tests.packages import finished_run
@@ -480,7 +480,7 @@ def test_the_command(tmp_path: Path, server: Server) -> None:
     )  # fmt: skip
     assert command() == (0, "✓ hook (webhook): delivered\n")
     assert command()[1] == "= hook (webhook): duplicate: it was delivered before\n"
-    assert [one.status for one in notify.receipts(run / notify.LOG)] == [
+    assert [one.status for one in notify.receipts(run / LOG)] == [
         "failed", "delivered", "duplicate",
     ]  # fmt: skip
     code, _ = command("--failure", "the disk is full")
@@ -507,7 +507,7 @@ def test_an_evidence_package_holds_no_receipts(tmp_path: Path) -> None:
     from tars_ga_lib import evidence
 
     run = finished_run(tmp_path / "run")
-    (run / notify.LOG).write_text("{}\n")
+    (run / LOG).write_text("{}\n")
     assert not any("notifications" in name for name in evidence.members(run))
-    assert notify.log_of(run) == run / notify.LOG
+    assert notify.log_of(run) == run / LOG
     assert parameters.MEASURED  # the run's other extras are packed

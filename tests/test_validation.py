@@ -36,6 +36,7 @@ from tars_ga_lib.validation.check import (
     clean,
     part,
     run_check,
+    targets_of,
 )
 from tars_ga_lib.views.validation import (
     validation_failures,
@@ -315,7 +316,7 @@ def test_what_is_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
     job = make_job(tmp_path, validation="validation.yaml")
     checks = suite.build(job)
     assert not [c for c in checks if c.id.startswith(("chroma", "kpi"))]
-    told = suite.note(suite.targets_of(job), 3, 10, "A remark.")
+    told = suite.note(targets_of(job), 3, 10, "A remark.")
     assert told == (
         "A remark. Only 3 of 10 checks were selected. Chroma left out: vectors are kept in "
         "PostgreSQL. KPIs left out: certified elsewhere."
@@ -662,7 +663,7 @@ def test_a_run_keeps_what_was_validated_for_it(demo_run: Path) -> None:
 
 def test_kpi_thresholds_agree_with_the_criteria(demo_run: Path) -> None:
     run = Run(demo_run)
-    targets = suite.targets_of(run.job)
+    targets = targets_of(run.job)
     stability = {"worst": 0.07, "coverage": 1.0, "reason": "", "where": "memory", "doubt": ""}
     run.write("drift_analysis.json", {"stability": stability})
     certified = evaluate(run.job, run.kpis, run.read("drift_analysis.json"))

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from tars_ga_lib import archive, attestation, evidence, recording, replay, verify
+from tars_ga_lib import archive, attestation, evidence, recompute, recording, replay, verify
 from tars_ga_lib.grammar import ParametersError
 from tests.helpers import tars_ga
 from tests.packages import (
@@ -442,7 +442,7 @@ def _rebuilt(run: Path) -> Path:
 
 
 def test_a_replay_finds_every_figure_as_it_was(run: Path) -> None:
-    found = replay.replay(run)
+    found = recompute.replay(run)
     assert found.differences == []
     assert found.figures > 1000
     assert found.same_software
@@ -499,7 +499,7 @@ TAMPERED: dict[str, tuple[str, Callable[[Any], Any], str]] = {
 def test_a_replay_names_what_does_not_follow(what: str, run: Path) -> None:
     name, change, cause = TAMPERED[what]
     edit(run / name, change)
-    found = replay.replay(run)
+    found = recompute.replay(run)
     assert [file for file, _ in found.differences] == [name] * len(found.differences)
     assert any(cause in text for _, text in found.differences), found.differences
 
@@ -517,7 +517,7 @@ def test_a_changed_snapshot_is_found(run: Path) -> None:
     file = run / "snapshots.jsonl"
     lines = file.read_text().splitlines()
     file.write_text("\n".join([lines[0].replace("1.0", "0.9", 1), *lines[1:]]) + "\n")
-    assert [name for name, _ in replay.replay(run).differences] == ["snapshots.jsonl"]
+    assert [name for name, _ in recompute.replay(run).differences] == ["snapshots.jsonl"]
 
 
 def test_other_versions_are_allowed_the_last_digits_only(run: Path) -> None:
@@ -530,17 +530,17 @@ def test_other_versions_are_allowed_the_last_digits_only(run: Path) -> None:
         run / "ga_kpi_summary.json",
         lambda d: d["kpis"]["availability"]["overall"].update(value=value),
     )
-    found = replay.replay(run)
+    found = recompute.replay(run)
     assert not found.same_software
     assert found.tolerance == replay.TOLERANCE
     assert found.differences == []
     assert found.largest == pytest.approx(1e-12, rel=1e-3)
-    assert len(replay.replay(run, tolerance=0).differences) == 1
+    assert len(recompute.replay(run, tolerance=0).differences) == 1
     edit(
         run / "ga_kpi_summary.json",
         lambda d: d["kpis"]["availability"]["overall"].update(value=1 + 1e-8),
     )
-    assert len(replay.replay(run).differences) == 1
+    assert len(recompute.replay(run).differences) == 1
 
 
 @pytest.mark.parametrize(
@@ -570,7 +570,7 @@ def test_many_differences_are_counted_not_listed(run: Path) -> None:
                 evaluation[key] = "x"
 
     edit(run / "drift_analysis.json", all_of_them)
-    found = replay.replay(run)
+    found = recompute.replay(run)
     assert len(found.differences) == replay.MOST_SHOWN
     assert str(list(replay.problems(found))[-1]).endswith(f"and {found.more} more figures differ')")
 
@@ -606,7 +606,7 @@ def test_hostile_yaml_is_refused_and_not_run(kind: str, name: str, run: Path) ->
     text, cause = HOSTILE_YAML[kind]
     (run / "parameters" / f"{name}.yaml").write_text(text)
     with pytest.raises(archive.ArchiveError, match=cause):
-        replay.replay(run)
+        recompute.replay(run)
     assert not Path("/tmp/evil").exists()
 
 
@@ -630,7 +630,7 @@ def test_parameters_that_name_files_of_the_reader_are_refused(
     file = run / "parameters" / "run.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {key: value}))
     with pytest.raises(archive.ArchiveError, match="which is not its own file"):
-        replay.replay(run)
+        recompute.replay(run)
 
 
 def _parquet_bomb(file: Path) -> None:

@@ -50,11 +50,12 @@ def validate(
     Exit codes: 0 all checks pass, 3 one fails, 4 one has no data, 2 bad input, 1 an error of ours.
     """
     from tars_ga_lib import parameters, pipeline
-    from tars_ga_lib.validation import session, suite
+    from tars_ga_lib.validation import session
+    from tars_ga_lib.validation.check import targets_of
 
     # Bad input is refused here, before a process is started.
     job = parameters.load(file, overrides or [], now=math.inf)
-    deadline = suite.targets_of(job).deadline
+    deadline = targets_of(job).deadline
     chosen: dict[str, Any] = {
         "overrides": overrides or [],
         "run": run,

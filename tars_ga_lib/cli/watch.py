@@ -121,8 +121,8 @@ def _say_stopped(found: Watch, stopped: Sequence[int]) -> None:
 
 
 def _teller(found: Watch) -> Teller:
+    from tars_ga_lib.channels import LOG
     from tars_ga_lib.cli.notify import channels_of
-    from tars_ga_lib.notify import LOG
     from tars_ga_lib.watch import alarms
 
     # With the rest of the watch: whoever goes on with it elsewhere knows who was told.

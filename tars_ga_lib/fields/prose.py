@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tars_ga_lib import story
 from tars_ga_lib.display import Column, Table, duration, when
 from tars_ga_lib.fields.values import (
     CERTIFICATION,
@@ -30,8 +31,6 @@ Facts = Mapping[str, Any]
 def tell(known: Known) -> Any:
     """Return what `story` tells of the run, told once."""
     if not hasattr(known, "_story"):
-        from tars_ga_lib import story
-
         def optional(read: Callable[[], Any]) -> Any:
             try:
                 return read()
@@ -55,8 +54,6 @@ def sentences(key: str, topic: str = "", kind: str = "") -> Callable[[Known], Fo
     """List what the story says of something, and what people wrote of it."""
 
     def find(known: Known) -> Found:
-        from tars_ga_lib import story
-
         told = tell(known)
         texts = [_with_answers(each) for each in getattr(told, key)]
         parts = [Items(texts or [story.EMPTY.get(key, "Nothing is to be said of it.")])]
@@ -78,8 +75,6 @@ def actions(term: str) -> Callable[[Known], Found]:
     """List the actions of a term that the findings ask for, and those that people agreed on."""
 
     def find(known: Known) -> Found:
-        from tars_ga_lib import story
-
         told = [_with_answers(each) for each in tell(known).actions if each.term == term]
         parts = [Items(told or [story.EMPTY["actions"]])]
         try:
@@ -104,8 +99,6 @@ def _agreed(action: Any) -> str:
 
 def drift_actions(known: Known) -> Found:
     """List the actions that answer findings of the drift analysis."""
-    from tars_ga_lib import story
-
     told = [
         _with_answers(each)
         for each in tell(known).actions
@@ -118,8 +111,6 @@ def timeline(phase: str, kinds: Sequence[str] = ()) -> Callable[[Known], Found]:
     """Show what happened before, in or after the window."""
 
     def find(known: Known) -> Found:
-        from tars_ga_lib import story
-
         events = [
             each
             for each in tell(known).events

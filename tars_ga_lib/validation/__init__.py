@@ -10,6 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tars_ga_lib.grammar import project_root
+from tars_ga_lib.validation import session
+from tars_ga_lib.validation.check import targets_of
+
 if TYPE_CHECKING:
     from tars_ga_lib.parameters import Job
 
@@ -48,14 +52,11 @@ def run(
     ParametersError
         If the job names no validation file.
     """
-    from tars_ga_lib.grammar import project_root
-    from tars_ga_lib.validation import session, suite
-
     folder = project_root() / folder
     return session.measure(
         folder / "parameters" / "run.yaml",
         folder,
-        deadline=suite.targets_of(job).deadline,
+        deadline=targets_of(job).deadline,
         run=folder,
         prometheus=prometheus,
         note=note,

@@ -18,7 +18,10 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib.grammar import ParametersError, format_time
+from tars_ga_lib.noise import half_width, noise
 from tars_ga_lib.parameters import Job
+from tars_ga_lib.prometheus import Prometheus, QueryError, SourceError
+from tars_ga_lib.series import ROUNDING
 from tars_ga_lib.targets import Agents, ValidationTargets
 from tars_ga_lib.validation.check import Check, NotMeasured, Reading, part
 
@@ -171,7 +174,6 @@ class _Samples:
     def _ask(self, query: str) -> _Grid:
         import numpy as np
 
-        from tars_ga_lib.prometheus import Prometheus, QueryError, SourceError
 
         if self.url is None:
             raise NotMeasured(
@@ -292,8 +294,6 @@ def slope(hours: Floats, values: Floats, confidence: float) -> tuple[float, floa
     """Slope of a series per hour, and the ends of its interval under autocorrelated noise."""
     import numpy as np
 
-    from tars_ga_lib.noise import half_width, noise
-    from tars_ga_lib.series import ROUNDING
 
     if np.ptp(values) <= ROUNDING * np.abs(values).max():
         return 0.0, 0.0, 0.0  # it does not vary, so there is nothing to estimate

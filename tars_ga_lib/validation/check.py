@@ -19,8 +19,9 @@ from typing import Any, Literal, get_args
 from urllib.parse import quote, unquote, urlsplit
 
 from tars_ga_lib import extras
-from tars_ga_lib.grammar import Limit, Verdict
-from tars_ga_lib.targets import MEASURES
+from tars_ga_lib.grammar import Limit, ParametersError, Verdict
+from tars_ga_lib.parameters import Job
+from tars_ga_lib.targets import MEASURES, ValidationTargets
 
 Group = Literal["replication", "kpi", "database", "grafana", "agent_memory"]
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -138,6 +139,21 @@ class Outcome:
             "measured_at": self.measured_at,
             "took_seconds": self.took_seconds,
         }
+
+
+def targets_of(job: Job) -> ValidationTargets:
+    """Return what a job validates.
+
+    Raises
+    ------
+    ParametersError
+        If it names no validation file.
+    """
+    if job.validation is None:
+        raise ParametersError(
+            "validation: the run's file names no validation file; add 'validation: validation.yaml'"
+        )
+    return job.validation
 
 
 def part(text: str) -> str:

@@ -23,7 +23,7 @@ from tars_ga_lib.parameters import Job, load
 from tars_ga_lib.recording import write_json
 from tars_ga_lib.targets import ValidationTargets
 from tars_ga_lib.validation import suite, words
-from tars_ga_lib.validation.check import Check, Outcome, now
+from tars_ga_lib.validation.check import Check, Outcome, now, targets_of
 
 
 class _Session:
@@ -35,7 +35,7 @@ class _Session:
             raise ParametersError("--ga-mode: needs --ga-parameters FILE, the run's YAML file")
         # On the day itself the window is not over yet, so its end may lie in the future.
         self.job: Job = load(Path(get("ga_parameters")), get("ga_set"), now=math.inf)
-        self.targets: ValidationTargets = suite.targets_of(self.job)
+        self.targets: ValidationTargets = targets_of(self.job)
         run = Path(get("ga_run")) if get("ga_run") else None
         self.checks: list[Check] = suite.build(self.job, run, get("ga_prometheus"))
         self.dry_run: bool = get("ga_dry_run")

@@ -12,9 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tars_ga_lib import criteria, drift
 from tars_ga_lib.catalogues import Criterion
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.parameters import Job
+from tars_ga_lib.run import Run
 from tars_ga_lib.targets import KpiThreshold, ValidationTargets
 from tars_ga_lib.validation.check import Check, NotMeasured, Reading, part
 
@@ -37,8 +39,6 @@ def checks(targets: ValidationTargets, job: Job, folder: Path | None) -> list[Ch
 
 
 def _run(job: Job, folder: Path) -> Any:
-    from tars_ga_lib.run import Run
-
     run = Run(folder)
     has, wanted = run.job.parameters.release.version, job.parameters.release.version
     if has != wanted:
@@ -56,8 +56,6 @@ class _Outcomes:
 
     def of(self, name: str) -> Any:
         """Return the outcome of one threshold."""
-        from tars_ga_lib import criteria
-
         threshold = self._thresholds[name]
         if threshold.kpi is not None and threshold.kpi not in self._run.job.kpis:
             raise NotMeasured(
@@ -77,8 +75,6 @@ def _analysis(run: Any) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = run.read("drift_analysis.json")
     except ParametersError:
-        from tars_ga_lib import drift
-
         found = drift.analyse(run.kpis, run.baseline_kpis)
     return found
 

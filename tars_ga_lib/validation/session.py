@@ -25,7 +25,7 @@ from tars_ga_lib import extras
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.parameters import load
 from tars_ga_lib.recording import write_bytes, write_json
-from tars_ga_lib.validation import suite, words
+from tars_ga_lib.validation import words
 
 NEEDED = ("pytest", "pytest_html")
 """Packages without which no check is made."""
@@ -109,6 +109,8 @@ def measure(
         If the input is bad, or no check is selected; earlier results are untouched.
     """
     if sentence := extras.missing(*NEEDED):
+        from tars_ga_lib.validation import suite  # all the stores' drivers
+
         document = suite.unmeasured(load(file, overrides, now=math.inf), run, prometheus, sentence)
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / f"{RESULTS}.json", document)

@@ -28,6 +28,7 @@ from tars_ga_lib.validation.check import (
     not_measured,
     now,
     run_check,
+    targets_of,
 )
 
 SCHEMA = "tars-ga/validation/1"
@@ -66,21 +67,6 @@ _NAMES = {
     "grafana": "Grafana",
     "agents": "Agents",
 }
-
-
-def targets_of(job: Job) -> ValidationTargets:
-    """Return what a job validates.
-
-    Raises
-    ------
-    ParametersError
-        If it names no validation file.
-    """
-    if job.validation is None:
-        raise ParametersError(
-            "validation: the run's file names no validation file; add 'validation: validation.yaml'"
-        )
-    return job.validation
 
 
 def build(job: Job, run: Path | None = None, prometheus: str | None = None) -> list[Check]:

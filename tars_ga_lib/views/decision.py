@@ -11,7 +11,7 @@ from IPython.display import Markdown
 
 from tars_ga_lib import fingerprint
 from tars_ga_lib.display import Column, Decision, Spark, Table, duration, md_escape, quantity, when
-from tars_ga_lib.evidence_files import SignOff, SignOffs
+from tars_ga_lib.evidence_files import EVIDENCE_MODELS, SignOff, SignOffs
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.run import Run
 from tars_ga_lib.sparks import MOST, breaks
@@ -161,8 +161,6 @@ def waiver_table(certification: Facts) -> Table:
 
 def evidence_table(run: Run) -> Table:
     """Show the facts that no metric holds, and the files that were not given."""
-    from tars_ga_lib.evidence_files import EVIDENCE_MODELS
-
     rows: list[list[object]] = []
     for kind in EVIDENCE_MODELS:
         facts = run.job.evidence.get(kind)

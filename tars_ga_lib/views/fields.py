@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from IPython.display import Markdown
 
+from tars_ga_lib import fields
 from tars_ga_lib.display import Column, Table, md_escape
 from tars_ga_lib.fields.values import FieldValue, plain
 from tars_ga_lib.run import Run
@@ -22,8 +23,6 @@ _SORTS = {
 
 def fields_summary(run: Run | Values) -> Markdown:
     """Say how many fields have a value, and what those rest on."""
-    from tars_ga_lib import fields
-
     values = _values(run)
     filled = [each for each in values.values() if not each.missing]
     counts = [
@@ -68,7 +67,6 @@ def field_table(run: Run | Values) -> list[Table]:
 def _values(run: Run | Values) -> Values:
     if not isinstance(run, Run):
         return run
-    from tars_ga_lib import fields  # only the last cells of the last notebook need it
 
     return fields.values(run)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tars_ga_lib import history
 from tars_ga_lib.display import Column, Table, duration, quantity
 from tars_ga_lib.run import Run
 from tars_ga_lib.views.common import Facts
@@ -90,7 +91,6 @@ def changes_since_previous(run: Run, certification: Facts, analysis: Facts) -> l
     if previous is None:
         empty = "NO DATA: the last certified release was not given to this run."
         return [Table(["What", "Change"], [], caption="Last certified release", empty=empty)]
-    from tars_ga_lib import history
 
     now = history.facts_of(certification, run.read("ga_kpi_summary.json"), analysis)
     return history.tables(history.difference(history.facts(previous), now))
