@@ -15,6 +15,7 @@ References
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import unicodedata
@@ -195,8 +196,21 @@ def _split(name: str) -> tuple[bytes, bytes]:
 # --- writing -------------------------------------------------------------------------------------
 
 
+class _Hashed:
+    """A binary stream to which all goes, and the SHA-256 of it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self.sha = stream, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha.update(data)
+        return self._stream.write(data)
+
+
 class Writer:
     """Writes an archive to a binary stream, file by file.
+
+    The headers are ours, as those of `tarfile` depend on the version of Python.
 
     Parameters
     ----------
@@ -207,22 +221,9 @@ class Writer:
     def __init__(self, stream: IO[bytes], time: int) -> None:
         if not 0 <= time <= _LARGEST:
             raise ArchiveError("archive", f"has the time {time}, which tar cannot hold")
-        self._stream, self._time = stream, time
-        self._names = Names()
-        self._packer = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-        self._sha = hashlib.sha256()
-        self._crc, self._size = 0, 0
-        self._write(_MAGIC)
-
-    def _write(self, data: bytes) -> None:
-        self._sha.update(data)
-        self._stream.write(data)
-
-    def _pack(self, data: bytes) -> None:
-        self._crc = zlib.crc32(data, self._crc)
-        self._size += len(data)
-        if packed := self._packer.compress(data):
-            self._write(packed)
+        self._time, self._names = time, Names()
+        self._hashed = _Hashed(stream)
+        self._tar = gzip.GzipFile("", "wb", LEVEL, self._hashed, mtime=0)  # type: ignore[call-overload]
 
     def add(self, name: str, size: int, chunks: Iterable[bytes]) -> str:
         """Add a file and return the SHA-256 of its content.
@@ -233,23 +234,22 @@ class Writer:
             If the name cannot stand in an archive, or there is more or less than `size` bytes.
         """
         self._names.add(name)
-        self._pack(header(name, size, self._time))
+        self._tar.write(header(name, size, self._time))
         sha, left = hashlib.sha256(), size
         for chunk in chunks:
             sha.update(chunk)
-            self._pack(chunk)
+            self._tar.write(chunk)
             left -= len(chunk)
         if left:
             raise ArchiveError(name, "changed while it was packed")
-        self._pack(bytes(-size % BLOCK))
+        self._tar.write(bytes(-size % BLOCK))
         return sha.hexdigest()
 
     def close(self) -> str:
         """Write the end and return the SHA-256 of the whole archive."""
-        self._pack(bytes(2 * BLOCK))
-        self._write(self._packer.flush())
-        self._write(self._crc.to_bytes(4, "little") + (self._size % 2**32).to_bytes(4, "little"))
-        return self._sha.hexdigest()
+        self._tar.write(bytes(2 * BLOCK))
+        self._tar.close()
+        return self._hashed.sha.hexdigest()
 
 
 # --- reading -------------------------------------------------------------------------------------
