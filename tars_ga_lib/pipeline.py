@@ -1,4 +1,4 @@
-"""The pipeline: the notebooks in their order, run by papermill, then rendered by nbconvert.
+"""The pipeline: the notebooks in their order, run by papermill, then rendered as the report.
 
 A run is built in a folder beside its target and renamed into place when it is whole, so a run that
 fails or is killed leaves the earlier one as it was.
@@ -153,7 +153,7 @@ def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Repo
         workers = [stack.enter_context(_worker()) for _ in range(max(map(len, STAGES)))]
         for lanes in STAGES:
             if lanes == STAGES[-1]:
-                threading.Thread(target=_import_exporters, daemon=True).start()
+                threading.Thread(target=_import_typst, daemon=True).start()
             jobs = {
                 name: thread.submit(_timed, name, folder, arguments.get(name, {}), kernel)
                 for names, (thread, kernel) in zip(lanes, workers, strict=False)
@@ -322,11 +322,10 @@ def normalise(file: Path) -> None:
 # --- report ------------------------------------------------------------------------------------
 
 
-def _import_exporters() -> None:
-    """Import nbconvert and what rendering needs, while the last kernel is busy."""
+def _import_typst() -> None:
+    """Import what rendering needs, while the last kernel is busy."""
     import segno  # noqa: F401
-
-    _ = report_of.TypstPDFExporter
+    import typst  # noqa: F401
 
 
 def render(folder: Path, paper: Paper = "a4") -> None:
@@ -334,13 +333,13 @@ def render(folder: Path, paper: Paper = "a4") -> None:
     import nbformat
 
     notebook = nbformat.read(folder / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb", as_version=4)
-    pdf, _ = report_of.TypstPDFExporter(paper=paper).from_notebook_node(notebook)
-    page, _ = report_of.HTMLExporter().from_notebook_node(notebook)
-    markdown, resources = report_of.MarkdownExporter(folder=CHARTS).from_notebook_node(notebook)
+    pdf = report_of.to_pdf(notebook, paper=paper)
+    page = report_of.to_html(notebook)
+    markdown, charts = report_of.to_markdown(notebook, folder=CHARTS)
     (folder / f"{REPORT}.pdf").write_bytes(pdf)
     (folder / f"{REPORT}.html").write_text(page, encoding="utf-8")
     (folder / f"{REPORT}.md").write_text(markdown, encoding="utf-8")
-    for name, content in resources["outputs"].items():
+    for name, content in charts.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
