@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
   --no-emit-index-url
 
-.PHONY: report test lab demo readme lock benchmarks clean
+.PHONY: report test day lab demo readme lock benchmarks clean
 
 report: $(VENV)/.core ## run the notebooks on the bundled recording and write the report
 	@$(BIN)/tars-ga run parameters/demo.yaml --output outputs/demo --report-only
@@ -16,6 +16,8 @@ test: $(VENV)/.all ## set up what tests need, then check and test everything
 	@$(BIN)/mypy
 	@said=$$($(BIN)/lint-imports --no-cache) || { echo "$$said"; exit 1; }
 	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+day: $(VENV)/.day ## set up what a day of production needs beside the core: stores, messages, signatures
 
 lab: $(VENV)/.all report ## open the notebooks in JupyterLab, with a finished run to look at
 	@$(BIN)/jupyter trust outputs/*/notebooks/*.ipynb >/dev/null # or the charts stay hidden
