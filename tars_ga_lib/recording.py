@@ -336,7 +336,7 @@ def load(path: Path) -> Recording:
             origin=folder,
         )
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        if isinstance(error, ParametersError):
+        if isinstance(error, (ParametersError, MemoryError)):  # Arrow has a MemoryError of its own
             raise
         raise ParametersError(
             f"{folder}: is not a readable recording ({type(error).__name__}: {error}); "
