@@ -27,8 +27,9 @@ class Kpi(Model):
     `kind` decides which queries are needed: `ratio` has a numerator and a denominator,
     `histogram` has buckets and a quantile, `counter` has an increase, `gauge` has a value. A ratio
     is a share, from 0 to 1, unless it is `unbounded`; with `population` it speaks of the events in
-    its denominator, and the rest of the population counts as not seen. One that is `optional` is told in the report where an installation has it; regions are not compared by
-    it, and snapshots leave it out.
+    its denominator, and the rest of the population counts as not seen. One that is `optional` is
+    told in the report where an installation has it; regions are not compared by it, and snapshots
+    leave it out.
     """
 
     title: Name
@@ -80,7 +81,8 @@ class Kpi(Model):
 class Scrapes(Model):
     """What is scraped of the services: `selector` selects one series a target, like `up`.
 
-    It tells how many scrapes were to be expected of each region and service, and how many were seen.
+    It tells how many scrapes were to be expected of each region and service, and how many of
+    them were seen.
     """
 
     selector: StrictStr = "up{$match}"
@@ -90,7 +92,9 @@ class Scrapes(Model):
     @classmethod
     def _plain(cls, text: str) -> str:
         if "$match" not in text or "(" in text or "[" in text:
-            raise ValueError(f"{text!r} is no plain selector with $match; write it like up{{$match}}")
+            raise ValueError(
+                f"{text!r} is no plain selector with $match; write it like up{{$match}}"
+            )
         return text
 
     @property

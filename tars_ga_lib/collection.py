@@ -136,7 +136,9 @@ def with_scrape_intervals(
     gaps: dict[tuple[str, str], list[float]] = {}
     configured: dict[tuple[str, str], list[float]] = {}
 
-    def keep(into: dict[tuple[str, str], list[float]], facts: Mapping[str, str], seconds: Any) -> None:
+    def keep(
+        into: dict[tuple[str, str], list[float]], facts: Mapping[str, str], seconds: Any
+    ) -> None:
         place = facts.get(labels["region"], ""), facts.get(labels["service"], "")
         into.setdefault(place, []).extend(seconds)
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from tars_ga_lib import __version__, endpoints
 from tars_ga_lib.catalogues import Criterion, Waiver
+from tars_ga_lib.display import quantity
 from tars_ga_lib.evidence_files import (
     Canary,
     Customer,
@@ -29,7 +30,6 @@ from tars_ga_lib.evidence_files import (
     SignOffs,
 )
 from tars_ga_lib.grammar import Interval, Limit, Verdict, format_duration, format_time
-from tars_ga_lib.display import quantity
 from tars_ga_lib.kpis import Kpis, KpiValue, alerts
 from tars_ga_lib.measured import UNITS, Results
 from tars_ga_lib.parameters import Job
@@ -311,7 +311,7 @@ def _from_figure(
     if not reason and figure.bounds and not criterion.interpolate:
         reason = _why_straddled(criterion.limit, figure)
         if figure.worst_bounds and upper:
-            worst = _within(criterion.limit, figure.worst_bounds)
+            worst = _within(criterion.limit, figure)
     return _Reading(
         value=figure.value,
         reason=reason,
@@ -337,10 +337,14 @@ def _why_straddled(target: Limit, figure: KpiValue) -> str:
     )
 
 
-def _within(target: Limit, bounds: tuple[float, float]) -> float:
-    """Return a value that stands for a bucket: its upper edge, unless that is the target's own."""
-    lower, upper = bounds
-    return (lower + upper) / 2 if upper <= target.value else upper
+def _within(target: Limit, figure: KpiValue) -> float:
+    """Return the worst that a percentile may be: its bucket's upper edge, if that is beyond."""
+    assert figure.worst is not None
+    assert figure.worst_bounds is not None
+    lower, upper = figure.worst_bounds
+    if upper > target.value:
+        return upper
+    return figure.worst if target.holds(figure.worst) else lower
 
 
 def _why_unknown(criterion: Criterion, figure: KpiValue) -> str:
@@ -544,8 +548,6 @@ def _from_evidence(field: str, job: Job, max_age: int | None) -> _Reading:
         return _Reading(None, f"no {kind} file was given")
     if facts.simulated and not job.parameters.simulated:
         return _Reading(None, f"the {kind} file says that it is simulated, and this run is not")
-    if other := _same_release(facts.release, job, kind):
-        return _Reading(None, other)
     severe = ("sev1",) if item == "critical" else ("sev1", "sev2", "sev3", "sev4")
     readers: dict[type[Evidence], Callable[[Any], _Reading]] = {
         Incidents: lambda f: _incidents(f, job, severe),
@@ -560,6 +562,8 @@ def _from_evidence(field: str, job: Job, max_age: int | None) -> _Reading:
         LoadTest: lambda f: _failures(f.scenarios),
     }
     reading = readers[type(facts)](facts)
+    if other := _same_release(facts.release, job, kind):
+        return replace(reading, reason=other, lower_bound=False)
     return replace(reading, reason=reading.reason or _when(facts, job, max_age))
 
 

@@ -223,7 +223,7 @@ def _evaluation(
     """
     effect, low, high = found.effect, found.low, found.high
     coverage = float(found.coverage)
-    reason = window.figure(kpi, *place).reason or found.reason or _too_little(coverage)
+    reason = window.figure(kpi, *place).reason or found.reason
     if rule.measure == "relative":
         effect, low, high = found.relative, found.relative_low, found.relative_high
         if not reason and not np.isfinite(effect):
@@ -361,7 +361,7 @@ def _corrected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     p_values = [np.nan if e.adjusted_p is None else e.adjusted_p for e in evaluations]
     parts = [np.nan if e.incident is None else e.incident["p_value"] for e in evaluations]
     return [
-        evaluation if np.isnan(p) else _judged(evaluation, float(p), float(part))
+        evaluation if np.isnan(p) else _if_enough(_judged(evaluation, float(p), float(part)))
         for evaluation, p, part in zip(
             evaluations, fdr(np.array(p_values)), fdr(np.array(parts)), strict=True
         )
@@ -387,6 +387,14 @@ def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: float) -> Eva
     if judged.significant and -drift > warning:
         return replace(judged, reason="improved")
     return judged
+
+
+def _if_enough(judged: Evaluation) -> Evaluation:
+    """Take back what was said of too little; a finding stays one, however little was seen."""
+    too_little = _too_little(judged.coverage)
+    if judged.verdict != "pass" or not too_little:
+        return judged
+    return replace(judged, verdict="no_data", reason=too_little, adjusted_p=None, incident=None)
 
 
 def incremental(

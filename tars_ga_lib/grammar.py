@@ -124,7 +124,7 @@ def format_time(seconds: float) -> str:
 def _visible(name: str) -> str:
     """Refuse a name that shows nothing: blanks, control and zero-width characters."""
     if not any(unicodedata.category(letter)[0] not in "CZ" for letter in name):
-        raise ValueError(f"{ascii(name)} shows nothing; write a name that can be read")
+        raise ValueError(f"{name!a} shows nothing; write a name that can be read")
     return name
 
 
@@ -161,7 +161,14 @@ class Limit(NamedTuple):
         return f"{self.operator} {self.value:.15g}"
 
 
-def _parse_limit(text: object) -> Limit:
+def parse_limit(text: object) -> Limit:
+    """Read a limit like `>= 0.999`; `true` and `false` are 1 and 0.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
     match = re.fullmatch(r"\s*(>=|<=|==|<|>)\s*(\S+)\s*", text) if isinstance(text, str) else None
     if not match:
         raise ValueError(f"{text!r} is not a limit; write it like '>= 0.999', '< 0.5' or '== 0'")
@@ -175,7 +182,7 @@ def _parse_limit(text: object) -> Limit:
     return limit
 
 
-LimitText = Annotated[Limit, BeforeValidator(_parse_limit), PlainSerializer(str)]
+LimitText = Annotated[Limit, BeforeValidator(parse_limit), PlainSerializer(str)]
 
 
 class Model(BaseModel):

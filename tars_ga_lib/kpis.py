@@ -10,6 +10,7 @@ bad, or as good, as can be.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -409,7 +410,8 @@ class Kpis:
         """Largest step of each series in any span, (series,): as much may be in one not seen."""
         spans = [self, *self.others]
         found = [one._select(name, part, region, service)[1][-1] for one in spans]
-        return np.max([np.nanmax(x, axis=1, initial=0.0) for x in found], axis=0)
+        peak: Floats = np.max([np.nanmax(x, axis=1, initial=0.0) for x in found], axis=0)
+        return peak
 
     def _unseen(
         self, name: str, part: str, events: Floats, region: str | None, service: str | None
@@ -432,35 +434,32 @@ class Kpis:
         return unseen
 
     def parts(
-        self,
-        name: str,
-        region: str | None = None,
-        service: str | None = None,
-        *,
-        whole: bool = False,
+        self, name: str, region: str | None = None, service: str | None = None
     ) -> tuple[Floats, Floats]:
         """Numerator and denominator of a ratio at each step, shape (T,), NaN where none was seen.
 
-        A step of a series counts only where both are there; with `whole`, a step only where each
-        of the series is there that were seen otherwise, so that steps can be compared.
+        A step of a series counts only where both are there.
         """
         top, bottom = self._pair(name, region, service)
-        return _total(top, 0, whole), _total(bottom, 0, whole)
+        return _total(top, 0), _total(bottom, 0)
 
     def buckets(
-        self,
-        name: str,
-        region: str | None = None,
-        service: str | None = None,
-        *,
-        whole: bool = False,
+        self, name: str, region: str | None = None, service: str | None = None
     ) -> tuple[Floats, Floats]:
-        """Upper edges (buckets,) and cumulative counts (buckets, T) of a histogram, NaN = none.
-
-        `whole` is as for `parts`.
-        """
+        """Upper edges (buckets,) and cumulative counts (buckets, T) of a histogram, NaN = none."""
         cells, counts = self._select(name, "buckets", region, service)
-        return cells.edges, np.maximum.accumulate(_total(counts, 1, whole), axis=0)
+        return cells.edges, np.maximum.accumulate(_total(counts, 1), axis=0)
+
+    def leaving_out(self, name: str, places: Sequence[tuple[str | None, str | None]]) -> Kpis:
+        """Return the KPIs without some series of one of them, as if they had no samples."""
+        cells = self._part(name, next(iter(self.job.kpis[name].queries())))
+        left = {place for region, service in places
+                for place in self._rows(cells, name, region, service)}  # fmt: skip
+        other = copy(self)
+        other._faults = self._faults | {
+            name: self._impossible(name) | dict.fromkeys(left, "series that were left out")
+        }
+        return other
 
     def _pair(self, name: str, region: str | None, service: str | None) -> tuple[Floats, Floats]:
         top = self._select(name, "numerator", region, service)[1][0]
@@ -575,6 +574,11 @@ class Kpis:
         expected, share = self._coverage(name, *place)
         seen = expected * share * ~np.isnan(values)
         fault = self._fault(name, *place)
+        if not reason and not share.any() and not np.isnan(values).all():
+            reason = (
+                "no scrape of its targets was seen "
+                f"({self.job.scrapes.selector}; see 'scrapes' in the KPI catalogue)"
+            )
         if fault or not seen.any():
             value, reason = np.nan, fault or reason
         elif np.isnan(value):
@@ -618,8 +622,9 @@ class Kpis:
             return ""
         cells = self._part(name, "numerator")
         for i, j in self._rows(cells, name, region, service):
-            place = cells.regions[i] if cells.regions else None, (
-                cells.services[j] if cells.services else None
+            place = (
+                cells.regions[i] if cells.regions else None,
+                (cells.services[j] if cells.services else None),
             )
             top, bottom = self._pair(name, *place)
             if np.nansum(top) > 0 or not np.nansum(bottom) > 0:
@@ -693,16 +698,9 @@ class Kpis:
         return self._figure(name, (region, service), values[0], value, reason, **more)
 
 
-def _total(values: Floats, axis: int, whole: bool = False) -> Floats:
-    """Sum over the series that were seen; NaN at a step where none was.
-
-    With `whole`, NaN at a step where one is missing that was seen at another.
-    """
-    missing = np.isnan(values)
-    empty = missing.all(axis=axis)
-    if whole:
-        ever = ~missing.all(axis=-1, keepdims=True)
-        empty = empty | (missing & ever).any(axis=axis)
+def _total(values: Floats, axis: int) -> Floats:
+    """Sum over the series that were seen; NaN at a step where none was."""
+    empty = np.isnan(values).all(axis=axis)
     return np.where(empty, np.nan, np.nansum(values, axis=axis))
 
 

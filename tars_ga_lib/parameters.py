@@ -588,7 +588,10 @@ def _target_of(objective: Objective, kpi: Kpi | None) -> Limit | None:
     """Target of a KPI that says what an objective says; None if they speak of different things."""
     if kpi is None or objective.slice_seconds:
         return None
-    if kpi.kind == "ratio" and (objective.part, objective.total) == (kpi.numerator, kpi.denominator):
+    if kpi.kind == "ratio" and (objective.part, objective.total) == (
+        kpi.numerator,
+        kpi.denominator,
+    ):
         if objective.counts == "good":
             return Limit(">=", objective.target)
         return Limit("<", objective.allowed)

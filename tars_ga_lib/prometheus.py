@@ -474,6 +474,10 @@ class Prometheus:
         """Names of all metrics that have samples in the interval."""
         return set(self._get("label/__name__/values", start=start, end=stop))
 
+    def labels(self, metric: str, start: int, stop: int) -> set[str]:
+        """Return the names of the labels that a metric's series have in the interval."""
+        return set(self._get("labels", **{"match[]": metric, "start": start, "end": stop}))
+
     def label_values(self, label: str, metric: str, start: int, stop: int) -> set[str]:
         """Return the values that a label takes on a metric's series in the interval."""
         params = {"match[]": metric, "start": start, "end": stop}

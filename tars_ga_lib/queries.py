@@ -124,6 +124,7 @@ def requests(job: Job) -> list[Request]:
             if key not in found:
                 query = resolve(template, by, parameters, file, step)
                 found[key] = Request(f"{name}.{part}", template, by, query)
+
     def add(identity: str, template: str, by: dict[str, str]) -> None:
         key = (template, *by.values())
         if key not in found:
@@ -134,8 +135,9 @@ def requests(job: Job) -> list[Request]:
     add(TARGETS, job.scrapes.targets, scraped)
     add(SEEN, job.scrapes.seen, scraped)
     for name, kpi in needed(job).items():
-        if "service" in kpi.by and (template := sample_count(kpi)):
-            add(f"scrapes.{name}", template, dimensions(kpi, parameters))
+        counts = sample_count(kpi) if "service" in kpi.by else None
+        if counts is not None:
+            add(f"scrapes.{name}", counts, dimensions(kpi, parameters))
     if job.alerts:
         by = parameters.labels.model_dump()
         alerts = {FIRING: job.alerts.firing, EVALUATIONS: job.alerts.evaluations}

@@ -28,7 +28,10 @@ So much is lost on any day without an outage; what is beyond it counts against t
 
 
 def place_of(
-    labels: Mapping[str, str], by: Mapping[str, str], regions: Sequence[str], services: Sequence[str]
+    labels: Mapping[str, str],
+    by: Mapping[str, str],
+    regions: Sequence[str],
+    services: Sequence[str],
 ) -> tuple[int, int] | None:
     """Position of a series' region and service; None if it was not asked for.
 
@@ -94,8 +97,9 @@ class Scrapes:
 
     @property
     def share(self) -> Floats:
-        """Share of each step's scrapes that was seen, 0..1; one missing of a target is tolerated."""
-        return np.clip((self.seen + self.targets) / self.expected, 0.0, 1.0) * (self.seen > 0)
+        """Share of each step's scrapes that was seen, 0..1; one missing a target is tolerated."""
+        share: Floats = np.clip((self.seen + self.targets) / self.expected, 0.0, 1.0)
+        return np.where(self.seen > 0, share, 0.0)
 
     @property
     def missing(self) -> Floats:
@@ -133,9 +137,7 @@ def _grid(
     return values
 
 
-def sample_counts(
-    job: Job, span: Span, template: str, by: Mapping[str, str]
-) -> Floats | None:
+def sample_counts(job: Job, span: Span, template: str, by: Mapping[str, str]) -> Floats | None:
     """How many samples the best-seen series of a metric has in each step; None if not recorded."""
     found = span.find(template, by)
     return None if found is None else _grid(found, by, job.parameters, span)

@@ -305,7 +305,7 @@ class _Place:
         """Return the budget of the time that was seen, and of the whole window."""
         bad, total = self.counts.sums
         keys = ("allowed", "spent", "left", "share_spent", "share_left")
-        if not total > 0:
+        if not total > 0 or not self.seen_minutes > 0:
             return dict.fromkeys(keys) | {
                 "minutes": None,
                 "minute_means": "",
