@@ -421,7 +421,7 @@ class Kpis:
         if self._counts_scrapes(kpi) and self.scrapes.known:
             cells = self._part(name, part)
             rows = self._rows(cells, name, region, service)
-            return float(sum(self.scrapes.missing[place] for place in rows))
+            return sum(self.scrapes.missing(rows[k], events[k]) for k in range(len(rows)))
         _, share = self._coverage(name, region, service)
         gone = np.isnan(events).sum(axis=1) * self._peak(name, part, region, service)
         partly = np.nansum((1 - share) * events, axis=1)

@@ -244,7 +244,7 @@ def _grouped(places: list[tuple[str, str]], parameters: Parameters) -> list[str]
 def _lacking(scrapes: Scrapes, span: Span, place: tuple[int, int]) -> str:
     """Say what of a place's scrapes is missing; empty if no more than is tolerated."""
     expected = float(scrapes.expected[place].sum())
-    if scrapes.missing[place] <= TOLERATED * expected:
+    if scrapes.missing(place) <= TOLERATED * expected:
         return ""
     seen = scrapes.seen[place]
     if not seen.any():

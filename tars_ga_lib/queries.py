@@ -62,8 +62,8 @@ def needed(job: Job) -> dict[str, Kpi]:
 
     Those that only the drift criterion rests on are not among them.
     """
-    names = [c.kpi for c in job.criteria.values() if c.kpi and c.mandatory]
-    found = {name: job.kpis[name] for name in dict.fromkeys(names)}
+    names = {c.kpi for c in job.criteria.values() if c.kpi and c.mandatory}
+    found = {name: kpi for name, kpi in job.kpis.items() if name in names}
     return found | {f"slo:{name}": objective.kpi for name, objective in job.slos.items()}
 
 

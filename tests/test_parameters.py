@@ -367,7 +367,8 @@ INCIDENT = "{id: I, severity: sev1, title: t, start: 2026-11-20T02:00:00Z, end: 
         ),
         (
             "customer",
-            "{source: s, covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, support_tickets: 1, "
+            "{source: s, release: v1, support_tickets: 1, "
+            "covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, "
             "escalated: 0, satisfaction: 96}",
             "satisfaction",
         ),
