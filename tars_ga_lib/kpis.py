@@ -542,6 +542,28 @@ class Kpis:
             words.append(f"{region} / {listed}" if region else listed)
         return "; ".join(words[:4]) + (f"; and {len(words) - 4} more" if words[4:] else "")
 
+    def during(
+        self, name: str, begin: int, end: int, region: str | None = None, service: str | None = None
+    ) -> float | None:
+        """KPI over the steps [begin, end) alone: totals over totals, None where none was seen."""
+        kpi = self.job.kpis[name]
+        if kpi.kind == "ratio":
+            top, bottom = (part[begin:end] for part in self.parts(name, region, service))
+            total = float(np.nansum(bottom))
+            return float(np.nansum(top)) / total if total > 0 else None
+        if kpi.kind == "histogram":
+            edges, counts = self.buckets(name, region, service)
+            joined = np.nansum(counts[:, begin:end], axis=1)
+            value = float(quantile(kpi.quantile or 0, edges, joined)[0])
+            return None if np.isnan(value) else value
+        series = self.series(name, region, service)[begin:end]
+        seen = series[~np.isnan(series)]
+        if not len(seen):
+            return None
+        if kpi.kind == "counter":
+            return float(seen.mean() if kpi.per_second else seen.sum())
+        return float(_JOINS[kpi.over](seen))
+
     def extremes(self, name: str, region: str | None = None) -> tuple[Extreme, Extreme] | None:
         """Lowest and highest step of a KPI's series; none if there is no step."""
         series = self.series(name, region)

@@ -447,7 +447,7 @@ class Prometheus:
                 for one in targets
                 if one.get("scrapeInterval")
             ]
-        except (QueryError, LookupError, TypeError, ValueError, AttributeError):
+        except (QueryError, SourceError, LookupError, TypeError, ValueError, AttributeError):
             return []
 
     def spacings(self, selector: str, at: int, seconds: int) -> list[tuple[dict[str, str], Floats]]:
@@ -466,7 +466,7 @@ class Prometheus:
                 return []
             blob = [body.content[start:stop] for start, stop in body.samples]
             times = [_numbers([one], ["time"])[0] for one in blob]
-        except (QueryError, LookupError, TypeError, ValueError):
+        except (QueryError, SourceError, LookupError, TypeError, ValueError):
             return []
         return [(facts, np.diff(at)) for facts, at in zip(body.series, times, strict=True)]
 

@@ -273,6 +273,7 @@ class Watch:
             name: grid.span(steps if grid is self.window else grid.steps, url)
             for name, grid in self.grids.items()
         }
+        spans = collection.with_scrape_intervals(self.job, self._server, spans)
         missing = int((~self.window.answered()[:steps]).sum())
         problems = []
         if missing:
