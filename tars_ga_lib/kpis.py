@@ -19,7 +19,7 @@ from tars_ga_lib.catalogues import Kpi
 from tars_ga_lib.grammar import format_time
 from tars_ga_lib.parameters import Job, Parameters
 from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions
-from tars_ga_lib.recording import INFO, Recording, SampleSet, Span
+from tars_ga_lib.recording import Recording, SampleSet, Span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -313,8 +313,7 @@ class Kpis:
     def doubts(self, name: str) -> list[str]:
         """Warnings of the server about a KPI's samples: its answer may be partial."""
         sets = [self._part(name, part).set for part in self.job.kpis[name].queries()]
-        texts = [text for one in sets if one for text in one.provenance.warnings]
-        return [text for text in dict.fromkeys(texts) if not text.startswith(INFO)]
+        return list(dict.fromkeys(t for one in sets if one for t in one.provenance.warnings))
 
     def extremes(self, name: str, region: str | None = None) -> tuple[Extreme, Extreme] | None:
         """Lowest and highest step of a KPI's series; none if there is no step."""
