@@ -389,7 +389,7 @@ class _SetFacts(Model):
 class _SpanFacts(Model):
     """What `recording.json` says of a span; its name is that of a file beside it."""
 
-    name: Annotated[StrictStr, Field(pattern=r"^(window|baseline_[1-9][0-9]{0,3})\Z")]
+    name: Annotated[StrictStr, Field(pattern=r"^(window|baseline_[1-9][0-9]{0,3})$")]
     start: StrictStr
     end: StrictStr
     start_seconds: Annotated[StrictInt, Field(ge=0, le=_LAST_SECOND)]
