@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 import reprlib
 import unicodedata
@@ -32,6 +33,8 @@ from pydantic import (
     model_validator,
 )
 
+from tars_ga_lib import sanitise
+
 Verdict = Literal["pass", "warn", "fail", "no_data"]
 Number = Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictInt
 M = TypeVar("M", bound="Model")
@@ -39,6 +42,11 @@ M = TypeVar("M", bound="Model")
 _UNITS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:\d+w)?(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?", re.ASCII)
 _LONGEST = 10 * 366 * 86400
+
+_MOST_YAML = 4 << 20
+_MOST_NODES = 200_000
+_DEEPEST_YAML = 64
+_LARGEST = 2**63
 
 
 class ParametersError(ValueError):
@@ -139,6 +147,34 @@ Duration = Annotated[int, BeforeValidator(parse_duration), PlainSerializer(forma
 Time = Annotated[int, BeforeValidator(parse_time), PlainSerializer(format_time)]
 Name = Annotated[StrictStr, AfterValidator(_visible), Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_unique)]
+
+
+ALLOWED_VARIABLES = "TARS_GA_ALLOW_ENV"
+"""Variable with further names, separated by commas, that a file may take secrets from."""
+
+ANY_VARIABLE = "*"
+"""What it holds where nothing is read from the environment and nothing is sent."""
+
+
+def _variable(name: object) -> object:
+    # What stands there may be the secret itself, so it is not repeated.
+    if not isinstance(name, str) or not re.fullmatch(_VARIABLE, name):
+        raise ValueError(
+            "is not the name of an environment variable; write the name, in capitals, of the one "
+            "that holds the secret, like TARS_GA_POSTGRES_PASSWORD"
+        )
+    allowed = os.environ.get(ALLOWED_VARIABLES, "").split(",")
+    if not (name.startswith("TARS_GA_") or name in allowed or ANY_VARIABLE in allowed):
+        raise ValueError(
+            "may name only a variable that begins with TARS_GA_, so that no file can send another "
+            "secret of yours somewhere; rename yours, or allow it with tars-ga --allow-env NAME"
+        )
+    return name
+
+
+_VARIABLE = "^[A-Z_][A-Z0-9_]*$"
+Variable = Annotated[StrictStr, Field(pattern=_VARIABLE), BeforeValidator(_variable)]
+"""Name of an environment variable that holds a secret."""
 
 
 class Limit(NamedTuple):
@@ -252,19 +288,68 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 def parse_yaml(text: str, name: str) -> Any:
     """Read one YAML text; `name` is what an error calls it.
 
+    Its texts come without characters that could harm a terminal or a page: see
+    `tars_ga_lib.sanitise`.
+
     Raises
     ------
     ParametersError
-        If it is not YAML, or a key stands twice.
+        If it is not YAML, a key stands twice, or it is built to break its reader.
     """
     try:
-        return yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        _check_size(text)
+        return _plain(yaml.load(text, Loader=_StrictLoader))
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error) or "it is nested too deeply"
-        problem = " ".join(str(problem).split())
+        problem = getattr(error, "problem", None) or str(error) or "it is not a YAML text"
+        problem = sanitise.text(" ".join(str(problem).split()))
         raise ParametersError(f"{name}{where}: {problem}; correct the YAML") from None
+
+
+def _check_size(text: str) -> None:
+    """Refuse YAML that is deep, or small on disk and huge once its aliases are written out.
+
+    libyaml's loader recurses in C, where a deep text ends the process: its stream of events does
+    not.
+    """
+    if len(text) > _MOST_YAML:
+        raise ValueError("it is too large for a file of parameters")
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and nodes before it
+    count = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ValueError(f"the alias *{event.anchor} is recursive or names nothing")
+            count += sizes[event.anchor]
+        elif isinstance(event, yaml.NodeEvent):
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_nodes.append((event.anchor, count))
+            elif event.anchor:
+                sizes[event.anchor] = 1
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = count - before
+        if len(open_nodes) > _DEEPEST_YAML:
+            raise ValueError("it is nested too deeply")
+        if count > _MOST_NODES:
+            raise ValueError("it expands to far more than it holds (aliases of aliases)")
+
+
+def _plain(value: Any) -> Any:
+    """Return YAML data with harmless texts and numbers that a double can hold."""
+    if isinstance(value, str):
+        return sanitise.text(value)
+    if isinstance(value, dict):
+        return {_plain(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ValueError("a number is too large")
+    return value
 
 
 def read_yaml(path: Path) -> Any:

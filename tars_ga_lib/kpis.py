@@ -22,7 +22,7 @@ from tars_ga_lib.catalogues import Kpi
 from tars_ga_lib.grammar import duration_words, format_time
 from tars_ga_lib.parameters import Job, Parameters
 from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions, needed, sample_count
-from tars_ga_lib.recording import INFO, Recording, SampleSet, Span
+from tars_ga_lib.recording import Recording, SampleSet, Span
 from tars_ga_lib.scrapes import Scrapes, place_of, sample_counts
 
 if TYPE_CHECKING:
@@ -505,8 +505,7 @@ class Kpis:
     def doubts(self, name: str) -> list[str]:
         """Warnings of the server about a KPI's samples: its answer may be partial."""
         sets = [self._part(name, part).set for part in self.job.kpis[name].queries()]
-        texts = [text for one in sets if one for text in one.provenance.warnings]
-        return [text for text in dict.fromkeys(texts) if not text.startswith(INFO)]
+        return list(dict.fromkeys(t for one in sets if one for t in one.provenance.warnings))
 
     def unseen(self, name: str, region: str | None = None, service: str | None = None) -> str:
         """Say for how long and where a figure was not seen; empty if it was seen whole."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +17,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib.endpoints import FIGURES
-from tars_ga_lib.grammar import ParametersError, format_duration, parse_limit
+from tars_ga_lib import sanitise, strict
+from tars_ga_lib.grammar import ParametersError, check, format_duration, parse_limit
 from tars_ga_lib.parameters import MEASURED, Job
 from tars_ga_lib.recording import write_bytes, write_json
+from tars_ga_lib.results_files import MODELS
 
 if TYPE_CHECKING:
     from tars_ga_lib.run import Run
@@ -96,7 +95,7 @@ def _parse(file: Path, kind: str) -> tuple[dict[str, Any], str]:
     remedy = f"name what '{_COMMANDS[kind]}' wrote"
     try:
         content = file.read_bytes()
-        document = json.loads(content)
+        document = sanitise.tree(strict.loads(content))
     except FileNotFoundError:
         raise ParametersError(f"{file}: there is no such file; {remedy}") from None
     except (OSError, ValueError) as error:
@@ -105,33 +104,10 @@ def _parse(file: Path, kind: str) -> tuple[dict[str, Any], str]:
     if found != SCHEMAS[kind]:
         raise ParametersError(f"{file}: is no {SCHEMAS[kind]}; {remedy}")
     try:
-        _time(document["started_at"])
-        _time(document["ended_at"])
-        str(document["release"]["version"])
-        _figures(document, kind)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ParametersError(f"{file}: is not whole ({error!r}); {remedy}") from None
+        check(MODELS[kind], document, str(file))
+    except ParametersError as error:
+        raise ParametersError(f"{error}; {remedy}") from None
     return document, "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def _figures(document: Mapping[str, Any], kind: str) -> None:
-    """See that what the criteria read is there, and that no number is NaN."""
-    if kind == "validation":
-        for check in document["checks"]:
-            _finite(check["value"])
-            _ = check["id"], check["measure"], check["verdict"], check["unit"], check["reason"]
-            _ = check["group"], check["title"], check["region"], check["target"], check["limit"]
-        _ = document["counts"]["no_data"]
-    else:
-        _ = document["complete"], document["stopped_by"]
-        _finite(document["watched_seconds"] / document["asked_seconds"])
-        for session in document["endpoints"]:
-            for figure in FIGURES:
-                _finite(session["figures"][figure])
-            for key in ("observed_seconds", "forced_seconds", "connected_seconds"):
-                _finite(session[key])
-            _ = session["name"], session["problem"], session["ping"]["count"]
-            _ = [one["start"] for one in session["downtimes"]], list(session["limits"])
 
 
 def _time(text: str) -> float:
@@ -140,11 +116,6 @@ def _time(text: str) -> float:
     if moment.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
     return moment.timestamp()
-
-
-def _finite(value: object) -> None:
-    if value is not None and not math.isfinite(float(value)):  # type: ignore[arg-type]
-        raise ValueError(f"{value} is not a number")
 
 
 def load(job: Job, folder: Path) -> dict[str, Results]:

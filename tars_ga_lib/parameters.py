@@ -67,6 +67,8 @@ from tars_ga_lib.grammar import (
 from tars_ga_lib.objectives import Objective
 from tars_ga_lib.targets import ValidationTargets
 
+_DEADLINE_TIMEOUTS = 30
+
 # --- the run ---------------------------------------------------------------------------------
 
 
@@ -131,11 +133,16 @@ class BaselineRun(Model):
 
 
 class Source(Model):
-    """Where samples come from: a Prometheus HTTP API or an earlier recording."""
+    """Where samples come from: a Prometheus HTTP API or an earlier recording.
+
+    `timeout` is for one request, and `deadline` for the whole collection: 30 times the timeout if
+    not given.
+    """
 
     prometheus: StrictStr | None = None
     recording: Path | None = None
     timeout: Duration = 120
+    deadline: Duration | None = None
     connections: Annotated[StrictInt, Field(ge=1, le=32)] = 2
     org_id: StrictStr | None = None
 
@@ -164,6 +171,11 @@ class Source(Model):
         if (self.prometheus is None) == (self.recording is None):
             raise ValueError("give either 'prometheus' (a URL) or 'recording' (a path)")
         return self
+
+    @property
+    def whole_deadline(self) -> int:
+        """Seconds that the whole collection may take."""
+        return self.deadline or _DEADLINE_TIMEOUTS * self.timeout
 
 
 class Labels(Model):

@@ -5,6 +5,7 @@ Exit codes: 0 certified, 3 not certified, 4 inconclusive, 2 bad input, 1 an erro
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from rich.markup import escape
 from tars_ga_lib import __version__
 from tars_ga_lib.cli import certify, fields, notify, packages, slo, validate, watch, websocket
 from tars_ga_lib.cli.console import err, out
-from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.grammar import ALLOWED_VARIABLES, ParametersError
 
 app = typer.Typer(
     help="Certify a release from a day of production, with evidence.",
@@ -28,7 +29,18 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    allow_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-env",
+            metavar="NAME",
+            help="Let files name this environment variable as the place of a secret; without it "
+            "only those that begin with TARS_GA_. May be given several times.",
+        ),
+    ] = None,
 ) -> None:
+    if allow_env:  # in the environment, where the notebooks' kernels have it too
+        os.environ[ALLOWED_VARIABLES] = ",".join(allow_env)
     if version:
         out.print(f"tars-ga {__version__}")
         raise typer.Exit

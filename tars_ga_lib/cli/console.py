@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from tars_ga_lib import sanitise
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from tars_ga_lib.display import Table as Shown
 
+
+class _Console(Console):
+    """A console on which no text can steer the terminal, wherever it came from."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Turn a string, of a cell too, into what is shown."""
+        return super().render_str(sanitise.text(text), **options)
+
+
 # A table that goes to a file is not folded.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = _Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 COLOURS = {
     "CERTIFIED": "green",

@@ -229,6 +229,7 @@ class Watch:
     def stop(self) -> None:
         """End soon; may be called by a signal's handler."""
         self._stop.set()
+        self._server.end("the watch was stopped")
 
     @property
     def url(self) -> str:
