@@ -14,7 +14,8 @@ test: $(VENV)/.ready ## set up what tests need, then check and test everything
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
-lab: report ## open the notebooks in JupyterLab, with a finished run to look at
+lab: $(VENV)/.ready ## open the notebooks in JupyterLab, with a finished run to look at
+	@test -d outputs/demo || $(MAKE) --no-print-directory report
 	@$(BIN)/jupyter trust outputs/*/notebooks/*.ipynb >/dev/null # or the charts stay hidden
 	@$(BIN)/jupyter lab --notebook-dir=.
 

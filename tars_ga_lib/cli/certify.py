@@ -79,6 +79,9 @@ def run(
                 signer=signer,
             )
     _show(result.certification)
+    if result.kept:
+        some = ", ".join(result.kept[:5]) + (", …" if len(result.kept) > 5 else "")
+        out.print(f"Kept aside, as they were changed after the earlier run: {escape(some)}")
     if source is not None:
         _show_changes(source, result.certification)
     out.print(f"Report: {escape(str(result.pdf))}")

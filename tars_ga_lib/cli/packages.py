@@ -23,11 +23,12 @@ def package(
 
     Exit codes: 0 built, 2 bad input.
     """
-    from tars_ga_lib import atomic, evidence
+    from tars_ga_lib import atomic, evidence, made
 
     signer = signer_of(sign, public_key)
     with atomic.writing(folder, str(folder)):
         built = evidence.build(folder, signer)
+        made.record(folder, [evidence.ARCHIVE, f"{evidence.ARCHIVE}.sha256", evidence.EMAIL])
     who = f"signed by {built.signed_by}" if built.signed_by else "unsigned"
     out.print(f"{escape(str(built.archive))} ({who})\nSHA-256 {built.digest}")
 
