@@ -346,7 +346,8 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
     if criterion.validation == "failed":
         failed = [check["id"] for check in checks if check["verdict"] == "fail"]
         unknown = sum(check["verdict"] == "no_data" for check in checks)
-        reason = f"{unknown} of {len(checks)} checks have no data" if unknown else ""
+        have = "has" if unknown == 1 else "have"
+        reason = f"{unknown} of {len(checks)} checks {have} no data" if unknown else ""
         reason = reason or ("" if checks else "no check was made")
         value = float(len(failed))
         return _Reading(value, reason, _share(checks), ", ".join(failed), True), unit

@@ -328,6 +328,30 @@ def check(model: type[M], raw: object, name: str) -> M:
         raise ParametersError(_sentence(name, model, error)) from None
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Write the remedy for a name that is not known: the nearest ones, or all if none is near."""
+    names = [str(each) for each in known]
+    near = difflib.get_close_matches(name, names, 3) or difflib.get_close_matches(
+        name.lower(), names, 3, 0.5
+    )
+    if near:
+        return f"did you mean {' or '.join(repr(each) for each in near)}?"
+    return f"there are {', '.join(names[:20])}" + (", …" if len(names) > 20 else "")
+
+
+def known_as(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name of a KPI, region or service that is not known, and name the nearest.
+
+    Raises
+    ------
+    ParametersError
+        If `name` is not in `known`.
+    """
+    names = list(known)
+    if name not in names:
+        raise ParametersError(f"there is no {what} named {name!r}; {nearest(str(name), names)}")
+
+
 def interval_text(start: int, stop: int) -> str:
     """Write an interval for a reader: `2026-11-20 00:00 to 2026-11-21 00:00 UTC (24h)`."""
     first, last = (datetime.fromtimestamp(t, UTC) for t in (start, stop))

@@ -1,8 +1,8 @@
 """The pipeline: the notebooks in their order, run by papermill, then rendered by nbconvert.
 
 A run is built in a folder beside its target and renamed into place when it is whole, so a run that
-fails or is killed leaves the earlier one as it was. It replaces what the earlier one made, and keeps
-what people put there (`made`).
+fails or is killed leaves the earlier one as it was. It replaces what the earlier one made, and what
+people put there stays (`made`).
 """
 
 from __future__ import annotations
