@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictStr, model_validator
@@ -71,11 +72,21 @@ class Alerts(Model):
     evaluations: StrictStr
 
 
+_METRIC = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*[{\[]")
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
+
+
+def metric_names(query: str) -> list[str]:
+    """Names of the metrics that a PromQL query selects, in their order."""
+    return list(dict.fromkeys(_METRIC.findall(_STRING.sub('""', query))))
+
+
 class KpiCatalogue(Model):
-    """The file `kpis.yaml`."""
+    """The file `kpis.yaml`; `drop` takes KPIs out, with all that rests on them."""
 
     kpis: Annotated[dict[Name, Kpi], Field(min_length=1)]
     alerts: Alerts | None = None
+    drop: list[Name] = Field(default=[])
 
 
 def _listed(value: Any) -> Any:
@@ -112,9 +123,10 @@ class DriftRule(Model):
 
 
 class DriftRules(Model):
-    """The file `drift_rules.yaml`."""
+    """The file `drift_rules.yaml`; `drop` takes rules out."""
 
     rules: Annotated[dict[Name, DriftRule], Field(min_length=1)]
+    drop: list[Name] = Field(default=[])
 
 
 class Criterion(Model):
@@ -160,6 +172,8 @@ class Criterion(Model):
             raise ValueError(
                 "give exactly one of 'kpi', 'drift', 'evidence', 'validation' and 'websocket'"
             )
+        if self.warning and self.target.operator == "==":
+            raise ValueError("a target with '==' has no warning limit; take 'warning' out")
         if self.warning and self.warning.operator[0] != self.target.operator[0]:
             raise ValueError("'warning' and 'target' must point the same way")
         if self.warning and not self._warning_is_stricter(self.warning):
@@ -170,15 +184,18 @@ class Criterion(Model):
         return self
 
     def _warning_is_stricter(self, warning: Limit) -> bool:
+        if warning.value == self.target.value:
+            return warning.operator == self.target.operator or "=" not in warning.operator
         if self.target.operator[0] == ">":
             return warning.value >= self.target.value
         return warning.value <= self.target.value
 
 
 class Criteria(Model):
-    """The file `criteria.yaml`."""
+    """The file `criteria.yaml`; `drop` takes criteria out."""
 
     criteria: Annotated[dict[Name, Criterion], Field(min_length=1)]
+    drop: list[Name] = Field(default=[])
 
     @model_validator(mode="after")
     def _something_decides(self) -> Self:

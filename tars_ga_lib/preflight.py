@@ -5,16 +5,13 @@ It is asked before the long work, and costs a small part of it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tars_ga_lib.catalogues import metric_names
 from tars_ga_lib.parameters import Job, Parameters
 from tars_ga_lib.prometheus import Answer, Prometheus, QueryError, connect
 from tars_ga_lib.queries import EVALUATIONS, FIRING, Request, requests
-
-_METRIC = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*[{\[]")
-_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,6 @@ class Finding:
     def ok(self) -> bool:
         """Whether the query answers for every region and service."""
         return not self.problem
-
-
-def metric_names(query: str) -> list[str]:
-    """Names of the metrics that a PromQL query selects, in their order."""
-    return list(dict.fromkeys(_METRIC.findall(_STRING.sub('""', query))))
 
 
 def needed(job: Job) -> set[str]:
