@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from typing import Any
 import pytest
 
 from tars_ga_lib import __version__, cli, parameters, pipeline
+from tars_ga_lib.cli import console
 from tars_ga_lib.grammar import ParametersError
 from tests import servers
 from tests.helpers import ROOT, SMALL, tars_ga, write_run
@@ -112,3 +117,101 @@ def test_errors_are_sentences(
     assert said in text
     assert "Traceback" not in text
     assert len(text.splitlines()) <= 2
+
+
+# --- Terminals ------------------------------------------------------------------------------------
+
+ASCII = [
+    {"PYTHONIOENCODING": "ascii"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+
+
+@pytest.mark.parametrize("env", ASCII, ids=["ascii", "C"])
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--help"], 0, "Certify a release"),
+        (["preflight", DEMO], 2, "needs 'prometheus' (a URL)"),
+        (["preflight", "Zürich…≥.yaml"], 2, "there is no such file"),
+        (["validate", ROOT / "parameters" / "demo.yaml", "--dry-run"], 2, "error"),
+        (["rules", DEMO], 0, "groups:"),
+        (["schema"], 0, "$defs"),
+        (["fields"], 0, "GENERATION_TIMESTAMP"),
+        (["runn"], 2, "No such command"),
+    ],
+    ids=range(8),
+)
+def test_no_output_dies_of_the_terminals_encoding(
+    env: dict[str, str], arguments: list[Any], code: int, said: str
+) -> None:
+    done = tars_ga(*arguments, env=env)
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Unicode" not in done.stderr
+
+
+def test_what_a_terminal_cannot_print_is_printed_plainly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for encoding, wanted in [
+        ("ascii", b"+ x >= 99.9 % - Zurich ?..."),
+        ("utf-8", "✓ ✗ ≥\u00a099.9 % – Zürich 名…".encode()),
+    ]:
+        buffer = io.BytesIO()
+        stream = io.TextIOWrapper(buffer, encoding=encoding)
+        monkeypatch.setattr("sys.stdout", stream)
+        console.print_what_the_terminal_can()
+        console.out.print("✓ ✗ ≥\u00a099.9 % – Zürich 名…", end="")
+        stream.flush()
+        assert buffer.getvalue() == wanted
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_tables_are_as_wide_as_the_terminal(columns: int) -> None:
+    done = tars_ga("fields", env={"COLUMNS": str(columns)})
+    assert max(map(len, done.stdout.splitlines())) <= columns
+    program = (
+        "from rich.table import Table\n"
+        "from tars_ga_lib.cli.console import out\n"
+        "table = Table('criterion', 'value', box=None)\n"
+        "table.add_row('A criterion with a long name ' * 9, 'a value ' * 9)\n"
+        "out.print(table)\n"
+        "out.print('A sentence that is not broken. ' * 9)\n"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
+    *table, sentence = subprocess.run(
+        [sys.executable, "-c", program], env=env | {"COLUMNS": str(columns)},
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert max(map(len, table)) <= columns
+    assert len(sentence) > 250
+
+
+def test_no_color(tmp_path: Path) -> None:
+    for env, coloured in [({}, True), ({"NO_COLOR": "1"}, False)]:
+        done = tars_ga("preflight", tmp_path / "no.yaml", env={"FORCE_COLOR": "1"} | env)
+        assert ("\x1b[31m" in done.stderr) is coloured
+
+
+def test_as_a_module_and_with_tab_completion() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tars_ga_lib", "--version"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"tars-ga {__version__}\n"
+    done = tars_ga(env={"_TARS_GA_COMPLETE": "source_bash"})
+    assert "complete -o" in done.stdout
+    done = tars_ga(
+        env={"_TARS_GA_COMPLETE": "complete_bash", "COMP_WORDS": "tars-ga pre", "COMP_CWORD": "1"}
+    )
+    assert done.stdout.split() == ["preflight"]
+
+
+def test_each_problem_is_a_line(tmp_path: Path) -> None:
+    done = tars_ga("preflight", write_run(tmp_path, kpis="a.yaml", criteria="b.yaml"))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: {tmp_path / name}: there is no such file; check the name"
+        for name in ("a.yaml", "b.yaml")
+    ]

@@ -13,13 +13,12 @@ from rich.markup import escape
 
 from tars_ga_lib import __version__
 from tars_ga_lib.cli import certify, fields, notify, packages, slo, validate, watch, websocket
-from tars_ga_lib.cli.console import err, out
+from tars_ga_lib.cli.console import err, out, print_what_the_terminal_can
 from tars_ga_lib.grammar import ParametersError
 
 app = typer.Typer(
     help="Certify a release from a day of production, with evidence.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -54,10 +53,12 @@ def main() -> None:
     """Run the command and turn errors into one sentence and an exit code."""
     from tars_ga_lib.pipeline import NotebookError
 
+    print_what_the_terminal_can()
     try:
         app()
     except ParametersError as error:
-        err.print(f"[red]error:[/] {escape(str(error))}")
+        for line in str(error).splitlines():
+            err.print(f"[red]error:[/] {escape(line)}")
         sys.exit(2)
     except NotebookError as error:
         err.print(f"[red]error:[/] {escape(str(error))}\nSee {escape(str(error.notebook))}")
