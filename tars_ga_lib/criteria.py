@@ -127,6 +127,7 @@ def certify(
         ],
         **certification.facts(),
         "waivers": [waiver.model_dump(mode="json") for waiver in job.waivers],
+        **({"left_out": [" ".join(each) for each in job.left_out]} if job.left_out else {}),
         "measured": {kind: results.facts() for kind, results in measured.items()},
         "source": {
             "server": recording.server,

@@ -73,10 +73,14 @@ class Assignment(NamedTuple):
 
 @dataclass
 class Layered:
-    """A document made of layers; `origins` says what last spoke of each place in it."""
+    """A document made of layers; `origins` says what last spoke of each place in it.
+
+    `whole`, if given, is what an error of the document as a whole is told of.
+    """
 
     value: Any
     origins: dict[Place, str]
+    whole: str = ""
 
     @classmethod
     def of(cls, value: Any, name: str) -> Layered:
@@ -112,6 +116,8 @@ class Layered:
 
     def name_of(self, place: Sequence[int | str]) -> str:
         """Return what last spoke of a place, or of what it is in."""
+        if not place and self.whole:
+            return self.whole
         for length in range(len(place), -1, -1):
             if (found := self.origins.get(tuple(place[:length]))) is not None:
                 return found
@@ -165,3 +171,43 @@ class Layered:
 def text_of(document: Any) -> str:
     """Write a document as YAML, a key a line, in its order."""
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+
+
+def lines_of(text: str) -> dict[Place, int]:
+    """Line, from 1, on which each place of the first document of a YAML text begins."""
+    found: dict[Place, int] = {}
+
+    def walk(node: yaml.Node | None, place: Place) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inner = (*place, key.value)
+                found[inner] = key.start_mark.line + 1
+                walk(value, inner)
+        elif isinstance(node, yaml.SequenceNode):
+            for number, value in enumerate(node.value):
+                found[(*place, number)] = value.start_mark.line + 1
+                walk(value, (*place, number))
+
+    walk(next(yaml.compose_all(text, Loader=yaml.SafeLoader), None), ())
+    return found
+
+
+def told(layered: Layered, sources: Mapping[str, Mapping[Place, int]]) -> list[tuple[str, str]]:
+    """Return the lines of a document, each with where it came from.
+
+    Parameters
+    ----------
+    sources
+        `lines_of` each file that a layer is named after.
+    """
+    text = text_of(layered.value)
+    places = {line: place for place, line in reversed(lines_of(text).items())}
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        origin = ""
+        if (place := places.get(number)) is not None:
+            name = layered.name_of(place)
+            at = sources.get(name, {}).get(place)
+            origin = f"{name}:{at}" if at else name
+        found.append((line, origin))
+    return found

@@ -569,7 +569,7 @@ def layers_of(files: Sequence[Path], assignments: Sequence[Assignment] = ()) -> 
                 seen.add(key)
                 if key in found:
                     found[key].lay(raw, place)
-                    found[key].origins[()] = place
+                    found[key].whole = place
                 else:
                     found[key] = Layered.of(raw, place)
     for option, keys, value in assignments:

@@ -355,7 +355,9 @@ def _assignments(texts: Sequence[str]) -> dict[str, list[Assignment]]:
                     inner = [entries, *inner]
             elif keys[0] == "evidence" and len(keys) > 2:
                 file, inner = ".".join(keys[:2]), keys[2:]
-            assignment = Assignment(option, inner, parse_yaml(value, option))
+            # YAML takes a leading > for a block of text; on one line it begins a limit.
+            limit = value.strip() if value.lstrip().startswith(">") else None
+            assignment = Assignment(option, inner, limit or parse_yaml(value, option))
             found.setdefault(file, []).append(assignment)
     problems.refuse()
     return found
@@ -382,7 +384,7 @@ def _run_file(path: Path, assignments: Sequence[Assignment]) -> Layered:
     if assignments:
         # Where the parts do not fit together, either may be wrong.
         options = ", ".join(dict.fromkeys(each.option for each in assignments))
-        layered.origins[()] = f"{path} (with {options})"
+        layered.whole = f"{path} (with {options})"
     return layered
 
 
@@ -420,7 +422,7 @@ class Job:
     `slos` holds the objectives by name, `evidence` the facts by kind, `validation` and `websocket`
     what of the running system is checked, `channels` who is told what, and `texts` the catalogues
     and evidence files as they were read, with what was laid over them, by the name that each gets
-    in the run folder. `left_out` names what `drop` took out.
+    in the run folder. `left_out` has the kind and name of each thing that `drop` took out.
     """
 
     parameters: Parameters
@@ -435,7 +437,7 @@ class Job:
     websocket: WebSocketTargets | None
     channels: Channels | None
     texts: dict[str, str]
-    left_out: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
     def save(self, folder: Path, baseline: Sequence[tuple[int, int]]) -> None:
         """Write the run's file and all that it names into `folder`, so that it stands alone.
@@ -684,7 +686,7 @@ def _without(job: Job, kpis: Sequence[str], rules: Sequence[str], criteria: Sequ
         "criterion": [n for n in job.criteria if n not in kept_criteria],
         "objective": [n for n in job.slos if n not in kept_slos],
     }
-    left_out = [f"{what} {name}" for what, names in parts.items() for name in names]
+    left_out = [(what, name) for what, names in parts.items() for name in names]
     return replace(
         job, kpis=kept_kpis, rules=kept_rules, criteria=kept_criteria, slos=kept_slos,
         left_out=left_out,

@@ -65,6 +65,13 @@ def test_preflight(small_server: str, empty_server: str) -> None:
     assert "Window: 2026-11-20 12:00 to 2026-11-20 14:00 UTC (2h)" in done.stdout
     assert "✗" not in done.stdout
     assert done.stdout.count("✓") > 30
+    told = json.loads(tars_ga(
+        "preflight", GA_DAY, *sets, "--set", f"source.prometheus={small_server}", "--json"
+    ).stdout)  # fmt: skip
+    assert told["exit_code"] == 0
+    assert [each["id"] for each in told["queries"] if each["ok"]] == [
+        line.split()[1] for line in done.stdout.splitlines() if line.startswith("✓")
+    ]
     done = tars_ga("preflight", GA_DAY, *sets, "--set", f"source.prometheus={empty_server}")
     assert done.returncode == 4
     assert "✗ availability.numerator: no metric up in the window" in done.stdout

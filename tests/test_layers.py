@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tars_ga_lib import parameters
 from tars_ga_lib.catalogues import Criterion
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.layers import Assignment, Layered
-from tests.helpers import CRITERION, ROOT, RULE, write_run
+from tests.helpers import CRITERION, ROOT, RULE, tars_ga, write_run
 
 DEMO = ROOT / "parameters" / "demo.yaml"
 GA_DAY = ROOT / "parameters" / "ga_day.yaml"
@@ -237,7 +238,7 @@ def test_what_is_dropped_goes_with_what_rests_on_it(tmp_path: Path, how: str) ->
     assert list(job.rules) == ["both"]
     assert job.rules["both"].kpi == ["replicas"]
     assert list(job.criteria) == ["availability"]
-    assert job.left_out == ["KPI memory", "drift rule memory", "criterion mine"]
+    assert job.left_out == [("KPI", "memory"), ("drift rule", "memory"), ("criterion", "mine")]
     job.save(tmp_path / "saved", [(1_794_528_000, 1_794_614_400)])
     again = parameters.load(tmp_path / "saved" / "run.yaml")
     assert again.left_out == job.left_out
@@ -248,8 +249,8 @@ def test_objectives_go_with_the_metrics_that_only_a_dropped_kpi_asks_for() -> No
     job = parameters.load(DEMO, ["drop=[error_rate]"])
     assert "error-rate" in job.slos  # `errors` asks for the same metrics, so they are there
     job = parameters.load(DEMO, ["drop=[latency_p50, latency_p95, latency_p99]"])
-    assert "criterion latency_p99" in job.left_out
-    assert [each for each in job.left_out if each.startswith("objective latency")]
+    assert ("criterion", "latency_p99") in job.left_out
+    assert [each for each in job.left_out if each[0] == "objective"]
 
 
 @pytest.mark.parametrize(
@@ -339,3 +340,37 @@ def test_a_warning_is_stricter_than_its_target(target: str, warning: str, good: 
     else:
         with pytest.raises(ValueError, match="warning"):
             Criterion.model_validate(facts)
+
+
+# --- show -----------------------------------------------------------------------------------------
+
+
+def test_show_tells_the_origin_of_each_line(tmp_path: Path) -> None:
+    path = over(tmp_path, kpis="# mine\nkpis:\n  memory:\n    labels: {service: app}\n",
+                criteria="drop: []")  # fmt: skip
+    done = tars_ga("show", path, "--set", "criteria.availability.target=>= 0.9",
+                   "--set", "window.step=1m")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    origins = dict(re.split(r"\s+# ", line, maxsplit=1) for line in done.stdout.splitlines()
+                   if re.search(r"\S\s+# ", line) and not line.startswith("#"))  # fmt: skip
+    assert origins["      service: app"] == f"{tmp_path / 'my_kpis.yaml'}:4"
+    assert origins["    target: '>= 0.9'"] == "--set criteria.availability.target"
+    assert origins["  step: 1m"] == "--set window.step"
+    assert origins["primary_region: east"].startswith(f"{path}:")
+    text = "\n".join(line.split("  # ")[0] for line in done.stdout.splitlines())
+    parts = re.split(r"# --- (.*) ---\n", text)[1:]
+    documents = {k: yaml.safe_load(v) for k, v in zip(parts[::2], parts[1::2], strict=True)}
+    assert documents["kpis"]["kpis"]["memory"]["labels"] == {"service": "app"}
+    assert documents["criteria"]["criteria"]["availability"]["target"] == ">= 0.9"
+
+
+def test_show_prints_what_is_there_and_then_what_is_wrong(tmp_path: Path) -> None:
+    done = tars_ga("show", write_run(tmp_path), "--set", "kpis.memory.unit=7")
+    assert done.returncode == 2
+    assert "--set kpis.memory.unit: kpis.memory.unit: must be a valid string" in done.stderr
+    assert "unit: 7" in done.stdout
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    done = tars_ga("show", DEMO, "--set", "drop=[disk_usage]")
+    assert done.stderr == ("left out by the parameters: KPI disk_usage, drift rule disk_usage\n")

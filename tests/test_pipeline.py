@@ -11,6 +11,7 @@ import sys
 import tarfile
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -85,10 +86,35 @@ def test_interrupted(tmp_path: Path, arguments: list[str]) -> None:
 @pytest.fixture(scope="module")
 def finished(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished run of two hours, with its package."""
-    folder = tmp_path_factory.mktemp("finished") / "out"
-    done = tars_ga("run", GA_DAY, "--output", folder, "--report-only", *arguments[1:])
+    here = tmp_path_factory.mktemp("finished")
+    done = tars_ga(
+        "run", GA_DAY, "--output", here / "out", "--report-only", *arguments[1:], "--json",
+        "--junit", here / "criteria.xml", "--summary", here / "summary.md",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return folder
+    (here / "run.json").write_text(done.stdout, encoding="utf-8")
+    return here / "out"
+
+
+def test_a_run_tells_programs(finished: Path) -> None:
+    told = json.loads((finished.parent / "run.json").read_text("utf-8"))
+    kept = json.loads((finished / "certification_metadata.json").read_text("utf-8"))
+    assert {key: told[key] for key in kept} == kept
+    assert (told["exit_code"], told["folder"], told["kept"]) == (0, str(finished), [])
+    assert Path(told["package"]).is_file()
+    assert Path(told["report"]).is_file()
+    suite = ElementTree.parse(finished.parent / "criteria.xml").getroot()[0]
+    assert [case.get("name") for case in suite] == [o["name"] for o in kept["criteria"]]
+    summary = (finished.parent / "summary.md").read_text("utf-8")
+    assert f": {kept['decision']}\n" in summary
+    done = tars_ga("verify", finished, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["verdict"]) == (4, "ORIGIN NOT PROVEN")
+    assert found["decision"] == kept["decision"]
+    done = tars_ga("diff", finished, finished, "--json")
+    assert json.loads(done.stdout)["criteria"] == []
+    done = tars_ga("verify", finished.parent / "run.json", "--json")
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (1, "REFUSED")
 
 
 @pytest.mark.parametrize("where", ["in place", "moved", "unpacked"])

@@ -34,7 +34,7 @@ def _root(
 
 
 for _panel, _commands in {
-    "Certify": (certify.run, certify.preflight, certify.schema),
+    "Certify": (certify.run, certify.preflight, certify.show, certify.schema),
     "On the day": (watch.watch, validate.validate, notify.notify, slo.rules, websocket.websocket),
     "Report": (fields.fields, fields.fill),
     "Evidence packages": (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,15 +15,23 @@ from rich.table import Table
 from tars_ga_lib.cli.console import (
     COLOURS,
     File,
+    Json,
     Overrides,
     PublicKey,
     Sign,
     err,
     out,
+    print_json,
     print_table,
     signer_of,
 )
-from tars_ga_lib.grammar import ParametersError, interval_text
+from tars_ga_lib.grammar import ParametersError, format_time, interval_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tars_ga_lib.parameters import Job
+    from tars_ga_lib.pipeline import Result
 
 
 def run(
@@ -55,13 +64,24 @@ def run(
             "--notify", help="Tell the decision, or a failure, to those who asked for it."
         ),
     ] = False,
+    as_json: Json = False,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the criteria as JUnit XML.")
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Add the decision in Markdown to a file, as to GitHub's $GITHUB_STEP_SUMMARY.",
+        ),
+    ] = None,
 ) -> None:
     """Collect, analyse, certify, write the report and pack the evidence.
 
     Exit codes: 0 certified, 3 not certified, 4 inconclusive, 2 bad input, 1 an error of ours.
     """
+    from tars_ga_lib import atomic, ci, parameters, pipeline
     from tars_ga_lib import notify as notifications
-    from tars_ga_lib import parameters, pipeline
     from tars_ga_lib.cli.notify import channels_of, show, told
     from tars_ga_lib.criteria import EXIT_CODES
 
@@ -78,6 +98,34 @@ def run(
                 package=package,
                 signer=signer,
             )
+    code = 0 if report_only else EXIT_CODES[result.certification["decision"]]
+    if junit:
+        with atomic.writing(junit, f"--junit {junit}"), atomic.file(junit) as stream:
+            stream.write(ci.junit(result.certification))
+    if summary:
+        with atomic.writing(summary, f"--summary {summary}"), summary.open("ab") as stream:
+            stream.write(ci.summary(result.certification).encode())
+    if as_json:
+        package_file = str(result.archive) if package else None
+        print_json({
+            "exit_code": code,
+            "folder": str(result.folder),
+            "report": str(result.pdf),
+            "package": package_file,
+            "kept": result.kept,
+            **result.certification,
+        })  # fmt: skip
+    else:
+        _say(result, source, package=package, signed=bool(sign))
+    if channels is not None:
+        event = notifications.decision(result.certification)
+        receipts = notifications.tell(channels, event, notifications.log_of(result.folder))
+        show(receipts, err if as_json else out)
+    raise typer.Exit(code)
+
+
+def _say(result: Result, source: Path | None, *, package: bool, signed: bool) -> None:
+    """Say how a run ended: criteria, decision, and where its results are."""
     _show(result.certification)
     if result.kept:
         some = ", ".join(result.kept[:5]) + (", …" if len(result.kept) > 5 else "")
@@ -86,12 +134,7 @@ def run(
         _show_changes(source, result.certification)
     out.print(f"Report: {escape(str(result.pdf))}")
     if package:
-        out.print(f"Evidence: {escape(str(result.archive))}{'' if sign else ' (unsigned)'}")
-    if channels is not None:
-        event = notifications.decision(result.certification)
-        show(notifications.tell(channels, event, notifications.log_of(result.folder)))
-    code = EXIT_CODES[result.certification["decision"]]
-    raise typer.Exit(0 if report_only else code)
+        out.print(f"Evidence: {escape(str(result.archive))}{'' if signed else ' (unsigned)'}")
 
 
 @contextlib.contextmanager
@@ -107,7 +150,9 @@ def _given(
     head = "source.recording="
     named = [Path(each.removeprefix(head)) for each in overrides if each.startswith(head)]
     if file is not None:
-        recording = parameters.load(file, overrides).parameters.source.recording
+        job = parameters.load(file, overrides)
+        say_left_out(job, err)
+        recording = job.parameters.source.recording
         yield file, output, [*overrides], recording if _is_package(recording) else None
         return
     if not named:
@@ -167,7 +212,14 @@ def _show(certification: dict[str, object]) -> None:
     out.print(f"[bold {COLOURS[decision]}]{decision}[/] {escape(why(certification))}")
 
 
-def preflight(file: File, overrides: Overrides = None) -> None:
+def say_left_out(job: Job, where: Console) -> None:
+    """Say what the parameters leave out, if anything."""
+    if job.left_out:
+        names = ", ".join(" ".join(each) for each in job.left_out)
+        where.print(f"[yellow]left out by the parameters:[/] {escape(names)}")
+
+
+def preflight(file: File, overrides: Overrides = None, as_json: Json = False) -> None:
     """Check the parameters and ask each query at a few instants, before the long work.
 
     Exit codes: 0 all queries answer that mandatory criteria and objectives rest on, for every
@@ -179,24 +231,72 @@ def preflight(file: File, overrides: Overrides = None) -> None:
 
     job = parameters.load(file, overrides or [])
     window = job.parameters.window
-    out.print(f"Parameters are good. Window: {interval_text(window.start, window.stop)}")
+    findings = []
+    if not as_json:
+        out.print(f"Parameters are good. Window: {interval_text(window.start, window.stop)}")
+        say_left_out(job, out)
     try:
-        missing = optional = 0
         for finding in examine(job):
-            missing += not finding.ok and finding.needed
-            optional += not finding.ok and not finding.needed
+            findings.append(finding)
             bad = "[red]✗[/]" if finding.needed else "[yellow]○[/]"
             problem = f": {escape(finding.problem)}" if finding.problem else ""
             mark = "[green]✓[/]" if finding.ok else bad
-            out.print(f"{mark} {escape(finding.request.id)}{problem}")
+            if not as_json:
+                out.print(f"{mark} {escape(finding.request.id)}{problem}")
     except SourceError as error:
         err.print(f"[red]error:[/] {escape(str(error))}")
         raise typer.Exit(4) from None
+    missing = sum(not each.ok and each.needed for each in findings)
+    optional = sum(not each.ok and not each.needed for each in findings)
+    if as_json:
+        print_json({
+            "exit_code": 4 if missing else 0,
+            "window": {"start": format_time(window.start), "end": format_time(window.stop)},
+            "left_out": [" ".join(each) for each in job.left_out],
+            "queries": [
+                {"id": each.request.id, "query": each.request.query, "ok": each.ok,
+                 "needed": each.needed, "problem": each.problem}
+                for each in findings
+            ],
+        })  # fmt: skip
+        raise typer.Exit(4 if missing else 0)
     if missing:
         out.print(f"[red]✗[/] {missing} without which the decision would be INCONCLUSIVE")
     if optional:
         out.print(f"[yellow]○[/] {optional} that no decision rests on: what they tell is NO DATA")
     raise typer.Exit(4 if missing else 0)
+
+
+def show(file: File, overrides: Overrides = None) -> None:
+    """Print the effective files of a run, with what is laid over them and where each line is from.
+
+    Exit codes: 0 printed, 2 bad input.
+    """
+    from tars_ga_lib import layers, parameters
+
+    effective = parameters.effective(file, overrides or [])
+    job, problem = None, None
+    try:
+        job = parameters.load(file, overrides or [], now=math.inf)
+    except ParametersError as error:
+        problem = error  # what is wrong is easier to mend where all is seen
+    for key, documents in effective.items():
+        for layered in documents:
+            names = set(layered.origins.values())
+            files = {name: Path(name) for name in names if Path(name).is_file()}
+            sources = {
+                name: layers.lines_of(path.read_text(encoding="utf-8"))
+                for name, path in files.items()
+            }
+            typer.echo(f"# --- {key or file} ---")
+            lines = layers.told(layered, sources)
+            width = min(max(len(line) for line, _ in lines), 60)
+            for line, origin in lines:
+                typer.echo(f"{line:<{width}}  # {origin}" if origin else line)
+    if job:
+        say_left_out(job, err)
+    if problem:
+        raise problem
 
 
 def schema() -> None:

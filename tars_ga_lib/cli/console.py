@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
 import os
 import sys
 import unicodedata
@@ -90,6 +91,10 @@ Overrides = Annotated[
     ),
 ]
 
+Json = Annotated[
+    bool, typer.Option("--json", help="Write the result as JSON to the standard output.")
+]
+
 Sign = Annotated[
     str | None,
     typer.Option(
@@ -102,6 +107,11 @@ Sign = Annotated[
 PublicKey = Annotated[
     Path | None, typer.Option("--public-key", help="Public key of a URI given to --sign.")
 ]
+
+
+def print_json(document: object) -> None:
+    """Print a result for a program: one JSON document, and nothing else on this stream."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def print_table(shown: Shown) -> None:

@@ -297,6 +297,13 @@ def check_note(certification: Facts) -> Markdown:
 def notices(run: Run, certification: Facts) -> list[Table]:
     """Show what a reviewer must not overlook: waivers, and queries that went wrong."""
     found = [collection_table(run, problems_only=True)]
+    if run.job.left_out:
+        found.insert(0, Table(
+            ["What", "Name"],
+            [list(each) for each in run.job.left_out],
+            caption="Left out by the parameters",
+            note="Nothing is known of these: the parameters drop a KPI, and what rests on it.",
+        ))  # fmt: skip
     if any(o["waiver"] for o in certification["criteria"]):
         found.insert(0, waiver_table(certification))
     return [table for table in found if table.rows]
