@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictStr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictStr,
+    WithJsonSchema,
+    model_validator,
+)
 
 from tars_ga_lib.endpoints import FIGURES
 from tars_ga_lib.grammar import Limit, LimitText, Model, Name, Number, Time
@@ -102,7 +110,14 @@ class DriftRule(Model):
     """
 
     title: Name
-    kpi: Annotated[list[Name], Field(min_length=1), BeforeValidator(_listed)]
+    kpi: Annotated[
+        list[Name],
+        Field(min_length=1),
+        BeforeValidator(_listed),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        ),
+    ]
     action: Name
     category: Literal["resource", "performance", "configuration", "behaviour"]
     adverse: Literal["up", "down", "either"]

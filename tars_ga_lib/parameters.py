@@ -757,21 +757,45 @@ def _check_slices(job: Job) -> None:
             )
 
 
+MODELS: dict[str, type[BaseModel]] = {
+    "run": Parameters,
+    "kpis": KpiCatalogue,
+    "drift_rules": DriftRules,
+    "criteria": Criteria,
+    "waivers": Waivers,
+    "slos": objectives.Document,
+    "validation": ValidationTargets,
+    "websocket": WebSocketTargets,
+    "notify": Channels,
+    **{f"evidence_{kind}": model for kind, model in EVIDENCE_MODELS.items()},
+}
+"""The model of each kind of file that a user writes."""
+
+_DRAFT = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of every file that a user writes, by the name of its model."""
-    models: list[type[BaseModel]] = [
-        Parameters,
-        KpiCatalogue,
-        DriftRules,
-        Criteria,
-        Waivers,
-        objectives.Document,
-        ValidationTargets,
-        WebSocketTargets,
-        Channels,
-        *EVIDENCE_MODELS.values(),
-    ]
-    _, found = models_json_schema(
-        [(model, "serialization") for model in models], title="Files that T.A.R.S. GA reads"
+    return {**_DRAFT, **_schemas()[1]}
+
+
+def _schemas() -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
+    """Return the reference of each model, and the definitions that they refer to."""
+    return models_json_schema(
+        [(model, "serialization") for model in MODELS.values()],
+        title="Files that T.A.R.S. GA reads",
     )
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+
+
+def schema_files() -> dict[str, dict[str, Any]]:
+    """Return the schema's files by name: all of it, and one for each kind of file.
+
+    Editors take one schema a file, and name it in the file's first line:
+    `# yaml-language-server: $schema=schema/kpis.json`.
+    """
+    references, _ = _schemas()
+    found = {"schema.json": schema()}
+    for kind, model in MODELS.items():
+        reference = references[model, "serialization"]["$ref"]
+        found[f"schema/{kind}.json"] = {**_DRAFT, "$ref": f"../schema.json{reference}"}
+    return found

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from tars_ga_lib import __version__, cli, parameters, pipeline
 from tars_ga_lib.cli import console
 from tars_ga_lib.grammar import ParametersError
 from tests import servers
-from tests.helpers import ROOT, SMALL, tars_ga, write_run
+from tests.helpers import ROOT, SMALL, digests, tars_ga, write_run
 
 DEMO = ROOT / "parameters" / "demo.yaml"
 GA_DAY = ROOT / "parameters" / "ga_day.yaml"
@@ -90,6 +92,39 @@ def test_schema() -> None:
     found = json.loads(done.stdout)
     assert found == json.loads(json.dumps(parameters.schema()))
     assert "Parameters" in json.dumps(found)
+
+
+def test_schema_files_are_those_that_editors_read(tmp_path: Path) -> None:
+    """Each file of ours names the schema of its kind in its first line, and keeps to it."""
+    done = tars_ga("schema", "--folder", tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = digests(tmp_path)
+    assert made.keys() >= {"schema.json", "schema/run.json", "schema/evidence_rollback.json"}
+    kept = digests(ROOT / "parameters")
+    remedy = "write them again: tars-ga schema --folder parameters"
+    assert {name: kept.get(name) for name in made} == made, remedy
+    named = set()
+    for file in (ROOT / "parameters").rglob("*.yaml"):
+        first, _ = file.read_text("utf-8").split("\n", 1)
+        schema = file.parent / first.removeprefix("# yaml-language-server: $schema=")
+        reference = json.loads(schema.read_text("utf-8"))["$ref"].removeprefix("../schema.json")
+        validator = Draft202012Validator(parameters.schema() | {"$ref": reference})
+        for document in yaml.load_all(file.read_text("utf-8"), yaml.BaseLoader):
+            found = [e.message for e in validator.iter_errors(document) if e.validator in STRICT]
+            assert not found, (file, found)
+        named.add(schema.stem)
+    assert named == set(parameters.MODELS)
+    wrong = yaml.safe_load((ROOT / "parameters" / "criteria.yaml").read_text("utf-8"))
+    wrong["criteria"]["availability"]["targt"] = 1
+    reference = json.loads((tmp_path / "schema" / "criteria.json").read_text("utf-8"))["$ref"]
+    validator = Draft202012Validator(
+        parameters.schema() | {"$ref": reference.removeprefix("../schema.json")}
+    )
+    assert any("targt" in error.message for error in validator.iter_errors(wrong))
+
+
+STRICT = {"additionalProperties", "required", "enum", "const"}
+"""What a text of YAML without types can be held to."""
 
 
 def raising(error: BaseException) -> Callable[..., Any]:

@@ -299,10 +299,24 @@ def show(file: File, overrides: Overrides = None) -> None:
         raise problem
 
 
-def schema() -> None:
+def schema(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write schema.json, and a schema for each kind of file, into this folder."
+        ),
+    ] = None,
+) -> None:
     """Print the JSON Schema of every file that a user writes, for editors and checks."""
     import json
 
-    from tars_ga_lib import parameters
+    from tars_ga_lib import atomic, parameters
 
-    typer.echo(json.dumps(parameters.schema(), indent=2, ensure_ascii=False))
+    if folder is None:
+        typer.echo(json.dumps(parameters.schema(), indent=2, ensure_ascii=False))
+        return
+    for name, content in parameters.schema_files().items():
+        with atomic.writing(folder, f"--folder {folder}"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            (folder / name).write_text(text, encoding="utf-8")
