@@ -7,6 +7,13 @@ BIN := $(VENV)/bin
 
 report: $(VENV)/.ready ## run the notebooks on the bundled recording and write the report
 	@$(BIN)/tars-ga run parameters/demo.yaml --output outputs/demo --report-only
+	@printf '\nNext, for a release of your own:\n'
+	@printf '  cp parameters/ga_day.yaml parameters/my_day.yaml   # edit release, window, URL, regions\n'
+	@printf '  $(BIN)/tars-ga preflight parameters/my_day.yaml    # which queries answer, what is missing\n'
+	@printf '  $(BIN)/tars-ga run parameters/my_day.yaml          # collect, decide, report\n'
+	@printf 'Or look further:\n'
+	@printf '  make lab                                           # the notebooks, on this run\n'
+	@printf '  $(BIN)/tars-ga verify outputs/demo                 # check the evidence package\n'
 
 test: $(VENV)/.ready ## set up what tests need, then check and test everything
 	@sh tests/setup.sh
@@ -14,7 +21,8 @@ test: $(VENV)/.ready ## set up what tests need, then check and test everything
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
-lab: report ## open the notebooks in JupyterLab, with a finished run to look at
+lab: $(VENV)/.ready ## open the notebooks in JupyterLab, with a finished run to look at
+	@test -d outputs/demo || $(MAKE) --no-print-directory report
 	@$(BIN)/jupyter trust outputs/*/notebooks/*.ipynb >/dev/null # or the charts stay hidden
 	@$(BIN)/jupyter lab --notebook-dir=.
 

@@ -7,13 +7,14 @@ key and the remedy.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import os
 import re
 import reprlib
 import unicodedata
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
@@ -50,7 +51,7 @@ _LARGEST = 2**63
 
 
 class ParametersError(ValueError):
-    """Bad input: the text is one sentence for the user, and the exit code is 2."""
+    """Bad input: the text is a sentence for the user, or several, a line each; exit code 2."""
 
 
 # --- the grammar of single values -----------------------------------------------------------
@@ -226,6 +227,17 @@ class Model(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy with changes, checked as strictly as a file: pydantic's own copy checks nothing.
+
+        Raises
+        ------
+        ValidationError
+            If the changes do not fit, or contradict what is there.
+        """
+        copied = super().model_copy(update=update, deep=deep)
+        return type(self).model_validate(copied.model_dump(mode="json"))
+
 
 class Interval(Model):
     """Times [start, end), given by a duration or by an end."""
@@ -394,14 +406,33 @@ _BRANCHES = ("Baseline", "BaselineRun", "float", "int", "[key]")
 """What pydantic puts into an error's location that is no key of the file."""
 
 
-def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:
-    """Write the first problem of a validation as one sentence: file, key, remedy."""
-    problems = error.errors()
-    first = problems[0]
-    locations = [[part for part in each["loc"] if part not in _BRANCHES] for each in problems]
-    location, more = locations[0], len({str(each) for each in locations}) - 1
+Namer = Callable[[Sequence[int | str]], str]
+"""Says which file, or option, a place of a document came from."""
+
+MOST_PROBLEMS = 50
+"""Problems of one file that are told; what more there are is counted."""
+
+
+def _sentences(name: str | Namer, model: type[BaseModel], error: ValidationError) -> str:
+    """Write every problem of a validation as a sentence on a line of its own."""
+    problems: dict[str, str] = {}
+    for problem in error.errors():
+        location = [part for part in problem["loc"] if part not in _BRANCHES]
+        told = name if isinstance(name, str) else name(location)
+        # Of one place that fits none of several types, the first is told.
+        problems.setdefault(str(location), f"{told}: {_sentence(model, location, problem)}")
+    lines = list(problems.values())
+    if len(lines) > MOST_PROBLEMS:
+        told = name if isinstance(name, str) else name(())
+        more = f"{told}: and {len(lines) - MOST_PROBLEMS} more problems; mend these first"
+        lines = [*lines[:MOST_PROBLEMS], more]
+    return "\n".join(lines)
+
+
+def _sentence(model: type[BaseModel], location: Sequence[int | str], first: Any) -> str:
+    """Write a problem as one sentence: key and remedy."""
     key, kind = ".".join(map(str, location)), first["type"]
-    if kind == "extra_forbidden":
+    if kind == "extra_forbidden" and location:
         near = difflib.get_close_matches(str(location[-1]), _keys_at(model, location[:-1]), 1)
         remedy = f"did you mean '{near[0]}'?" if near else "take it out"
         text = f"unknown key '{key}'; {remedy}"
@@ -420,21 +451,71 @@ def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:
         given = "" if hidden else f", not {reprlib.repr(first['input'])}"
         hint = "; put it in quotes" if kind == "string_type" else ""
         text = f"{key}: {wanted}{given}{hint}" if key else f"{wanted}{given}"
-    return f"{name}: {text}" + (f" (and {more} more)" if more else "")
+    return text.replace("\n", " ")
 
 
-def check(model: type[M], raw: object, name: str) -> M:
+def check(model: type[M], raw: object, name: str | Namer) -> M:
     """Validate raw YAML against a model.
 
     Raises
     ------
     ParametersError
-        With one sentence that names `name`, the key and the remedy.
+        With a sentence a problem, a line each, that names `name`, the key and the remedy.
     """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise ParametersError(_sentence(name, model, error)) from None
+        raise ParametersError(_sentences(name, model, error)) from None
+
+
+class Problems:
+    """What is wrong with several files, told all at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, None] = {}
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep what is refused inside, and go on."""
+        try:
+            yield
+        except ParametersError as error:
+            self._found |= dict.fromkeys(str(error).splitlines())
+
+    def refuse(self) -> None:
+        """Refuse the input if anything was wrong.
+
+        Raises
+        ------
+        ParametersError
+            With a sentence a problem, a line each.
+        """
+        if self._found:
+            raise ParametersError("\n".join(self._found))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Write the remedy for a name that is not known: the nearest ones, or all if none is near."""
+    names = [str(each) for each in known]
+    near = difflib.get_close_matches(name, names, 3) or difflib.get_close_matches(
+        name.lower(), names, 3, 0.5
+    )
+    if near:
+        return f"did you mean {' or '.join(repr(each) for each in near)}?"
+    return f"there are {', '.join(names[:20])}" + (", …" if len(names) > 20 else "")
+
+
+def known_as(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name of a KPI, region or service that is not known, and name the nearest.
+
+    Raises
+    ------
+    ParametersError
+        If `name` is not in `known`.
+    """
+    names = list(known)
+    if name not in names:
+        raise ParametersError(f"there is no {what} named {name!r}; {nearest(str(name), names)}")
 
 
 def interval_text(start: int, stop: int) -> str:

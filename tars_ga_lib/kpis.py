@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tars_ga_lib.catalogues import Kpi
-from tars_ga_lib.grammar import duration_words, format_time
+from tars_ga_lib.grammar import duration_words, format_time, known_as
 from tars_ga_lib.parameters import Job, Parameters
 from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions, needed, sample_count
 from tars_ga_lib.recording import Recording, SampleSet, Span
@@ -257,6 +257,10 @@ class Kpis:
         """Scrapes seen and expected of each region and service."""
         return Scrapes(self.job, self.span, [other.span for other in self.others])
 
+    def _kpi(self, name: str) -> Kpi:
+        known_as("KPI", name, self.job.kpis)
+        return self.job.kpis[name]
+
     def _part(self, name: str, part: str) -> _Cells:
         key = name, part
         if key not in self._cells:
@@ -271,11 +275,11 @@ class Kpis:
 
     def regions(self, name: str) -> list[str]:
         """Regions that a KPI is told for; none if it is not told by region."""
-        return list(self.job.parameters.regions) if "region" in self.job.kpis[name].by else []
+        return list(self.job.parameters.regions) if "region" in self._kpi(name).by else []
 
     def services(self, name: str) -> list[str]:
         """Services that a KPI is told for; none if it is not told by service."""
-        return list(self.job.parameters.services) if "service" in self.job.kpis[name].by else []
+        return list(self.job.parameters.services) if "service" in self._kpi(name).by else []
 
     def places(self, name: str) -> list[tuple[str | None, str | None]]:
         """Every (region, service) that a KPI is expected of."""
@@ -315,6 +319,10 @@ class Kpis:
         self, name: str, part: str, region: str | None, service: str | None
     ) -> tuple[_Cells, Floats]:
         """Cells of one part, joined to shape (edges, series, T); impossible ones are missing."""
+        if region is not None:
+            known_as("region", region, self.job.parameters.regions)
+        if service is not None:
+            known_as("service", service, self.job.parameters.services)
         cells = self._part(name, part)
         rows = self._rows(cells, name, region, service)
         values = np.array([cells.values[:, i, j] for i, j in rows]).reshape(
@@ -472,8 +480,13 @@ class Kpis:
 
         A sum over several series (a gauge that is summed, a rate) has no figure at a step where
         one of the series that were otherwise seen is missing: it would be too small.
+
+        Raises
+        ------
+        ParametersError
+            If there is no such KPI, region or service; it names the nearest.
         """
-        kpi = self.job.kpis[name]
+        kpi = self._kpi(name)
         if kpi.kind == "ratio":
             return _ratio(*self.parts(name, region, service))
         if kpi.kind == "histogram":
@@ -572,8 +585,14 @@ class Kpis:
         return tuple(Extreme(float(series[i]), self.span.times[i]) for i in (low, high))  # type: ignore[return-value]
 
     def figure(self, name: str, region: str | None = None, service: str | None = None) -> KpiValue:
-        """KPI over the whole span."""
-        kpi = self.job.kpis[name]
+        """KPI over the whole span.
+
+        Raises
+        ------
+        ParametersError
+            If there is no such KPI, region or service; it names the nearest.
+        """
+        kpi = self._kpi(name)
         finders = {
             "ratio": self._ratio_figure,
             "histogram": self._histogram_figure,

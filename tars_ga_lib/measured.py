@@ -160,22 +160,22 @@ def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
 def _doubt_of_checks(document: Mapping[str, Any], job: Job) -> str:
     checks = document["checks"]
     began, ended = _time(document["started_at"]), _time(document["ended_at"])
-    for check in checks:
-        name, value = check["id"], check["value"]
-        low = -math.inf if check["measure"] == "agent_memory_growth" else 0
-        high = 1 if check["unit"] in ("ratio", "bool") else math.inf
-        values = [value, *(check.get("interval") or ())]
+    for one in checks:
+        name, value = one["id"], one["value"]
+        low = -float("inf") if one["measure"] == "agent_memory_growth" else 0
+        high = 1 if one["unit"] in ("ratio", "bool") else float("inf")
+        values = [value, *(one.get("interval") or ())]
         if any(v is not None and not low <= v <= high for v in values):
             return f"the validation's check {name} has the impossible value {value:g}"
-        if check["unit"] != UNITS.get(check["measure"], check["unit"]):
-            return f"the validation's check {name} is in the unit {check['unit']}"
-        fails = check["verdict"] == "fail" and not check.get("interval") and value is not None
-        if fails and parse_limit(check["limit"]).holds(value):
+        if one["unit"] != UNITS.get(one["measure"], one["unit"]):
+            return f"the validation's check {name} is in the unit {one['unit']}"
+        fails = one["verdict"] == "fail" and not one.get("interval") and value is not None
+        if fails and parse_limit(one["limit"]).holds(value):
             return f"the validation's check {name} fails with a value that holds its limit"
-        at = check.get("measured_at")
+        at = one.get("measured_at")
         if at is not None and not began - 1 <= _time(at) <= ended + 1:
             return f"the validation's check {name} was measured at another time than the others"
-    regions = {check["region"] for check in checks}
+    regions = {one["region"] for one in checks}
     if missing := [name for name in job.parameters.regions if name not in regions]:
         return f"the validation results have no check of {', '.join(missing)}"
     return ""

@@ -555,7 +555,7 @@ class Prometheus:
             if not isinstance(body, _Body):
                 return []
             blob = [body.content[start:stop] for start, stop in body.samples]
-            times = [_numbers([one], ["time"])[0] for one in blob]
+            times = [_numbers([one])[0] for one in blob]
         except (QueryError, SourceError, LookupError, TypeError, ValueError):
             return []
         return [(facts, np.diff(at)) for facts, at in zip(body.series, times, strict=True)]

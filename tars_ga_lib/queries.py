@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from string import Template
 
 from tars_ga_lib.catalogues import Kpi
@@ -79,7 +78,7 @@ def _matchers(by: dict[str, str], parameters: Parameters) -> str:
 
 
 def resolve(
-    template: str, by: dict[str, str], parameters: Parameters, file: Path, step: int
+    template: str, by: dict[str, str], parameters: Parameters, file: object, step: int
 ) -> str:
     """Put the run's regions and services, and a step in seconds, into a template of a file.
 

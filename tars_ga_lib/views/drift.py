@@ -306,6 +306,17 @@ def _limits_text(e: Facts) -> str:
 
 
 def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Figure]:
-    """Lay the worst measured findings over their baselines."""
+    """Lay the worst measured findings over their baselines: one an incident, or else one a rule.
+
+    The finding that the drift criterion rests on comes first.
+    """
+    incidents = {name: each["began"] for each in analysis["incidents"] for name in each["findings"]}
+    decisive = analysis["stability"]["finding"]
     found = [e for e in _moved(analysis) if e["measure"] != "exact"]
-    return [overlay(run, e["kpi"], e["region"], e["service"]) for e in found[:most]]
+    found.sort(key=lambda e: e["id"] != decisive)
+    chosen: dict[object, Facts] = {}
+    for e in found:
+        in_incident = e["reason"] == "incident" or e["kind"] == "incident"
+        event = (incidents.get(e["id"]), e["region"]) if in_incident else e["rule"]
+        chosen.setdefault(event, e)
+    return [overlay(run, e["kpi"], e["region"], e["service"]) for e in [*chosen.values()][:most]]

@@ -28,23 +28,36 @@ def _target(run: Run, kpi: str) -> float | None:
     return limit.value if limit else None
 
 
-def by_region(run: Run, kpi: str) -> dict[str, Floats]:
+def by_region(run: Run, kpi: str, service: str | None = None) -> dict[str, Floats]:
     """Series of a KPI in each region; of the whole where it is not told by region."""
     regions = run.kpis.regions(kpi)
-    return {region: run.kpis.series(kpi, region) for region in regions} or {
-        ALL: run.kpis.series(kpi)
+    return {region: run.kpis.series(kpi, region, service) for region in regions} or {
+        ALL: run.kpis.series(kpi, None, service)
     }
 
 
-def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Figure:
-    """Draw one KPI by region over the window, with its target."""
+def kpi_chart(
+    run: Run,
+    kpi: str,
+    analysis: Facts | None = None,
+    *,
+    region: str | None = None,
+    service: str | None = None,
+) -> Figure:
+    """Draw one KPI over the window, with its target: by region, or that of a region or service.
+
+    Raises
+    ------
+    ParametersError
+        If there is no such KPI, region or service; it names the nearest.
+    """
     if kpi not in run.job.kpis:
         return no_chart(run, kpi)
     facts = run.job.kpis[kpi]
     target = _target(run, kpi)
     draw = charts.availability if kpi == "availability" else charts.lines
     common: dict[str, Any] = {
-        "title": f"{facts.title} by region",
+        "title": f"{facts.title} by region" + (f", {service}" if service else ""),
         "name": kpi,
         "caption": facts.about,
         "spans": incident_spans(analysis),
@@ -57,7 +70,12 @@ def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Figure:
         common["unit"] = facts.unit
         common["worse"] = WORSE[facts.better]
         common["limits"] = [] if target is None else [charts.Limit(target)]
-    return draw(run.recording.window.times, by_region(run, kpi), **common)
+    if region is not None:
+        common["title"] = f"{facts.title}, {place(region, service)}"
+        series = {region: run.kpis.series(kpi, region, service)}
+    else:
+        series = by_region(run, kpi, service)
+    return draw(run.recording.window.times, series, **common)
 
 
 def latency_chart(run: Run, analysis: Facts | None = None) -> Figure:
@@ -179,8 +197,7 @@ def figure_table(
 ) -> Table:
     """Show one KPI of one place, or of all, with its extremes and its coverage."""
     if kpi not in run.job.kpis:
-        known = ", ".join(run.job.kpis)
-        return Table(["KPI"], [], empty=f"There is no KPI named '{kpi}'; there are {known}.")
+        return Table(["KPI"], [], empty=no_chart(run, kpi).caption)
     facts = run.job.kpis[kpi]
     spans = [("Window", run.kpis), *(("Baseline", each) for each in run.baseline_kpis)]
     rows = []
