@@ -15,7 +15,6 @@ test: $(VENV)/.ready ## set up what tests need, then check and test everything
 	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lab: report ## open the notebooks in JupyterLab, with a finished run to look at
-	@$(BIN)/jupyter trust outputs/*/notebooks/*.ipynb >/dev/null # or the charts stay hidden
 	@$(BIN)/jupyter lab --notebook-dir=.
 
 demo: $(VENV)/.ready ## take the bundled recording and results again (needs what tests need)

@@ -1,4 +1,4 @@
-"""What the notebooks show: tables, figures and the banner of the decision.
+"""What the notebooks show: tables and the banner of the decision.
 
 A notebook ends a cell with one of these objects. Each carries several faces of the same facts:
 one for JupyterLab, one for GitHub, and one for machines, from which the exporters of
@@ -35,14 +35,12 @@ from tars_ga_lib.sparks import Spark
 __all__ = [
     "CHIPS",
     "DECISION_MIME",
-    "FIGURE_MIME",
     "NO_DATA",
     "TABLE_MIME",
     "TONES",
     "Chip",
     "Column",
     "Decision",
-    "Figure",
     "Spark",
     "Table",
     "clean",
@@ -62,7 +60,6 @@ NBSP = "\u00a0"
 MINUS = "\u2212"
 
 TABLE_MIME = "application/vnd.tars-ga.table+json"
-FIGURE_MIME = "application/vnd.tars-ga.figure+json"
 DECISION_MIME = "application/vnd.tars-ga.decision+json"
 
 Tone = Literal["pass", "warn", "fail", "none", "info"]
@@ -660,48 +657,6 @@ def _html_cell(column: Mapping[str, str], value: Any) -> str:
     nowrap = ";white-space:nowrap" if column["kind"] == "number" else ""
     wrap = ";overflow-wrap:anywhere" if column["kind"] == "code" else ""
     return f'<td style="text-align:{column["align"]}{nowrap}{wrap}">{inner}</td>'
-
-
-# --- figures ---
-
-
-class Figure:
-    """A chart: its SVG, and a text that says what it shows to those who cannot see it.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file beside the Markdown report, without ``.svg``.
-    svg : str
-        The picture.
-    alt : str
-        Alternative text with the key figures. Must not be empty.
-    caption : str
-        Stands below the picture and numbers it.
-
-    Notes
-    -----
-    The bundle holds the SVG once, and neither HTML nor Markdown: JupyterLab would show those
-    instead of the picture. In a notebook that it does not trust, JupyterLab shows the
-    alternative text.
-    """
-
-    def __init__(self, name: str, svg: str, *, alt: str, caption: str = "") -> None:
-        if not alt.strip():
-            raise ValueError(f"figure {name!r} needs an alternative text")
-        if "<svg" not in svg:
-            raise ValueError(f"figure {name!r} holds no SVG")
-        self.name = slug(name)
-        self.alt = clean(alt)
-        self.caption = caption
-        self.svg = svg
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the machine-readable face, without the picture."""
-        return {"alt": self.alt, "caption": self.caption, "name": self.name}
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
-        return {FIGURE_MIME: self.to_json(), "image/svg+xml": self.svg, "text/plain": self.alt}
 
 
 def slug(name: str) -> str:

@@ -17,12 +17,10 @@ from tars_ga_lib import display
 from tars_ga_lib.display import (
     CHIPS,
     DECISION_MIME,
-    FIGURE_MIME,
     TABLE_MIME,
     TONES,
     Column,
     Decision,
-    Figure,
     Table,
     clean,
     duration,
@@ -356,21 +354,7 @@ def test_html_faces_escape_data() -> None:
         assert "<img" not in shown._repr_mimebundle_()["text/html"]
 
 
-# --- figures and decisions ---
-
-
-def test_a_figure_needs_a_picture_and_a_text() -> None:
-    with pytest.raises(ValueError, match="alternative text"):
-        Figure("x", "<svg/>", alt=" ")
-    with pytest.raises(ValueError, match="no SVG"):
-        Figure("x", "PNG", alt="a")
-    figure = Figure("../../etc/passwd", "<svg/>", alt="a", caption="c")
-    assert figure.name == "etc-passwd"
-    assert figure._repr_mimebundle_() == {
-        FIGURE_MIME: {"alt": "a", "caption": "c", "name": "etc-passwd"},
-        "image/svg+xml": "<svg/>",
-        "text/plain": "a",
-    }
+# --- decisions ---
 
 
 @pytest.mark.parametrize("decision", display.DECISIONS)

@@ -1,7 +1,6 @@
 """The exporters: a notebook becomes a PDF and Markdown, or an error, never half a report."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -13,11 +12,14 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tars_ga_lib import charts, fingerprint, report
-from tars_ga_lib.display import Column, Decision, Figure, Table, quantity
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import Column, Decision, Table, quantity
 from tars_ga_lib.report import pdf as typst_report
+from tests import executed
 
 EVIL = [
     '#read("/etc/passwd")',
@@ -34,17 +36,14 @@ PROOF = "tars-ga/fingerprint/1\nT.A.R.S. v1.0.1\nNOT CERTIFIED\n"
 LONG = "x" * 30 + "_" + "y" * 200
 
 
-def output(shown: Any) -> Any:
-    data = json.loads(json.dumps(shown._repr_mimebundle_()))
-    return new_output("execute_result", data=data, execution_count=1)
-
-
 def code(*shown: Any, tags: tuple[str, ...] = (), source: str = "show()") -> Any:
     return new_code_cell(
         source,
         execution_count=1,
         metadata={"tags": list(tags)},
-        outputs=[output(item) if hasattr(item, "_repr_mimebundle_") else item for item in shown],
+        outputs=[
+            item if isinstance(item, NotebookNode) else executed.output(item) for item in shown
+        ],
     )
 
 
@@ -80,7 +79,7 @@ def criteria() -> Table:
     return Table(columns, rows, caption="Criteria", note="Shares are totals over totals.")
 
 
-def chart(title: str = "Availability by region", caption: str = "Share of scrapes up.") -> Figure:
+def chart(title: str = "Availability by region", caption: str = "Share of scrapes up.") -> Chart:
     ends = np.datetime64("2026-11-20T00:00", "s") + np.arange(1, 289) * np.timedelta64(300, "s")
     values = 1 - np.random.default_rng(1).exponential(2e-4, 288)
     values[100:110] = np.nan
@@ -233,7 +232,7 @@ def test_data_is_not_markup_anywhere_else(tmp_path: Path) -> None:
                 new_markdown_cell("## One\n\ntext\n\n## Two\n\ntext"),
                 code(Table([evil, Column(evil, "number")], [[evil, evil]], caption=evil, note=evil),
                      Table([evil], [], empty=evil),
-                     Figure(evil, chart().svg, alt=evil + ".", caption=evil)),
+                     chart().describe(evil, evil + ".", evil)),
                 code(stream("stdout", evil)),
             )
         )  # fmt: skip

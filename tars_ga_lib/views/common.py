@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tars_ga_lib import charts
-from tars_ga_lib.display import Figure
+from tars_ga_lib.charts import Chart
 from tars_ga_lib.run import Run
 
 Floats = NDArray[np.float64]
@@ -50,7 +50,7 @@ def incident_spans(analysis: Facts | None) -> list[charts.Span]:
     ]
 
 
-def no_chart(run: Run, kpi: str) -> Figure:
+def no_chart(run: Run, kpi: str) -> Chart:
     """Say that there is nothing to draw: a catalogue need not have a KPI of a certain name."""
     caption = f"The catalogue of this run has no KPI named '{kpi}' that could be drawn here."
     return charts.lines(run.recording.window.times, {}, title=kpi, caption=caption)

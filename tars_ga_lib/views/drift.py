@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from tars_ga_lib import charts
-from tars_ga_lib.display import Column, Figure, Table, quantity, when
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import Column, Table, quantity, when
 from tars_ga_lib.run import Run
 from tars_ga_lib.views.common import ALL, Facts, as_far_as_known, incident_spans, no_chart, place
 
@@ -43,7 +44,7 @@ def _none(text: str, analysis: Facts) -> str:
     return as_far_as_known(text, counts["missing"], counts["evaluations"])
 
 
-def drift_chart(analysis: Facts, most: int = 12) -> Figure:
+def drift_chart(analysis: Facts, most: int = 12) -> Chart:
     """Draw the worst drifts with their intervals against their own limits.
 
     Where none is worth a finding, the largest of those within their limits are drawn.
@@ -233,7 +234,7 @@ def overlay(
     region: str | None = None,
     service: str | None = None,
     analysis: Facts | None = None,
-) -> Figure:
+) -> Chart:
     """Lay a KPI of the window over its baseline by the hour of the day."""
     if kpi not in run.job.kpis:
         return no_chart(run, kpi)
@@ -305,7 +306,7 @@ def _limits_text(e: Facts) -> str:
     )
 
 
-def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Figure]:
+def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Chart]:
     """Lay the worst measured findings over their baselines."""
     found = [e for e in _moved(analysis) if e["measure"] != "exact"]
     return [overlay(run, e["kpi"], e["region"], e["service"]) for e in found[:most]]

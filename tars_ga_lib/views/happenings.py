@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from tars_ga_lib import charts, kpis
-from tars_ga_lib.display import Column, Figure, Table, duration, when
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import Column, Table, duration, when
 from tars_ga_lib.run import Run
 from tars_ga_lib.views.common import ALL, Facts, place
 
 
-def timeline(run: Run, analysis: Facts | None = None) -> Figure:
+def timeline(run: Run, analysis: Facts | None = None) -> Chart:
     """Draw alerts, incidents and drifts on the window's clock."""
     window = run.recording.window
     fired = kpis.alerts(run.job, window)
@@ -93,7 +94,7 @@ def alerts_table(run: Run, most: int = 12) -> Table:
     )
 
 
-def coverage_chart(run: Run, kpi: str = "requests") -> Figure:
+def coverage_chart(run: Run, kpi: str = "requests") -> Chart:
     """Draw where samples are missing, by region: of one KPI that is told by service."""
     name = kpi if kpi in run.job.kpis else next(iter(run.job.kpis))
     series = {

@@ -10,7 +10,8 @@ from IPython.display import Markdown
 
 from tars_ga_lib import charts, kpis
 from tars_ga_lib.catalogues import Criterion
-from tars_ga_lib.display import Column, Figure, Table, md_escape, quantity, when
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import Column, Table, md_escape, quantity, when
 from tars_ga_lib.grammar import Limit
 from tars_ga_lib.run import Run
 from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans, no_chart, place
@@ -36,7 +37,7 @@ def by_region(run: Run, kpi: str) -> dict[str, Floats]:
     }
 
 
-def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Figure:
+def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Chart:
     """Draw one KPI by region over the window, with its target."""
     if kpi not in run.job.kpis:
         return no_chart(run, kpi)
@@ -60,7 +61,7 @@ def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Figure:
     return draw(run.recording.window.times, by_region(run, kpi), **common)
 
 
-def latency_chart(run: Run, analysis: Facts | None = None) -> Figure:
+def latency_chart(run: Run, analysis: Facts | None = None) -> Chart:
     """Draw P50, P95 and P99 of all requests over the window, with the P99 target."""
     names = {"P50": "latency_p50", "P95": "latency_p95", "P99": "latency_p99"}
     series = {q: run.kpis.series(name) for q, name in names.items() if name in run.job.kpis}
@@ -74,7 +75,7 @@ def latency_chart(run: Run, analysis: Facts | None = None) -> Figure:
     )
 
 
-def delta_chart(run: Run, kpi: str = "error_rate", analysis: Facts | None = None) -> Figure:
+def delta_chart(run: Run, kpi: str = "error_rate", analysis: Facts | None = None) -> Chart:
     """Draw how far each region's KPI is from the primary's, over the window."""
     if kpi not in run.job.kpis or not run.kpis.regions(kpi):
         return no_chart(run, kpi)

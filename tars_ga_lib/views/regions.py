@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tars_ga_lib import charts
-from tars_ga_lib.display import Column, Figure, Table, quantity
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import Column, Table, quantity
 from tars_ga_lib.views.common import Facts, as_far_as_known
 
 
-def heatmap(comparison: Facts, names: Sequence[str] | None = None) -> Figure:
+def heatmap(comparison: Facts, names: Sequence[str] | None = None) -> Chart:
     """Draw regions by KPIs: how far each region is from the median of the others."""
     known = {
         name: kpi for name, kpi in comparison["kpis"].items() if names is None or name in names

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from tars_ga_lib import charts
-from tars_ga_lib.display import Column, Figure, Table, duration, quantity, when
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import Column, Table, duration, quantity, when
 from tars_ga_lib.run import Run
 from tars_ga_lib.slo import ALERTS, HOUR
 from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans
@@ -99,7 +100,7 @@ def _course(run: Run, facts: Facts, key: str) -> Floats:
 
 def budget_chart(
     run: Run, slos: Facts, analysis: Facts | None = None, objective: str | None = None
-) -> Figure:
+) -> Chart:
     """Draw what is left of the window's error budgets: of all objectives, or of one by region."""
     series, colors = _series(run, slos, objective, "budget_left")
     what = f"{slos['objectives'][objective]['title']}: error" if objective else "Error"
@@ -118,7 +119,7 @@ def budget_chart(
 
 def burn_chart(
     run: Run, slos: Facts, analysis: Facts | None = None, objective: str | None = None
-) -> Figure:
+) -> Chart:
     """Draw how fast the budgets burned over an hour: of all objectives, or of one by region."""
     series, colors = _series(run, slos, objective, "burn_rate_1h")
     (page,) = [each for each in ALERTS if each.long == HOUR]
