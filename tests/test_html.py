@@ -14,7 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tars_ga_lib import report
-from tars_ga_lib.display import Column, Spark, Table
+from tars_ga_lib.sparks import Spark
+from tars_ga_lib.tables import Column
 from tests import executed, packages, wide
 from tests.browsing import chromium
 from tests.test_report import (
@@ -26,6 +27,7 @@ from tests.test_report import (
     code,
     notebook,
     sample,
+    shown,
     squeezed,
     text_of,
 )  # fmt: skip
@@ -249,9 +251,9 @@ def test_data_is_never_markup() -> None:
             notebook(
                 code(banner(reason=evil, release=evil, version=evil, digest=evil, source=evil,
                             proof=evil, facts=[(evil, evil)])),
-                code(Table([evil, Column(evil, "spark"), Column(evil, "code")],
+                code(shown([evil, Column(evil, "spark"), Column(evil, "code")],
                            [[evil, spark, evil]], caption=evil, note=evil),
-                     Table([evil], [], empty=evil),
+                     shown([evil], [], empty=evil),
                      chart().describe(evil, f"{evil}.", evil)),
             )
         )  # fmt: skip

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tars_ga_lib import fingerprint, report, views
-from tars_ga_lib.display import TABLE_MIME, Table, quantity
+from tars_ga_lib.display import quantity
 from tars_ga_lib.report.blocks import blocks
 from tars_ga_lib.run import Run
+from tars_ga_lib.tables import TABLE_MIME, written
 from tars_ga_lib.wording import value_text
 from tests import executed, packages, wide
 from tests.helpers import dump
@@ -50,9 +52,10 @@ def certification(run: Run) -> dict[str, Any]:
     return run.read("certification_metadata.json")
 
 
-def cells(table: Table, title: str) -> list[Any]:
-    place = [column.title for column in table.columns].index(title)
-    return [row[place] for row in table.rows]
+def cells(table: pd.DataFrame, title: str) -> list[Any]:
+    facts = written(table)
+    place = [column["title"] for column in facts["columns"]].index(title)
+    return [row[place] for row in facts["rows"]]
 
 
 # --- the first page ---
@@ -122,7 +125,7 @@ def signed(run: Run, **changes: Any) -> Run:
 
 def test_each_role_has_a_line_and_those_who_signed_are_on_it(run: Run) -> None:
     table = views.sign_off_table(signed(run))
-    rows = {row[0]: row[1:4] for row in table.rows}
+    rows = {row[0]: row[1:4] for row in written(table)["rows"]}
     assert list(rows) == [
         "Engineering lead", "Release manager", "QA lead", "DevOps lead", "SRE lead",
         "Product manager", "VP Engineering", "Security",
@@ -131,7 +134,7 @@ def test_each_role_has_a_line_and_those_who_signed_are_on_it(run: Run) -> None:
     assert rows["Product manager"] == ["B. Two", "refused", "2026-11-21 09:30 UTC"]
     assert rows["Security"] == ["C. Three", "approved", "2026-11-21 10:00 UTC"]
     assert rows["QA lead"] == ["", "not_signed", ""]
-    assert "Release tool" in table.note
+    assert "Release tool" in table.attrs["note"]
 
 
 def test_a_refusal_stands_first_on_the_first_page(run: Run, certification: dict[str, Any]) -> None:
@@ -156,8 +159,8 @@ def test_signatures_for_something_else_sign_nothing(
     object.__setattr__(other.job, "parameters", real)
     table = views.sign_off_table(other)
     assert set(cells(table, "Decision")) == {"not_signed"}
-    assert "A. One" not in str(table.rows)
-    assert said in table.note
+    assert "A. One" not in table.to_string()
+    assert said in table.attrs["note"]
 
 
 # --- charts against the recording ---
@@ -202,13 +205,11 @@ def test_any_figure_with_its_extremes(run: Run) -> None:
     region, service = wide.regions(5)[2], wide.services(4)[1]
     table = views.figure_table(run, "availability", region, service)
     series = run.kpis.series("availability", region, service)
-    window = dict(zip([c.title for c in table.columns], table.rows[0], strict=True))
-    assert window["Figure"] == quantity(
-        run.kpis.figure("availability", region, service).value, "ratio"
-    )
-    assert window["Lowest step"].startswith(quantity(float(np.nanmin(series)), "ratio"))
-    assert len(table.rows) == 1 + len(run.baseline_kpis)
-    assert "availability" in views.figure_table(run, "nonsense").empty
+    assert table.figure[0] == run.kpis.figure("availability", region, service).value
+    assert table.lowest_step[0] == np.nanmin(series)
+    assert cells(table, "Lowest step")[0] == quantity(float(np.nanmin(series)), "ratio")
+    assert len(table) == 1 + len(run.baseline_kpis)
+    assert "availability" in views.figure_table(run, "nonsense").attrs["empty"]
 
 
 def test_all_evaluations_of_a_place_not_only_the_findings(run: Run) -> None:
@@ -218,11 +219,11 @@ def test_all_evaluations_of_a_place_not_only_the_findings(run: Run) -> None:
     wanted = [
         e for e in analysis["evaluations"] if e["kpi"] == "memory_usage" and e["region"] == region
     ]
-    assert len(table.rows) == len(wanted) == 4
+    assert len(table) == len(wanted) == 4
     order = ["fail", "warn", "no_data", "pass"]
     verdicts = cells(table, "Verdict")
     assert sorted(verdicts, key=order.index) == verdicts
-    assert views.evaluation_table(analysis, "nonsense").rows == []
+    assert views.evaluation_table(analysis, "nonsense").empty
 
 
 # --- whole reports ---
@@ -266,8 +267,10 @@ def test_no_table_shows_more_than_four_digits(notebook: Any) -> None:
     seen = 0
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
-            facts = output["data"].get(TABLE_MIME)
-            if facts is None or facts["caption"] == "Criteria":
+            if TABLE_MIME not in output["data"]:
+                continue
+            facts = written(output["data"][TABLE_MIME])
+            if facts["caption"] == "Criteria":
                 continue
             for row in facts["rows"]:
                 for column, text in zip(facts["columns"], row, strict=True):

@@ -12,9 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from securesystemslib.signer import Signer
-
-    from tars_ga_lib.display import Table as Shown
 
 # A table that goes to a file is not folded.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
@@ -56,9 +55,11 @@ PublicKey = Annotated[
 ]
 
 
-def print_table(shown: Shown) -> None:
+def print_table(shown: pd.DataFrame) -> None:
     """Print a table of the library's."""
-    facts = shown.to_json()
+    from tars_ga_lib.tables import written
+
+    facts = written(shown)
     out.print(f"[bold]{escape(facts['caption'])}[/]")
     if not facts["rows"]:
         out.print(escape(facts["empty"]))
