@@ -23,7 +23,6 @@ test: $(VENV)/.ready ## set up what tests need, then check and test everything
 
 lab: $(VENV)/.ready ## open the notebooks in JupyterLab, with a finished run to look at
 	@test -d outputs/demo || $(MAKE) --no-print-directory report
-	@$(BIN)/jupyter trust outputs/*/notebooks/*.ipynb >/dev/null # or the charts stay hidden
 	@$(BIN)/jupyter lab --notebook-dir=.
 
 demo: $(VENV)/.ready ## take the bundled recording and results again (needs what tests need)

@@ -187,7 +187,7 @@ def _show_changes(source: Path, certification: Mapping[str, Any]) -> None:
     again = "the same" if was == now else f"[bold {COLOURS.get(was, 'red')}]{escape(was)}[/]"
     out.print(f"The package's own decision was {again}.")
     for table in history.tables(found, verdicts_only=True)[1:]:
-        table.caption = "Criteria that changed from the package's own certification"
+        table.attrs["caption"] = "Criteria that changed from the package's own certification"
         print_table(table)
 
 

@@ -20,9 +20,8 @@ from rich.text import Text
 from tars_ga_lib import sanitise
 
 if TYPE_CHECKING:
+    import pandas as pd
     from securesystemslib.signer import Signer
-
-    from tars_ga_lib.display import Table as Shown
 
 
 class _Console(Console):
@@ -121,9 +120,11 @@ def print_json(document: object) -> None:
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def print_table(shown: Shown) -> None:
+def print_table(shown: pd.DataFrame) -> None:
     """Print a table of the library's."""
-    facts = shown.to_json()
+    from tars_ga_lib.tables import written
+
+    facts = written(shown)
     out.print(f"[bold]{escape(facts['caption'])}[/]")
     if not facts["rows"]:
         out.print(escape(facts["empty"]))

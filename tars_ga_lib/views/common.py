@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tars_ga_lib import charts
-from tars_ga_lib.display import Figure
+from tars_ga_lib.charts import Chart
 from tars_ga_lib.grammar import known_as
 from tars_ga_lib.run import Run
 
@@ -54,7 +54,7 @@ def incident_spans(analysis: Facts | None) -> list[charts.Span]:
     ]
 
 
-def no_chart(run: Run, kpi: str) -> Figure:
+def no_chart(run: Run, kpi: str) -> Chart:
     """Say that there is nothing to draw: a catalogue need not have a KPI that a notebook names.
 
     Raises
