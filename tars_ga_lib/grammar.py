@@ -537,3 +537,13 @@ def project_root(start: Path | None = None) -> Path:
         if (folder / "notebooks").is_dir() and (folder / "parameters").is_dir():
             return folder
     return start
+
+
+def shipped(name: str) -> Path:
+    """Return a folder that comes with the library: `notebooks`, or `parameters` with the defaults.
+
+    In a checkout it is beside the package, in a wheel inside it.
+    """
+    here = Path(__file__).resolve().parent
+    inside = here / "shipped" / name
+    return inside if inside.is_dir() else here.parent / name

@@ -26,7 +26,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from tars_ga_lib import channels as channel_models
-from tars_ga_lib import strict
+from tars_ga_lib import extras, strict
 from tars_ga_lib.channels import Channel, Channels, EventKind, Service
 from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import format_time, parse_time
@@ -387,6 +387,8 @@ def _retry_after(text: str) -> float:
 
 
 def _by_apprise(url: str, variable: str, event: Event) -> None:
+    if sentence := extras.missing("apprise"):
+        raise UndeliveredError(sentence)
     import apprise
 
     types = {"info": "info", "warning": "warning", "error": "failure", "critical": "failure"}

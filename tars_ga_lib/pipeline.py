@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib import atomic, made, parameters
-from tars_ga_lib.grammar import ParametersError, project_root
+from tars_ga_lib.grammar import ParametersError, project_root, shipped
 
 STAGES = (
     (("01_collection",),),
@@ -86,10 +86,8 @@ class Result:
 
 
 def notebooks_folder() -> Path:
-    """Folder of the notebooks: in a checkout beside the package, in a wheel inside it."""
-    here = Path(__file__).resolve().parent
-    inside = here / "notebooks"
-    return inside if inside.is_dir() else here.parent / "notebooks"
+    """Folder of the notebooks."""
+    return shipped("notebooks")
 
 
 def default_output(file: Path) -> Path:

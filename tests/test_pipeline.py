@@ -35,10 +35,8 @@ def arguments(small_server: str, tmp_path_factory: pytest.TempPathFactory) -> li
 def start(target: Path, arguments: list[str], **options: Any) -> subprocess.Popen[str]:
     """Start a run in a process group of its own."""
     command = [str(TARS_GA), "run", str(GA_DAY), "--output", str(target), *arguments]
-    # Whoever runs the tests in the background ignores SIGINT, and children inherit that.
     return subprocess.Popen(
-        command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         stdin=subprocess.DEVNULL, start_new_session=True, **options,
     )  # fmt: skip
 

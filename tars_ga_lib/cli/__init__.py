@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tars_ga_lib import __version__
+from tars_ga_lib import __version__, extras
 from tars_ga_lib.cli import certify, fields, notify, packages, slo, validate, watch, websocket
 from tars_ga_lib.cli.console import err, out, print_what_the_terminal_can
 from tars_ga_lib.grammar import ALLOWED_VARIABLES, ParametersError
@@ -80,6 +80,9 @@ def main() -> None:
             err.print("interrupted; earlier results are untouched")
         raise
     except Exception as error:
+        if isinstance(error, ImportError) and (sentence := extras.why(error)):
+            err.print(f"[red]error:[/] {escape(sentence)}")
+            sys.exit(2)
         err.print(
             f"[red]error:[/] {type(error).__name__}: {escape(str(error))}\n"
             "This is an error of tars-ga itself; earlier results are untouched."

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from tars_ga_lib import extras
+from tars_ga_lib.channels import Apprise, Email
 from tars_ga_lib.cli.console import File, Overrides, err, out
 from tars_ga_lib.grammar import ParametersError
 
@@ -73,12 +75,16 @@ def channels_of(given: Channels | None) -> Channels:
     Raises
     ------
     ParametersError
-        If they name none.
+        If they name none, or one needs what is not installed.
     """
     if given is None:
         raise ParametersError(
             "notify: the parameters name no such file, so there is nobody to tell; add the key"
         )
+    if any(isinstance(one.service, (Apprise, Email)) for one in given.channels.values()) and (
+        sentence := extras.missing("apprise")
+    ):
+        raise ParametersError(f"notify: {sentence}")
     return given
 
 
