@@ -419,9 +419,9 @@ def _check_parquet(file: parquet.ParquetFile, path: Path, series: int, steps: in
     metadata, size = file.metadata, path.stat().st_size
     most = _SLACK + _RATIO * size
     columns = [
-        metadata.row_group(group).column(column)
-        for group in range(metadata.num_row_groups)
-        for column in range(metadata.num_columns)
+        group.column(number)
+        for group in map(metadata.row_group, range(metadata.num_row_groups))
+        for number in range(group.num_columns)  # not the schema's: pyarrow aborts on a wrong one
     ]
     if metadata.num_rows != series:
         raise ParametersError(

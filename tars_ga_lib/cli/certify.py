@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,12 @@ from tars_ga_lib.cli.console import (
     print_table,
     signer_of,
 )
-from tars_ga_lib.grammar import ParametersError, interval_text
+from tars_ga_lib.grammar import (
+    ALLOWED_VARIABLES,
+    ANY_VARIABLE,
+    ParametersError,
+    interval_text,
+)
 
 
 def run(
@@ -67,6 +73,11 @@ def run(
 
     signer = signer_of(sign, public_key)
     with _given(file, output, overrides or []) as (file, output, overrides, source):
+        if source is not None and notify:
+            raise ParametersError(
+                "--notify: a replay of a package tells nobody, as its files may be a stranger's; "
+                "leave it out"
+            )
         told_by, given = parameters.whom_to_tell(file, overrides)
         channels = channels_of(given) if notify else None
         with told(channels, told_by, output or pipeline.default_output(file)):
@@ -77,6 +88,7 @@ def run(
                 lambda name, seconds: err.print(f"[green]✓[/] {name} [dim]{seconds:.1f} s[/]"),
                 package=package,
                 signer=signer,
+                offline=source is not None,
             )
     _show(result.certification)
     if source is not None:
@@ -113,6 +125,8 @@ def _given(
             "--set source.recording=PACKAGE"
         )
     others = [each for each in overrides if not each.startswith(head)]
+    # Its files name variables of their maker, which nobody reads here: nothing is measured.
+    os.environ[ALLOWED_VARIABLES] = ANY_VARIABLE
     with verify.unpacked(named[-1]) as folder:
         name = verify.locate(named[-1]).name.partition(".")[0]
         default = output or Path("outputs") / f"replay_of_{name}"
