@@ -159,6 +159,7 @@ def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Repo
     """Run the notebooks stage by stage, those of one stage side by side."""
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_worker()) for _ in range(max(map(len, STAGES)))]
+        stack.enter_context(_interruptible([kernel for _, kernel in workers]))
         for lanes in STAGES:
             if lanes == STAGES[-1]:
                 threading.Thread(target=_import_exporters, daemon=True).start()
@@ -169,6 +170,18 @@ def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Repo
             }
             for name, job in jobs.items():
                 report(name, job.result())
+
+
+@contextlib.contextmanager
+def _interruptible(kernels: Sequence[Future[Any]]) -> Iterator[None]:
+    """Kill the kernels at Ctrl-C: their threads wait for them, and an end waits for the threads."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for kernel in kernels:
+            with contextlib.suppress(Exception):  # one that never began, or is gone
+                kernel.result().provisioner.process.kill()
+        raise
 
 
 @contextlib.contextmanager

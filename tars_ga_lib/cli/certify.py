@@ -126,11 +126,15 @@ def _given(
         )
     others = [each for each in overrides if not each.startswith(head)]
     # Its files name variables of their maker, which nobody reads here: nothing is measured.
+    before = os.environ.get(ALLOWED_VARIABLES, "")
     os.environ[ALLOWED_VARIABLES] = ANY_VARIABLE
-    with verify.unpacked(named[-1]) as folder:
-        name = verify.locate(named[-1]).name.partition(".")[0]
-        default = output or Path("outputs") / f"replay_of_{name}"
-        yield folder / "parameters" / "run.yaml", default, others, named[-1]
+    try:
+        with verify.unpacked(named[-1]) as folder:
+            name = verify.locate(named[-1]).name.partition(".")[0]
+            default = output or Path("outputs") / f"replay_of_{name}"
+            yield folder / "parameters" / "run.yaml", default, others, named[-1]
+    finally:
+        os.environ[ALLOWED_VARIABLES] = before
 
 
 def _is_package(path: Path | None) -> bool:
