@@ -289,9 +289,21 @@ def parameters_digest(folder: Path) -> str:
 
 def _time(certification: Mapping[str, Any]) -> int:
     """Return the time of all entries."""
+    given = source_date()
+    return parse_time(certification["window"]["end"]) if given is None else given
+
+
+def source_date() -> int | None:
+    """Return the time that the environment sets, if it does.
+
+    Raises
+    ------
+    ParametersError
+        If it is none.
+    """
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not given:
-        return parse_time(certification["window"]["end"])
+        return None
     if not (given.isascii() and given.isdigit() and len(given) <= 10):
         raise ParametersError(
             f"SOURCE_DATE_EPOCH={given}: is not a time; give seconds since 1970, like 1795219200"

@@ -47,6 +47,7 @@ _LONGEST = 10 * 366 * 86400
 _MOST_YAML = 4 << 20
 _MOST_NODES = 200_000
 _DEEPEST_YAML = 64
+_PLAIN_TAG = re.compile(r"tag:yaml\.org,2002:\w+")
 _LARGEST = 2**63
 
 
@@ -309,7 +310,7 @@ def parse_yaml(text: str, name: str) -> Any:
         If it is not YAML, a key stands twice, or it is built to break its reader.
     """
     try:
-        _check_size(text)
+        check_yaml(text)
         return _plain(yaml.load(text, Loader=_StrictLoader))
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -319,11 +320,17 @@ def parse_yaml(text: str, name: str) -> Any:
         raise ParametersError(f"{name}{where}: {problem}; correct the YAML") from None
 
 
-def _check_size(text: str) -> None:
-    """Refuse YAML that is deep, or small on disk and huge once its aliases are written out.
+def check_yaml(text: str) -> None:
+    """See that YAML, of one document or several, is plain data that no reader breaks on.
 
-    libyaml's loader recurses in C, where a deep text ends the process: its stream of events does
-    not.
+    libyaml's loader recurses in C, where a deep text ends the process: its stream of events, which
+    is looked at here, does not.
+
+    Raises
+    ------
+    ValueError, yaml.YAMLError
+        If it is deep, asks for more than data, is small on disk and huge once its aliases are
+        written out, or is not YAML.
     """
     if len(text) > _MOST_YAML:
         raise ValueError("it is too large for a file of parameters")
@@ -336,6 +343,9 @@ def _check_size(text: str) -> None:
                 raise ValueError(f"the alias *{event.anchor} is recursive or names nothing")
             count += sizes[event.anchor]
         elif isinstance(event, yaml.NodeEvent):
+            tag = getattr(event, "tag", None)
+            if tag not in (None, "!") and not _PLAIN_TAG.fullmatch(tag):
+                raise ValueError(f"the tag {tag} asks for more than data")
             if isinstance(event, yaml.CollectionStartEvent):
                 open_nodes.append((event.anchor, count))
             elif event.anchor:

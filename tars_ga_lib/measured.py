@@ -106,7 +106,8 @@ def _parse(file: Path, kind: str) -> tuple[dict[str, Any], str]:
     try:
         check(MODELS[kind], document, str(file))
     except ParametersError as error:
-        raise ParametersError(f"{error}; {remedy}") from None
+        cause = str(error).removeprefix(f"{file}: ")
+        raise ParametersError(f"{file}: is not whole ({cause}); {remedy}") from None
     return document, "sha256:" + hashlib.sha256(content).hexdigest()
 
 
@@ -243,6 +244,8 @@ def measure(
     run: Run,
     prometheus: str | None = None,
     show: Callable[[str, float, float], None] = lambda what, done, all_of_it: None,
+    *,
+    measure: bool = True,
 ) -> dict[str, Results]:
     """Measure on the running system what a run asks for and was not given, all of it side by side.
 
@@ -254,6 +257,8 @@ def measure(
         a stranger's, who would be sent our token.
     show
         Called with what is measured, how much of it is done, and of how much: checks, or seconds.
+    measure
+        Whether to: a replay of a package connects nowhere, as its files are a stranger's.
 
     Returns
     -------
@@ -262,6 +267,8 @@ def measure(
     """
     job, folder = run.job, run.folder
     held = load(job, folder)
+    if not measure:
+        return held
     with ThreadPoolExecutor(len(MEASURED)) as pool:
         jobs = []
         if job.validation is not None and held["validation"].document is None:

@@ -103,6 +103,7 @@ def run(
     *,
     package: bool = True,
     signer: Signer | None = None,
+    offline: bool = False,
 ) -> Result:
     """Run all notebooks on a parameters file, render the report and pack the evidence.
 
@@ -112,6 +113,8 @@ def run(
         Whether to build the evidence package.
     signer
         Who signs its attestation; nobody if not given, and the package says so.
+    offline
+        Measure nothing on the running system, as in a replay of a package, whose files name it.
 
     Raises
     ------
@@ -124,11 +127,15 @@ def run(
     from tars_ga_lib.watch import journal
 
     job = parameters.load(file, overrides)  # bad input is refused before any work is done
+    evidence.source_date()
     target = (output or default_output(file)).resolve()
     refuse_foreign(target)
     arguments: dict[str, dict[str, Any]] = {
         "01_collection": {"parameters_file": str(file.resolve()), "overrides": list(overrides)},
-        "04_validation": {"prometheus": job.parameters.source.prometheus or ""},
+        "04_validation": {
+            "prometheus": job.parameters.source.prometheus or "",
+            "measure": not offline,
+        },
     }
     with _partial(target) as partial:
         _run_stages(partial, arguments, report)
@@ -154,6 +161,7 @@ def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Repo
     """Run the notebooks stage by stage, those of one stage side by side."""
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_worker()) for _ in range(max(map(len, STAGES)))]
+        stack.enter_context(_interruptible([kernel for _, kernel in workers]))
         for lanes in STAGES:
             if lanes == STAGES[-1]:
                 threading.Thread(target=_import_exporters, daemon=True).start()
@@ -164,6 +172,18 @@ def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Repo
             }
             for name, job in jobs.items():
                 report(name, job.result())
+
+
+@contextlib.contextmanager
+def _interruptible(kernels: Sequence[Future[Any]]) -> Iterator[None]:
+    """Kill the kernels at Ctrl-C: their threads wait for them, and an end waits for the threads."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for kernel in kernels:
+            with contextlib.suppress(Exception):  # one that never began, or is gone
+                kernel.result().provisioner.process.kill()
+        raise
 
 
 @contextlib.contextmanager
@@ -348,6 +368,15 @@ def _import_exporters() -> None:
     import segno  # noqa: F401
 
     from tars_ga_lib.report import HTMLExporter, MarkdownExporter, TypstPDFExporter  # noqa: F401
+
+
+def report_again(folder: Path) -> None:
+    """Execute the certification's notebook on a finished run, and render the report from it."""
+    (folder / "notebooks").mkdir(exist_ok=True)
+    paper = parameters.load(folder / "parameters" / "run.yaml").parameters.report.paper
+    with _worker() as (thread, kernel):
+        thread.submit(_timed, REPORT_NOTEBOOK, folder, {}, kernel).result()
+    render(folder, paper)
 
 
 def render(folder: Path, paper: Paper = "a4") -> None:

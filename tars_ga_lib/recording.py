@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
-from tars_ga_lib import sanitise, strict
+from tars_ga_lib import atomic, sanitise, strict
 from tars_ga_lib.grammar import Model, ParametersError, check, format_duration, format_time
 
 if TYPE_CHECKING:
@@ -242,13 +241,9 @@ class Recording:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside its name and rename it, so that it is never half there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write a file, which is never half there: see `tars_ga_lib.atomic`."""
+    with atomic.file(path) as stream:
+        stream.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -290,12 +285,8 @@ def _write_parquet(span: Span, path: Path) -> None:
         ],
         schema=columns,
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        parquet.write_table(table, beside, compression="zstd", compression_level=9)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic.file(path) as stream:
+        parquet.write_table(table, stream, compression="zstd", compression_level=9)
 
 
 def locate(path: Path) -> Path:
@@ -419,9 +410,9 @@ def _check_parquet(file: parquet.ParquetFile, path: Path, series: int, steps: in
     metadata, size = file.metadata, path.stat().st_size
     most = _SLACK + _RATIO * size
     columns = [
-        metadata.row_group(group).column(column)
-        for group in range(metadata.num_row_groups)
-        for column in range(metadata.num_columns)
+        group.column(number)
+        for group in map(metadata.row_group, range(metadata.num_row_groups))
+        for number in range(group.num_columns)  # not the schema's: pyarrow aborts on a wrong one
     ]
     if metadata.num_rows != series:
         raise ParametersError(

@@ -22,6 +22,7 @@ from tars_ga_lib.cli.console import (
     print_table,
     signer_of,
 )
+from tars_ga_lib.grammar import ParametersError
 
 if TYPE_CHECKING:
     from tars_ga_lib.verify import Verification
@@ -34,11 +35,20 @@ def package(
 ) -> None:
     """Build a finished run's evidence package again, for example to sign it.
 
+    Its figures, decision and pages are computed again first, as for 'tars-ga verify --replay'.
+
     Exit codes: 0 built, 2 bad input.
     """
-    from tars_ga_lib import atomic, evidence, made
+    from tars_ga_lib import atomic, evidence, made, replay
 
     signer = signer_of(sign, public_key)
+    if (folder / "parameters" / "run.yaml").is_file():
+        found = replay.replay_apart(folder, pages=True)
+        if problem := next(replay.problems(found), None):
+            raise ParametersError(
+                f"{folder}: {problem[0]}: {problem[1]}; run it again, as what was changed by hand "
+                "is not packed"
+            )
     with atomic.writing(folder, str(folder)):
         built = evidence.build(folder, signer)
         made.record(folder, [evidence.ARCHIVE, f"{evidence.ARCHIVE}.sha256", evidence.EMAIL])
@@ -76,8 +86,26 @@ def verify(
         typer.Option(
             min=0,
             max=0.01,
-            help="Relative difference that a replayed figure may have; none with the same "
-            "versions, 1e-9 with others.",
+            help="Relative difference that a replayed figure may have; 1e-9 if not given, as the "
+            "last digits are the processor's.",
+        ),
+    ] = None,
+    pages: Annotated[
+        bool,
+        typer.Option(
+            "--pages/--no-pages", help="With --replay: render the report again and compare it."
+        ),
+    ] = True,
+    memory: Annotated[
+        float,
+        typer.Option(min=0.25, metavar="GIB", help="With --replay: memory that it may take."),
+    ] = 1.0,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIGEST|FILE",
+            help="What it must have been certified under: the policy's SHA-256, a criteria file, "
+            "or a folder with criteria.yaml, drift_rules.yaml and kpis.yaml.",
         ),
     ] = None,
     as_json: Json = False,
@@ -88,11 +116,19 @@ def verify(
     nothing to read, 4 nothing is wrong, but who made it is not proven (unsigned, or no --key). The
     decision in the package plays no part: a true refusal is verified as well.
     """
-    from tars_ga_lib import attestation, fingerprint
+    from tars_ga_lib import attestation
     from tars_ga_lib import verify as verification
 
     trusted = attestation.load_key(key) if key else None
-    found = verification.verify(path, trusted, replay=replay, tolerance=tolerance)
+    found = verification.verify(
+        path,
+        trusted,
+        replay=replay,
+        tolerance=tolerance,
+        pages=pages,
+        memory=int(memory * 2**30),
+        policy=policy,
+    )
     if as_json:
         print_json(_facts(found))
         raise typer.Exit(found.exit_code)
@@ -105,10 +141,12 @@ def verify(
     for text in found.notes:
         out.print(f"[dim]  {escape(text)}[/]")
     out.print(_verdict(found.exit_code, found.certification))
-    if found.exit_code != 1 and found.certification:
-        out.print(
-            f"[dim]Fingerprint {fingerprint.of(found.certification)}[/], as on the report's pages"
-        )
+    if replay:
+        out.print(f"[dim]The replay might take {memory:g} GiB of memory (--memory).[/]")
+    if found.exit_code != 1 and found.fingerprint:
+        compared = found.replay is not None and found.replay.pages
+        where = "as on the report's pages" if compared else "of the certification"
+        out.print(f"[dim]Fingerprint {found.fingerprint}[/], {where}")
     raise typer.Exit(found.exit_code)
 
 
