@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tars_ga_lib.intervals import runs
+
 from . import scans
 from .noise import MIN_SAMPLES, Floats, noise
 from .series import ROUNDING, check, finite, floats, median, without_outliers
@@ -116,9 +118,4 @@ def _without_course(y: Floats, time: Floats) -> Floats:
 
 def _longest_gap(x: Floats) -> tuple[int, int]:
     """Positions [begin, end) of the longest run of missing samples."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], np.isnan(x), [False]])))
-    if not len(edges):
-        return 0, 0
-    begins, ends = edges[::2], edges[1::2]
-    i = int((ends - begins).argmax())
-    return int(begins[i]), int(ends[i])
+    return max(runs(np.isnan(x)), key=lambda gap: gap[1] - gap[0], default=(0, 0))

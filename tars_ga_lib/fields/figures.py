@@ -25,7 +25,7 @@ from tars_ga_lib.fields.values import (
 from tars_ga_lib.grammar import format_duration, parse_time
 from tars_ga_lib.parameters import MEASURED
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.wording import limit_text, value_text, why
+from tars_ga_lib.wording import criteria_rows, why
 
 RIGHT = "right"
 VALIDATION, SESSIONS = MEASURED["validation"], MEASURED["websocket"]
@@ -75,15 +75,16 @@ def _simulated(facts: Facts) -> str:
 
 def certification_criteria(known: Known) -> Found:
     """Show every criterion with its verdict."""
+    outcomes = known.document(CERTIFICATION)["criteria"]
     rows = [
         [
-            outcome["title"] + ("" if outcome["mandatory"] else " (optional)"),
-            "waived" if outcome["waiver"] else outcome["verdict"],
-            value_text(outcome),
-            limit_text(outcome["target"], outcome["unit"]),
-            outcome["reason"] or outcome["where"],
+            row.name,
+            "waived" if row.waived else row.verdict,
+            row.value,
+            row.target,
+            row.reason or outcome["where"],
         ]
-        for outcome in known.document(CERTIFICATION)["criteria"]
+        for outcome, row in zip(outcomes, criteria_rows(outcomes), strict=True)
     ]
     columns: list[Column | str] = [
         "Criterion",

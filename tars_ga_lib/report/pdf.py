@@ -212,7 +212,8 @@ def pieces(text: object, most: int = 12) -> list[str]:
     found: list[str] = []
     at = 0
     string = printable(text)
-    for match in re.finditer(rf"\S{{{min(most + 6, 18) if most >= 12 else most + 1},}}", string):
+    longest = 18 if most >= 12 else most * 4 // 3 + 1  # letters that are not all broad
+    for match in re.finditer(rf"\S{{{longest},}}", string):
         found.append(string[at : match.start()])
         for part in _AFTER.split(match[0]):
             found += [part[i : i + most] for i in range(0, len(part), most)]
