@@ -1013,7 +1013,7 @@ def heatmap(
     table = np.asarray(scores, dtype=np.float64).reshape(len(rows), len(columns))
     if not table.size or not np.isfinite(table).any():
         return nothing(title, name, _listed(list(rows)) or "any region", caption)
-    letters = max(74 // len(columns), 6)  # that a column has room for
+    letters = max(94 // len(columns), 6)  # that a column has room for
     heads = [textwrap.fill(printable(c), letters, max_lines=3, placeholder="…") for c in columns]
     with _style():
         chart = _chart(0.65 + 0.13 * max(h.count("\n") for h in heads) + 0.24 * len(rows))

@@ -30,6 +30,7 @@ from tars_ga_lib.evidence_files import (
     SignOffs,
 )
 from tars_ga_lib.grammar import Interval, Limit, Verdict, format_duration, format_time
+from tars_ga_lib.intervals import overlaps
 from tars_ga_lib.kpis import Kpis, KpiValue, alerts
 from tars_ga_lib.measured import UNITS, Results
 from tars_ga_lib.parameters import Job
@@ -535,8 +536,7 @@ def _incidents(facts: Incidents, job: Job, severities: Sequence[str]) -> _Readin
         incident.id
         for incident in facts.incidents
         if incident.severity in severities
-        and incident.start < window.stop
-        and (incident.end is None or incident.end > window.start)
+        and overlaps(incident.start, incident.end, window.start, window.stop)
     ]
     reason = _covers(facts.covers, job, "incidents")
     return _Reading(float(len(inside)), reason, where=", ".join(inside), lower_bound=True)

@@ -18,7 +18,6 @@ import html
 import importlib.util
 import math
 import re
-import struct
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +44,6 @@ __all__ = [
     "printable",
     "quantity",
     "scale",
-    "text_width",
     "when",
     "window",
 ]
@@ -143,56 +141,27 @@ def printable(text: object) -> str:
     string = clean(text)
     if string.isascii():
         return string
-    glyphs = _advances("DejaVuSans")
     # U+FE0F only asks for the coloured form of the sign before it
     string = unicodedata.normalize("NFC", string).replace("\ufe0f", "")
     return re.sub(
-        r"[^\x00-\x7f]", lambda m: m[0] if ord(m[0]) in glyphs else sanitise.named(m), string
+        r"[^\x00-\x7f]", lambda m: m[0] if ord(m[0]) in _drawn() else sanitise.named(m), string
     )
 
 
 def font_folder() -> Path:
-    """Return the folder of the DejaVu fonts that come with matplotlib (which is not imported)."""
+    """Return the folder of the DejaVu fonts that come with matplotlib, which is not imported."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("matplotlib, whose fonts the report uses, is not installed")
     return Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
 
 
-def text_width(text: str, face: str = "DejaVuSans") -> float:
-    """Width of a text in em, by the table of the bundled font."""
-    advances = _advances(face)
-    return sum(advances.get(ord(character), 1.0) for character in text)
-
-
 @cache
-def _advances(face: str) -> Mapping[int, float]:
-    """Code points that a bundled font draws, with the width of each in em.
+def _drawn() -> frozenset[int]:
+    """Code points that the bundled font draws."""
+    from matplotlib.ft2font import FT2Font  # only a name beyond ASCII asks for it
 
-    Reads the tables of the font by hand (``cmap`` in format 12, and ``hmtx``): that takes some
-    milliseconds, and the import of matplotlib or fontTools a good part of a second.
-    """
-    data = (font_folder() / f"{face}.ttf").read_bytes()
-
-    def short(at: int) -> int:
-        return int.from_bytes(data[at : at + 2], "big")
-
-    tables = {
-        tag: at for tag, _, at, _ in struct.iter_unpack(">4sLLL", data[12 : 12 + 16 * short(4)])
-    }
-    cmap, hmtx = tables[b"cmap"], tables[b"hmtx"]
-    em, last = short(tables[b"head"] + 18), short(tables[b"hhea"] + 34) - 1
-    for _, _, offset in struct.iter_unpack(">HHL", data[cmap + 4 : cmap + 4 + 8 * short(cmap + 2)]):
-        at = cmap + offset
-        if short(at) == 12:
-            size = struct.unpack_from(">L", data, at + 12)[0]
-            groups = struct.iter_unpack(">LLL", data[at + 16 : at + 16 + 12 * size])
-            return {
-                code: short(hmtx + 4 * min(glyph + code - first, last)) / em
-                for first, end, glyph in groups
-                for code in range(first, end + 1)
-            }
-    raise ValueError(f"{face} has no table of its characters")
+    return frozenset(FT2Font(str(font_folder() / "DejaVuSans.ttf")).get_charmap())
 
 
 _MD_ALWAYS = re.compile(r"[\\`*\[\]<>|$~&]")

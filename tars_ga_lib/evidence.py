@@ -33,7 +33,7 @@ from tars_ga_lib.archive import ArchiveError
 from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import ParametersError, format_time, interval_text, parse_time
 from tars_ga_lib.notify import LOG
-from tars_ga_lib.wording import limit_text, value_text, why
+from tars_ga_lib.wording import criteria_rows, why
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
@@ -386,17 +386,12 @@ def _waiver_lines(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _criteria_lines(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Write a line a criterion, the mandatory first, and those that decide before the others."""
-    rank = {"fail": 0, "no_data": 1, "warn": 2, "pass": 3}
-    ordered = sorted(
-        outcomes, key=lambda o: (not o["mandatory"], bool(o["waiver"]), rank[o["verdict"]])
-    )
     lines = []
-    for outcome in ordered:
-        mark = "waived" if outcome["waiver"] else _MARKS[outcome["verdict"]]
-        limit = limit_text(outcome["target"], outcome["unit"])
-        optional = "" if outcome["mandatory"] else " (optional)"
-        title = _padded(_short(outcome["title"], 43 - len(optional)) + optional, 43)
-        text = f"{mark:<8} {title} {value_text(outcome):>10}  {limit}".replace("\u00a0", " ")
+    for row in sorted(criteria_rows(outcomes), key=lambda row: row.gravity):
+        mark = "waived" if row.waived else _MARKS[row.verdict]
+        optional = "" if row.mandatory else " (optional)"
+        title = _padded(_short(row.title, 43 - len(optional)) + optional, 43)
+        text = f"{mark:<8} {title} {row.value:>10}  {row.target}".replace("\u00a0", " ")
         lines.append(_short(text.rstrip(), _WIDTH))
     return lines
 

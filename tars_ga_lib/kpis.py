@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tars_ga_lib.catalogues import Kpi
 from tars_ga_lib.grammar import duration_words, format_time, known_as
+from tars_ga_lib.intervals import runs
 from tars_ga_lib.parameters import Job, Parameters
 from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions, needed, sample_count
 from tars_ga_lib.recording import Recording, SampleSet, Span
@@ -828,18 +829,16 @@ def alerts(job: Job, span: Span, others: Sequence[Span] = ()) -> Alerts:
     names = job.parameters.labels
     found = []
     for labels, values in zip(firing.labels, firing.values, strict=True):
-        on = np.concatenate([[False], np.nan_to_num(values) > 0, [False]])
-        edges = np.flatnonzero(on[1:] != on[:-1])
-        for first, last in zip(edges[::2], edges[1::2], strict=True):
+        for first, last in runs(np.nan_to_num(values) > 0):
             found.append(
                 Alert(
                     name=labels.get("alertname", ""),
                     severity=labels.get("severity", "none"),
                     region=labels.get(names.region, ""),
                     service=labels.get(names.service, ""),
-                    start=span.start + int(first) * span.step,
-                    end=span.start + int(last) * span.step,
-                    ongoing=bool(last == span.steps),
+                    start=span.start + first * span.step,
+                    end=span.start + last * span.step,
+                    ongoing=last == span.steps,
                 )
             )
     return Alerts(sorted(found, key=lambda a: (a.start, a.name, a.region, a.service)), known)

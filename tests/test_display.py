@@ -185,17 +185,6 @@ def test_printable_names_what_the_fonts_cannot_draw() -> None:
     assert printable("e\u0301") == "é"
 
 
-def test_text_is_measured_as_the_font_is_cut() -> None:
-    from matplotlib.ft2font import FT2Font, LoadFlags
-
-    for face in ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono"):
-        font = FT2Font(str(display.font_folder() / f"{face}.ttf"))
-        assert set(display._advances(face)) == set(font.get_charmap())
-        for letter in "aW✓→ ":
-            glyph = font.load_char(ord(letter), flags=LoadFlags.NO_SCALE)
-            assert display.text_width(letter, face) == glyph.horiAdvance / 2048
-
-
 def markdown_reads_as(texts: list[str]) -> list[str]:
     """Return what a reader sees of Markdown, by one call of pandoc for all paragraphs."""
     mark = "NEXTONE"

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tars_ga_lib import criteria, drift, kpis, regions, story, views
+from tars_ga_lib import criteria, drift, fields, kpis, outages, regions, story, views
 from tars_ga_lib.grammar import parse_time
 from tars_ga_lib.run import Run
 from tars_ga_lib.story import Story, phrases
@@ -219,11 +219,20 @@ def test_what_the_demo_tells(demo: Told) -> None:
     assert any("6 h 20 min after the drift was provable" in t for t in texts(demo.story.to_improve))
 
 
+def test_story_and_fields_tell_one_outage_and_one_downtime(demo: Told) -> None:
+    ends = outages.recovery(outages.outages(demo.run.kpis))
+    values = fields.values(demo.run)
+    assert (ends.recovered, ends.seconds) == (1, 900)
+    assert values["MEAN_TIME_TO_RECOVERY"].value == 900
+    assert values["TOTAL_DOWNTIME_MINUTES"].value == outages.downtime(demo.run.kpis)
+    assert any("back within 15 min" in plain(text) for text in texts(demo.story.went_well))
+
+
 def test_figures_that_are_computed_for_the_text(demo: Told) -> None:
     summary = json.loads((demo.run.folder / "ga_kpi_summary.json").read_text())["kpis"]
     overall = summary["availability"]["overall"]
     lost = (1 - overall["value"]) * overall["samples"] / overall["expected"] * DAY
-    assert story.downtime(demo.run) == pytest.approx(lost)
+    assert outages.downtime(demo.run.kpis) == pytest.approx(lost)
     lines = (demo.run.folder / "snapshots.jsonl").read_text().splitlines()
     steps = [json.loads(line) for line in lines]
     inside = [s for s in steps if "2026-11-20T13:10:00Z" < s["step_end"] <= "2026-11-20T13:40:00Z"]

@@ -211,20 +211,18 @@ def _show_changes(source: Path, certification: Mapping[str, Any]) -> None:
 
 
 def _show(certification: dict[str, object]) -> None:
-    from tars_ga_lib.wording import limit_text, value_text, why
+    from tars_ga_lib.wording import criteria_rows, why
 
     table = Table(box=None, pad_edge=False)
     for title in ("criterion", "verdict", "value", "target", ""):
         table.add_column(title, overflow="fold")
-    for outcome in certification["criteria"]:  # type: ignore[attr-defined]
-        colour = COLOURS[outcome["verdict"]]
-        verdict = outcome["verdict"] + (" (waived)" if outcome["waiver"] else "")
+    for row in criteria_rows(certification["criteria"]):  # type: ignore[arg-type]
         table.add_row(
-            escape(outcome["title"]) + ("" if outcome["mandatory"] else " [dim](optional)[/]"),
-            f"[{colour}]{verdict}[/]",
-            escape(value_text(outcome)),
-            escape(limit_text(outcome["target"], outcome["unit"])),
-            f"[dim]{escape(outcome['reason'])}[/]",
+            escape(row.title) + ("" if row.mandatory else " [dim](optional)[/]"),
+            f"[{COLOURS[row.verdict]}]{row.verdict}{' (waived)' if row.waived else ''}[/]",
+            escape(row.value),
+            escape(row.target),
+            f"[dim]{escape(row.reason)}[/]",
         )
     out.print(table)
     decision = str(certification["decision"])

@@ -272,18 +272,17 @@ def _cut(text: str, most: int) -> str:
 
 
 def _criteria(seen: dict[str, Any]) -> _Shown:
-    from tars_ga_lib.wording import limit_text, value_text
+    from tars_ga_lib.wording import criteria_rows
 
-    order = {"fail": 0, "no_data": 1, "warn": 2, "pass": 3}
-    ranked = sorted(seen["criteria"], key=lambda o: (order[o["verdict"]], not o["mandatory"]))
+    rows = criteria_rows(seen["criteria"])
+    ranked = sorted(rows, key=lambda row: (row.gravity[-1], not row.mandatory))
     table = _rows()
-    for outcome in ranked[:CRITERIA]:
-        verdict = outcome["verdict"]
+    for row in ranked[:CRITERIA]:
         table.add_row(
-            f"[{COLOURS[verdict]}]{verdict}[/]",
-            _cut(outcome["title"], 33) + ("" if outcome["mandatory"] else " [dim](optional)[/]"),
-            escape(value_text(outcome)),
-            f"[dim]{escape(limit_text(outcome['target'], outcome['unit']))}[/]",
+            f"[{COLOURS[row.verdict]}]{row.verdict}[/]",
+            _cut(row.title, 33) + ("" if row.mandatory else " [dim](optional)[/]"),
+            escape(row.value),
+            f"[dim]{escape(row.target)}[/]",
         )
     return table, len(ranked) - CRITERIA
 

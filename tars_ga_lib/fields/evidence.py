@@ -19,6 +19,7 @@ from tars_ga_lib.fields.values import (
     right,
 )
 from tars_ga_lib.grammar import format_time
+from tars_ga_lib.intervals import overlaps
 from tars_ga_lib.parameters import MEASURED
 from tars_ga_lib.tables import Column, frame
 
@@ -68,7 +69,7 @@ def incidents(known: Known) -> tuple[Any, list[Any]]:
     inside = [
         each
         for each in facts.incidents
-        if each.start < window.stop and (each.end is None or each.end > window.start)
+        if overlaps(each.start, each.end, window.start, window.stop)
     ]
     return facts, sorted(inside, key=lambda each: (each.severity, each.start))
 

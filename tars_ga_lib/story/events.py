@@ -16,7 +16,8 @@ import numpy as np
 from tars_ga_lib.display import instant, quantity
 from tars_ga_lib.grammar import Limit, format_time, parse_time
 from tars_ga_lib.kpis import Alert
-from tars_ga_lib.story.case import AVAILABILITY, Case, Facts, Outage, multiple
+from tars_ga_lib.outages import AVAILABILITY, Outage
+from tars_ga_lib.story.case import Case, Facts, multiple
 from tars_ga_lib.story.phrases import ALL, change, clock, count, lasted, listing, place, whereabouts
 
 Phase = Literal["before", "window", "after"]

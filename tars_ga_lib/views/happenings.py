@@ -11,6 +11,7 @@ import numpy as np
 from tars_ga_lib import charts, kpis
 from tars_ga_lib.charts import Chart
 from tars_ga_lib.display import instant
+from tars_ga_lib.intervals import overlaps
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import ALL, Facts, place
@@ -38,7 +39,7 @@ def timeline(run: Run, analysis: Facts | None = None) -> Chart:
             label = f"incident {each['region'] or ''} ({len(each['findings'])} findings)"
             events.append(charts.Event(each["began"], each["ended"], label, "incident"))
     for incident in getattr(run.job.evidence.get("incidents"), "incidents", []):
-        if incident.start < window.stop and (incident.end or window.stop) > window.start:
+        if overlaps(incident.start, incident.end, window.start, window.stop):
             label = f"{incident.id} {incident.severity} (incidents file)"
             events.append(charts.Event(incident.start, incident.end, label, "incident"))
     for finding in analysis["worst"] if analysis else []:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tars_ga_lib.grammar import Interval, format_time
+from tars_ga_lib.intervals import runs
 from tars_ga_lib.queries import Request
 from tars_ga_lib.recording import Provenance, SampleSet, Span
 
@@ -55,8 +56,7 @@ class Part:
 
 def ranges(wanted: Mask) -> list[tuple[int, int]]:
     """First and count of each run of steps that are wanted."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(np.int8)))
-    return [(int(a), int(b - a)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    return [(first, last - first) for first, last in runs(wanted)]
 
 
 class Answers:
