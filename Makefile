@@ -9,6 +9,13 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 
 report: $(VENV)/.core ## run the notebooks on the bundled recording and write the report
 	@$(BIN)/tars-ga run parameters/demo.yaml --output outputs/demo --report-only
+	@printf '\nNext, for a release of your own:\n'
+	@printf '  cp parameters/ga_day.yaml parameters/my_day.yaml   # edit release, window, URL, regions\n'
+	@printf '  $(BIN)/tars-ga preflight parameters/my_day.yaml    # which queries answer, what is missing\n'
+	@printf '  $(BIN)/tars-ga run parameters/my_day.yaml          # collect, decide, report\n'
+	@printf 'Or look further:\n'
+	@printf '  make lab                                           # the notebooks, on this run\n'
+	@printf '  $(BIN)/tars-ga verify outputs/demo                 # check the evidence package\n'
 
 test: $(VENV)/.all ## set up what tests need, then check and test everything
 	@sh tests/setup.sh
@@ -19,8 +26,8 @@ test: $(VENV)/.all ## set up what tests need, then check and test everything
 
 day: $(VENV)/.day ## set up what a day of production needs beside the core: stores, messages, signatures
 
-lab: $(VENV)/.all report ## open the notebooks in JupyterLab, with a finished run to look at
-	@$(BIN)/jupyter trust outputs/*/notebooks/*.ipynb >/dev/null # or the charts stay hidden
+lab: $(VENV)/.all ## open the notebooks in JupyterLab, with a finished run to look at
+	@test -d outputs/demo || $(MAKE) --no-print-directory report
 	@$(BIN)/jupyter lab --notebook-dir=.
 
 demo: $(VENV)/.all ## take the bundled recording and results again (needs what tests need)

@@ -5,13 +5,13 @@ of the data and import only what stands before them; `pyproject.toml` has the or
 test` checks:
 
 how files are read (`grammar`, `catalogues`, `objectives`, `evidence_files`, `targets`, `endpoints`,
-`channels`, `parameters`), `recording`, `queries`, `prometheus`, `collection`, `preflight`, `kpis`,
-`slo`, `rules`, `levels`, then the statistics (`noise`, `series`, `scans`, `shifts`, `checks`,
-`baselines`), `drift`, `regions`, the running system (`validation/`, `websocket/`, `measured`),
-`criteria`, `run`, what is told (`story/`, `fields/`) and what people see (`display`, `wording`,
-`charts`, `sparks`, `fingerprint`, `views/`, `report/`), the evidence (`atomic`, `archive`,
-`evidence`, `attestation`, `verify`, `replay`, `history`), `notify`, the live day (`watch/`),
-`pipeline` and `cli/`.
+`channels`, `parameters`), `recording`, `queries`, `prometheus`, `collection`, `preflight`,
+`intervals`, `kpis`, `outages`, `slo`, `rules`, `levels`, then the statistics (`noise`, `series`,
+`scans`, `shifts`, `checks`, `baselines`), `drift`, `regions`, the running system (`validation/`,
+`websocket/`, `measured`), `criteria`, `run`, what is told (`story/`, `fields/`) and what people see
+(`display`, `wording`, `tables`, `charts`, `sparks`, `fingerprint`, `views/`, `report/`), the
+evidence (`atomic`, `archive`, `evidence`, `attestation`, `verify`, `replay`, `history`), `notify`,
+the live day (`watch/`), `pipeline` and `cli/`.
 """
 
 __version__ = "0.1.0"

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 from tars_ga_lib import __version__, endpoints
 from tars_ga_lib.catalogues import Criterion, Waiver
+from tars_ga_lib.decisions import Certification, Outcome, decide
+from tars_ga_lib.display import quantity
 from tars_ga_lib.evidence_files import (
     Canary,
     Customer,
@@ -29,75 +31,11 @@ from tars_ga_lib.evidence_files import (
     SignOffs,
 )
 from tars_ga_lib.grammar import Interval, Limit, Verdict, format_duration, format_time
-from tars_ga_lib.display import quantity
+from tars_ga_lib.intervals import overlaps
 from tars_ga_lib.kpis import Kpis, KpiValue, alerts
 from tars_ga_lib.measured import UNITS, Results
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.recording import Recording
-
-Decision = Literal["CERTIFIED", "CERTIFIED WITH WAIVERS", "NOT CERTIFIED", "INCONCLUSIVE"]
-
-EXIT_CODES: dict[Decision, int] = {
-    "CERTIFIED": 0,
-    "CERTIFIED WITH WAIVERS": 0,
-    "NOT CERTIFIED": 3,
-    "INCONCLUSIVE": 4,
-}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One criterion after evaluation.
-
-    `value` is None where nothing is known; `where` names the region or service that a worst-of
-    criterion rests on, or the finding or file; `reason` says why the verdict is not a plain one.
-    """
-
-    name: str
-    title: str
-    source: str
-    unit: str
-    target: str
-    warning: str | None
-    weight: float
-    mandatory: bool
-    value: float | None
-    verdict: Verdict
-    coverage: float | None
-    where: str
-    reason: str
-    waiver: dict[str, Any] | None = None
-
-    @property
-    def blocks(self) -> bool:
-        """Whether this outcome alone keeps the release from being certified."""
-        return self.mandatory and (
-            self.verdict == "no_data" or (self.verdict == "fail" and self.waiver is None)
-        )
-
-
-@dataclass(frozen=True)
-class Certification:
-    """The decision of a run, and what it rests on."""
-
-    decision: Decision
-    binding: str
-    because: str
-    outcomes: list[Outcome]
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code of `tars-ga run`."""
-        return EXIT_CODES[self.decision]
-
-    def facts(self) -> dict[str, Any]:
-        """Return the certification as `certification_metadata.json` has it."""
-        return {
-            "decision": self.decision,
-            "binding_criterion": self.binding,
-            "because": self.because,
-            "criteria": [asdict(outcome) for outcome in self.outcomes],
-        }
 
 
 def certify(
@@ -128,6 +66,7 @@ def certify(
         ],
         **certification.facts(),
         "waivers": [waiver.model_dump(mode="json") for waiver in job.waivers],
+        **({"left_out": [" ".join(each) for each in job.left_out]} if job.left_out else {}),
         "measured": {kind: results.facts() for kind, results in measured.items()},
         "source": {
             "server": recording.server,
@@ -207,7 +146,7 @@ def _outcome(
     elif criterion.drift:
         reading, source, unit = _from_drift(criterion, drift), "drift analysis", "ratio"
     elif criterion.validation:
-        reading, unit = _from_validation(criterion, measured.get("validation"))
+        reading, unit = _from_validation(criterion, job, measured.get("validation"))
         source = f"validation, {criterion.validation}"
     elif criterion.websocket:
         reading = _from_websocket(criterion, measured.get("websocket"))
@@ -311,7 +250,7 @@ def _from_figure(
     if not reason and figure.bounds and not criterion.interpolate:
         reason = _why_straddled(criterion.limit, figure)
         if figure.worst_bounds and upper:
-            worst = _within(criterion.limit, figure.worst_bounds)
+            worst = _within(criterion.limit, figure)
     return _Reading(
         value=figure.value,
         reason=reason,
@@ -337,10 +276,14 @@ def _why_straddled(target: Limit, figure: KpiValue) -> str:
     )
 
 
-def _within(target: Limit, bounds: tuple[float, float]) -> float:
-    """Return a value that stands for a bucket: its upper edge, unless that is the target's own."""
-    lower, upper = bounds
-    return (lower + upper) / 2 if upper <= target.value else upper
+def _within(target: Limit, figure: KpiValue) -> float:
+    """Return the worst that a percentile may be: its bucket's upper edge, if that is beyond."""
+    assert figure.worst is not None
+    assert figure.worst_bounds is not None
+    lower, upper = figure.worst_bounds
+    if upper > target.value:
+        return upper
+    return figure.worst if target.holds(figure.worst) else lower
 
 
 def _why_unknown(criterion: Criterion, figure: KpiValue) -> str:
@@ -400,7 +343,23 @@ def _badness(target: Limit, value: float) -> float:
     return -value if operator in (">=", ">") else value
 
 
-def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Reading, str]:
+_OF_REPLICAS = ("count_difference", "replication_lag")
+"""Measures that the primary region has no check of."""
+
+
+def _unmeasured(criterion: Criterion, job: Job, asked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the regions that a measure told by region has no check of."""
+    regions = {check["region"] for check in asked}
+    if None in regions:
+        return []
+    if criterion.validation in _OF_REPLICAS:
+        regions.add(job.parameters.primary_region)
+    return [region for region in job.parameters.regions if region not in regions]
+
+
+def _from_validation(
+    criterion: Criterion, job: Job, results: Results | None
+) -> tuple[_Reading, str]:
     """Read the worst of the checks of one measure, and its unit."""
     if results is None or results.counted is None:
         problem = results.problem if results else "the running system was not validated"
@@ -409,7 +368,8 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
     if criterion.validation == "failed":
         failed = [check["id"] for check in checks if check["verdict"] == "fail"]
         unknown = sum(check["verdict"] == "no_data" for check in checks)
-        reason = f"{unknown} of {len(checks)} checks have no data" if unknown else ""
+        have = "has" if unknown == 1 else "have"
+        reason = f"{unknown} of {len(checks)} checks {have} no data" if unknown else ""
         reason = reason or ("" if checks else "no check was made")
         value = float(len(failed))
         return _Reading(value, reason, _share(checks), ", ".join(failed), True), unit
@@ -422,6 +382,7 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
         if check["value"] is not None and check["verdict"] != "no_data"
     ]
     unknown = [check for check in asked if check["verdict"] == "no_data" or check["value"] is None]
+    missing = _unmeasured(criterion, job, asked)
 
     def badness(reading: _Reading) -> tuple[bool, bool, float]:
         value = reading.value or 0.0
@@ -435,6 +396,9 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
         first = unknown[0]
         more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         reason = f"{first['id']}{more}: {first['reason'] or 'no data'}"
+        return _Reading(worst.value if worst else None, reason, _share(asked)), unit
+    if missing:
+        reason = f"no check measures it in {', '.join(missing)}"
         return _Reading(worst.value if worst else None, reason, _share(asked)), unit
     return worst or _Reading(None, "nothing was measured"), unit
 
@@ -509,8 +473,7 @@ def _incidents(facts: Incidents, job: Job, severities: Sequence[str]) -> _Readin
         incident.id
         for incident in facts.incidents
         if incident.severity in severities
-        and incident.start < window.stop
-        and (incident.end is None or incident.end > window.start)
+        and overlaps(incident.start, incident.end, window.start, window.stop)
     ]
     reason = _covers(facts.covers, job, "incidents")
     return _Reading(float(len(inside)), reason, where=", ".join(inside), lower_bound=True)
@@ -544,8 +507,6 @@ def _from_evidence(field: str, job: Job, max_age: int | None) -> _Reading:
         return _Reading(None, f"no {kind} file was given")
     if facts.simulated and not job.parameters.simulated:
         return _Reading(None, f"the {kind} file says that it is simulated, and this run is not")
-    if other := _same_release(facts.release, job, kind):
-        return _Reading(None, other)
     severe = ("sev1",) if item == "critical" else ("sev1", "sev2", "sev3", "sev4")
     readers: dict[type[Evidence], Callable[[Any], _Reading]] = {
         Incidents: lambda f: _incidents(f, job, severe),
@@ -560,48 +521,6 @@ def _from_evidence(field: str, job: Job, max_age: int | None) -> _Reading:
         LoadTest: lambda f: _failures(f.scenarios),
     }
     reading = readers[type(facts)](facts)
+    if other := _same_release(facts.release, job, kind):
+        return replace(reading, reason=other, lower_bound=False)
     return replace(reading, reason=reading.reason or _when(facts, job, max_age))
-
-
-# --- the decision --------------------------------------------------------------------------------
-
-
-def decide(outcomes: Sequence[Outcome]) -> Certification:
-    """Decide on the outcomes of all criteria, and name the criterion that decided."""
-    mandatory = [o for o in outcomes if o.mandatory]
-    failed = [o for o in mandatory if o.verdict == "fail" and o.waiver is None]
-    unknown = [o for o in mandatory if o.verdict == "no_data"]
-    waived = [o for o in mandatory if o.verdict == "fail" and o.waiver is not None]
-    decision: Decision
-    if failed:
-        decision, deciding = "NOT CERTIFIED", failed
-    elif unknown or not mandatory:
-        decision, deciding = "INCONCLUSIVE", unknown
-    elif waived:
-        decision, deciding = "CERTIFIED WITH WAIVERS", waived
-    else:
-        warned = [o for o in mandatory if o.verdict == "warn"]
-        decision, deciding = "CERTIFIED", warned or mandatory
-    if not deciding:
-        return Certification(decision, "", "No mandatory criterion was evaluated.", [*outcomes])
-    # The heaviest decides, and among equals the one that stands first in the criteria file.
-    binding = max(deciding, key=lambda o: o.weight)
-    return Certification(decision, binding.name, _because(decision, binding, deciding), [*outcomes])
-
-
-def _because(decision: Decision, binding: Outcome, deciding: Sequence[Outcome]) -> str:
-    """Write the sentence that says why; numbers are left to whoever shows them."""
-    others = len(deciding) - 1
-    more = f", and {others} more of the mandatory criteria" if others else ""
-    if decision == "NOT CERTIFIED":
-        verb = "fail" if others else "fails"
-        return f"{binding.title}{more} {verb}."
-    if decision == "INCONCLUSIVE":
-        verb = "have" if others else "has"
-        return f"{binding.title}{more} {verb} no data: {binding.reason}."
-    if decision == "CERTIFIED WITH WAIVERS":
-        verb = "fail and are" if others else "fails and is"
-        return f"{binding.title}{more} {verb} waived; all others pass."
-    if binding.verdict == "warn":
-        return f"All mandatory criteria pass; {binding.title}{more} with a warning."
-    return "All mandatory criteria pass."

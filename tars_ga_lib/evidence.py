@@ -28,12 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from tars_ga_lib import __version__, archive, atomic, attestation, fingerprint
+from tars_ga_lib import __version__, archive, atomic, attestation, fingerprint, strict
 from tars_ga_lib.archive import ArchiveError
 from tars_ga_lib.channels import LOG
 from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import ParametersError, format_time, interval_text, parse_time
-from tars_ga_lib.wording import limit_text, value_text, why
+from tars_ga_lib.wording import criteria_rows, why
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
@@ -271,7 +271,7 @@ def _belong_together(run: Path, files: Mapping[str, Path]) -> dict[str, Any]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = strict.loads(file.read_bytes())
         if isinstance(document, dict):
             return document
     except ValueError:
@@ -289,9 +289,21 @@ def parameters_digest(folder: Path) -> str:
 
 def _time(certification: Mapping[str, Any]) -> int:
     """Return the time of all entries."""
+    given = source_date()
+    return parse_time(certification["window"]["end"]) if given is None else given
+
+
+def source_date() -> int | None:
+    """Return the time that the environment sets, if it does.
+
+    Raises
+    ------
+    ParametersError
+        If it is none.
+    """
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not given:
-        return parse_time(certification["window"]["end"])
+        return None
     if not (given.isascii() and given.isdigit() and len(given) <= 10):
         raise ParametersError(
             f"SOURCE_DATE_EPOCH={given}: is not a time; give seconds since 1970, like 1795219200"
@@ -374,17 +386,12 @@ def _waiver_lines(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _criteria_lines(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Write a line a criterion, the mandatory first, and those that decide before the others."""
-    rank = {"fail": 0, "no_data": 1, "warn": 2, "pass": 3}
-    ordered = sorted(
-        outcomes, key=lambda o: (not o["mandatory"], bool(o["waiver"]), rank[o["verdict"]])
-    )
     lines = []
-    for outcome in ordered:
-        mark = "waived" if outcome["waiver"] else _MARKS[outcome["verdict"]]
-        limit = limit_text(outcome["target"], outcome["unit"])
-        optional = "" if outcome["mandatory"] else " (optional)"
-        title = _padded(_short(outcome["title"], 43 - len(optional)) + optional, 43)
-        text = f"{mark:<8} {title} {value_text(outcome):>10}  {limit}".replace("\u00a0", " ")
+    for row in sorted(criteria_rows(outcomes), key=lambda row: row.gravity):
+        mark = "waived" if row.waived else _MARKS[row.verdict]
+        optional = "" if row.mandatory else " (optional)"
+        title = _padded(_short(row.title, 43 - len(optional)) + optional, 43)
+        text = f"{mark:<8} {title} {row.value:>10}  {row.target}".replace("\u00a0", " ")
         lines.append(_short(text.rstrip(), _WIDTH))
     return lines
 

@@ -10,6 +10,7 @@ bad, or as good, as can be.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tars_ga_lib.catalogues import Kpi
-from tars_ga_lib.grammar import duration_words, format_time
+from tars_ga_lib.grammar import duration_words, format_time, known_as
+from tars_ga_lib.intervals import runs
 from tars_ga_lib.parameters import Job, Parameters
 from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions, needed, sample_count
-from tars_ga_lib.recording import INFO, Recording, SampleSet, Span
+from tars_ga_lib.recording import Recording, SampleSet, Span
 from tars_ga_lib.scrapes import Scrapes, place_of, sample_counts
 
 if TYPE_CHECKING:
@@ -256,6 +258,10 @@ class Kpis:
         """Scrapes seen and expected of each region and service."""
         return Scrapes(self.job, self.span, [other.span for other in self.others])
 
+    def _kpi(self, name: str) -> Kpi:
+        known_as("KPI", name, self.job.kpis)
+        return self.job.kpis[name]
+
     def _part(self, name: str, part: str) -> _Cells:
         key = name, part
         if key not in self._cells:
@@ -270,11 +276,11 @@ class Kpis:
 
     def regions(self, name: str) -> list[str]:
         """Regions that a KPI is told for; none if it is not told by region."""
-        return list(self.job.parameters.regions) if "region" in self.job.kpis[name].by else []
+        return list(self.job.parameters.regions) if "region" in self._kpi(name).by else []
 
     def services(self, name: str) -> list[str]:
         """Services that a KPI is told for; none if it is not told by service."""
-        return list(self.job.parameters.services) if "service" in self.job.kpis[name].by else []
+        return list(self.job.parameters.services) if "service" in self._kpi(name).by else []
 
     def places(self, name: str) -> list[tuple[str | None, str | None]]:
         """Every (region, service) that a KPI is expected of."""
@@ -314,6 +320,10 @@ class Kpis:
         self, name: str, part: str, region: str | None, service: str | None
     ) -> tuple[_Cells, Floats]:
         """Cells of one part, joined to shape (edges, series, T); impossible ones are missing."""
+        if region is not None:
+            known_as("region", region, self.job.parameters.regions)
+        if service is not None:
+            known_as("service", service, self.job.parameters.services)
         cells = self._part(name, part)
         rows = self._rows(cells, name, region, service)
         values = np.array([cells.values[:, i, j] for i, j in rows]).reshape(
@@ -346,6 +356,11 @@ class Kpis:
                     if counted or kpi.unit in _NEVER_NEGATIVE:
                         least = -1e-9 * max(1.0, np.nanmax(np.abs(values), initial=0.0))
                         mark(values < least, values, "a negative count or size")
+                if kpi.kind == "histogram":
+                    counts = np.nansum(parts["buckets"], axis=3, keepdims=True)
+                    dips = np.maximum.accumulate(counts, axis=0) - counts
+                    # Increments of racing scrapes can dip a little.
+                    mark(dips > 0.01 * counts.max(axis=0), dips, "buckets that are not cumulative")
                 if kpi.kind == "ratio" and not kpi.unbounded:
                     top, bottom = parts["numerator"], parts["denominator"]
                     share = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
@@ -409,7 +424,8 @@ class Kpis:
         """Largest step of each series in any span, (series,): as much may be in one not seen."""
         spans = [self, *self.others]
         found = [one._select(name, part, region, service)[1][-1] for one in spans]
-        return np.max([np.nanmax(x, axis=1, initial=0.0) for x in found], axis=0)
+        peak: Floats = np.max([np.nanmax(x, axis=1, initial=0.0) for x in found], axis=0)
+        return peak
 
     def _unseen(
         self, name: str, part: str, events: Floats, region: str | None, service: str | None
@@ -419,7 +435,7 @@ class Kpis:
         if self._counts_scrapes(kpi) and self.scrapes.known:
             cells = self._part(name, part)
             rows = self._rows(cells, name, region, service)
-            return float(sum(self.scrapes.missing[place] for place in rows))
+            return sum(self.scrapes.missing(rows[k], events[k]) for k in range(len(rows)))
         _, share = self._coverage(name, region, service)
         gone = np.isnan(events).sum(axis=1) * self._peak(name, part, region, service)
         partly = np.nansum((1 - share) * events, axis=1)
@@ -432,35 +448,32 @@ class Kpis:
         return unseen
 
     def parts(
-        self,
-        name: str,
-        region: str | None = None,
-        service: str | None = None,
-        *,
-        whole: bool = False,
+        self, name: str, region: str | None = None, service: str | None = None
     ) -> tuple[Floats, Floats]:
         """Numerator and denominator of a ratio at each step, shape (T,), NaN where none was seen.
 
-        A step of a series counts only where both are there; with `whole`, a step only where each
-        of the series is there that were seen otherwise, so that steps can be compared.
+        A step of a series counts only where both are there.
         """
         top, bottom = self._pair(name, region, service)
-        return _total(top, 0, whole), _total(bottom, 0, whole)
+        return _total(top, 0), _total(bottom, 0)
 
     def buckets(
-        self,
-        name: str,
-        region: str | None = None,
-        service: str | None = None,
-        *,
-        whole: bool = False,
+        self, name: str, region: str | None = None, service: str | None = None
     ) -> tuple[Floats, Floats]:
-        """Upper edges (buckets,) and cumulative counts (buckets, T) of a histogram, NaN = none.
-
-        `whole` is as for `parts`.
-        """
+        """Upper edges (buckets,) and cumulative counts (buckets, T) of a histogram, NaN = none."""
         cells, counts = self._select(name, "buckets", region, service)
-        return cells.edges, np.maximum.accumulate(_total(counts, 1, whole), axis=0)
+        return cells.edges, np.maximum.accumulate(_total(counts, 1), axis=0)
+
+    def leaving_out(self, name: str, places: Sequence[tuple[str | None, str | None]]) -> Kpis:
+        """Return the KPIs without some series of one of them, as if they had no samples."""
+        cells = self._part(name, next(iter(self.job.kpis[name].queries())))
+        left = {place for region, service in places
+                for place in self._rows(cells, name, region, service)}  # fmt: skip
+        other = copy(self)
+        other._faults = self._faults | {
+            name: self._impossible(name) | dict.fromkeys(left, "series that were left out")
+        }
+        return other
 
     def _pair(self, name: str, region: str | None, service: str | None) -> tuple[Floats, Floats]:
         top = self._select(name, "numerator", region, service)[1][0]
@@ -473,8 +486,13 @@ class Kpis:
 
         A sum over several series (a gauge that is summed, a rate) has no figure at a step where
         one of the series that were otherwise seen is missing: it would be too small.
+
+        Raises
+        ------
+        ParametersError
+            If there is no such KPI, region or service; it names the nearest.
         """
-        kpi = self.job.kpis[name]
+        kpi = self._kpi(name)
         if kpi.kind == "ratio":
             return _ratio(*self.parts(name, region, service))
         if kpi.kind == "histogram":
@@ -506,8 +524,7 @@ class Kpis:
     def doubts(self, name: str) -> list[str]:
         """Warnings of the server about a KPI's samples: its answer may be partial."""
         sets = [self._part(name, part).set for part in self.job.kpis[name].queries()]
-        texts = [text for one in sets if one for text in one.provenance.warnings]
-        return [text for text in dict.fromkeys(texts) if not text.startswith(INFO)]
+        return list(dict.fromkeys(t for one in sets if one for t in one.provenance.warnings))
 
     def unseen(self, name: str, region: str | None = None, service: str | None = None) -> str:
         """Say for how long and where a figure was not seen; empty if it was seen whole."""
@@ -543,6 +560,28 @@ class Kpis:
             words.append(f"{region} / {listed}" if region else listed)
         return "; ".join(words[:4]) + (f"; and {len(words) - 4} more" if words[4:] else "")
 
+    def during(
+        self, name: str, begin: int, end: int, region: str | None = None, service: str | None = None
+    ) -> float | None:
+        """KPI over the steps [begin, end) alone: totals over totals, None where none was seen."""
+        kpi = self.job.kpis[name]
+        if kpi.kind == "ratio":
+            top, bottom = (part[begin:end] for part in self.parts(name, region, service))
+            total = float(np.nansum(bottom))
+            return float(np.nansum(top)) / total if total > 0 else None
+        if kpi.kind == "histogram":
+            edges, counts = self.buckets(name, region, service)
+            joined = np.nansum(counts[:, begin:end], axis=1)
+            value = float(quantile(kpi.quantile or 0, edges, joined)[0])
+            return None if np.isnan(value) else value
+        series = self.series(name, region, service)[begin:end]
+        seen = series[~np.isnan(series)]
+        if not len(seen):
+            return None
+        if kpi.kind == "counter":
+            return float(seen.mean() if kpi.per_second else seen.sum())
+        return float(_JOINS[kpi.over](seen))
+
     def extremes(self, name: str, region: str | None = None) -> tuple[Extreme, Extreme] | None:
         """Lowest and highest step of a KPI's series; none if there is no step."""
         series = self.series(name, region)
@@ -552,8 +591,14 @@ class Kpis:
         return tuple(Extreme(float(series[i]), self.span.times[i]) for i in (low, high))  # type: ignore[return-value]
 
     def figure(self, name: str, region: str | None = None, service: str | None = None) -> KpiValue:
-        """KPI over the whole span."""
-        kpi = self.job.kpis[name]
+        """KPI over the whole span.
+
+        Raises
+        ------
+        ParametersError
+            If there is no such KPI, region or service; it names the nearest.
+        """
+        kpi = self._kpi(name)
         finders = {
             "ratio": self._ratio_figure,
             "histogram": self._histogram_figure,
@@ -575,6 +620,11 @@ class Kpis:
         expected, share = self._coverage(name, *place)
         seen = expected * share * ~np.isnan(values)
         fault = self._fault(name, *place)
+        if not reason and not share.any() and not np.isnan(values).all():
+            reason = (
+                "no scrape of its targets was seen "
+                f"({self.job.scrapes.selector}; see 'scrapes' in the KPI catalogue)"
+            )
         if fault or not seen.any():
             value, reason = np.nan, fault or reason
         elif np.isnan(value):
@@ -618,8 +668,9 @@ class Kpis:
             return ""
         cells = self._part(name, "numerator")
         for i, j in self._rows(cells, name, region, service):
-            place = cells.regions[i] if cells.regions else None, (
-                cells.services[j] if cells.services else None
+            place = (
+                cells.regions[i] if cells.regions else None,
+                (cells.services[j] if cells.services else None),
             )
             top, bottom = self._pair(name, *place)
             if np.nansum(top) > 0 or not np.nansum(bottom) > 0:
@@ -693,16 +744,9 @@ class Kpis:
         return self._figure(name, (region, service), values[0], value, reason, **more)
 
 
-def _total(values: Floats, axis: int, whole: bool = False) -> Floats:
-    """Sum over the series that were seen; NaN at a step where none was.
-
-    With `whole`, NaN at a step where one is missing that was seen at another.
-    """
-    missing = np.isnan(values)
-    empty = missing.all(axis=axis)
-    if whole:
-        ever = ~missing.all(axis=-1, keepdims=True)
-        empty = empty | (missing & ever).any(axis=axis)
+def _total(values: Floats, axis: int) -> Floats:
+    """Sum over the series that were seen; NaN at a step where none was."""
+    empty = np.isnan(values).all(axis=axis)
     return np.where(empty, np.nan, np.nansum(values, axis=axis))
 
 
@@ -785,18 +829,16 @@ def alerts(job: Job, span: Span, others: Sequence[Span] = ()) -> Alerts:
     names = job.parameters.labels
     found = []
     for labels, values in zip(firing.labels, firing.values, strict=True):
-        on = np.concatenate([[False], np.nan_to_num(values) > 0, [False]])
-        edges = np.flatnonzero(on[1:] != on[:-1])
-        for first, last in zip(edges[::2], edges[1::2], strict=True):
+        for first, last in runs(np.nan_to_num(values) > 0):
             found.append(
                 Alert(
                     name=labels.get("alertname", ""),
                     severity=labels.get("severity", "none"),
                     region=labels.get(names.region, ""),
                     service=labels.get(names.service, ""),
-                    start=span.start + int(first) * span.step,
-                    end=span.start + int(last) * span.step,
-                    ongoing=bool(last == span.steps),
+                    start=span.start + first * span.step,
+                    end=span.start + last * span.step,
+                    ongoing=last == span.steps,
                 )
             )
     return Alerts(sorted(found, key=lambda a: (a.start, a.name, a.region, a.service)), known)

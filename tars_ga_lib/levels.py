@@ -26,11 +26,9 @@ def level_series(kpis: Kpis, name: str, region: str | None, service: str | None)
     """
     kpi = kpis.job.kpis[name]
     if kpi.kind == "ratio":
-        return _ratio(*kpis.parts(name, region, service, whole=True))
+        return _ratio(*kpis.parts(name, region, service))
     if kpi.kind == "histogram":
-        return _percentile(
-            kpi.quantile or 0.0, *kpis.buckets(name, region, service, whole=True)
-        )
+        return _percentile(kpi.quantile or 0.0, *kpis.buckets(name, region, service))
     return kpis.series(name, region, service)
 
 

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tars_ga_lib import verify
-from tars_ga_lib.endpoints import FIGURES
-from tars_ga_lib.grammar import ParametersError, format_duration
+from tars_ga_lib import sanitise, strict, verify
+from tars_ga_lib.grammar import ParametersError, check, format_duration, parse_limit
 from tars_ga_lib.parameters import MEASURED, Job
 from tars_ga_lib.recording import write_bytes
+from tars_ga_lib.results_files import MODELS
 
 SCHEMAS = {"validation": "tars-ga/validation/1", "websocket": "tars-ga/websocket/1"}
 
@@ -93,7 +91,7 @@ def _parse(file: Path, kind: str) -> tuple[dict[str, Any], str]:
     remedy = f"name what '{_COMMANDS[kind]}' wrote"
     try:
         content = file.read_bytes()
-        document = json.loads(content)
+        document = sanitise.tree(strict.loads(content))
     except FileNotFoundError:
         raise ParametersError(f"{file}: there is no such file; {remedy}") from None
     except (OSError, ValueError) as error:
@@ -102,33 +100,11 @@ def _parse(file: Path, kind: str) -> tuple[dict[str, Any], str]:
     if found != SCHEMAS[kind]:
         raise ParametersError(f"{file}: is no {SCHEMAS[kind]}; {remedy}")
     try:
-        _time(document["started_at"])
-        _time(document["ended_at"])
-        str(document["release"]["version"])
-        _figures(document, kind)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ParametersError(f"{file}: is not whole ({error!r}); {remedy}") from None
+        check(MODELS[kind], document, str(file))
+    except ParametersError as error:
+        cause = str(error).removeprefix(f"{file}: ")
+        raise ParametersError(f"{file}: is not whole ({cause}); {remedy}") from None
     return document, "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def _figures(document: Mapping[str, Any], kind: str) -> None:
-    """See that what the criteria read is there, and that no number is NaN."""
-    if kind == "validation":
-        for check in document["checks"]:
-            _finite(check["value"])
-            _ = check["id"], check["measure"], check["verdict"], check["unit"], check["reason"]
-            _ = check["group"], check["title"], check["region"], check["target"], check["limit"]
-        _ = document["counts"]["no_data"]
-    else:
-        _ = document["complete"], document["stopped_by"]
-        _finite(document["watched_seconds"] / document["asked_seconds"])
-        for session in document["endpoints"]:
-            for figure in FIGURES:
-                _finite(session["figures"][figure])
-            for key in ("observed_seconds", "forced_seconds", "connected_seconds"):
-                _finite(session[key])
-            _ = session["name"], session["problem"], session["ping"]["count"]
-            _ = [one["start"] for one in session["downtimes"]], list(session["limits"])
 
 
 def _time(text: str) -> float:
@@ -137,11 +113,6 @@ def _time(text: str) -> float:
     if moment.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
     return moment.timestamp()
-
-
-def _finite(value: object) -> None:
-    if value is not None and not math.isfinite(float(value)):  # type: ignore[arg-type]
-        raise ValueError(f"{value} is not a number")
 
 
 def load(job: Job, folder: Path) -> dict[str, Results]:
@@ -185,13 +156,23 @@ def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
 
 def _doubt_of_checks(document: Mapping[str, Any], job: Job) -> str:
     checks = document["checks"]
-    for check in checks:
-        share = check["unit"] in ("ratio", "bool")
-        value = check["value"]
-        growth = check["measure"] == "agent_memory_growth"
-        if value is not None and (value < 0 and not growth or share and value > 1):
-            return f"the validation's check {check['id']} has the impossible value {value:g}"
-    regions = {check["region"] for check in checks}
+    began, ended = _time(document["started_at"]), _time(document["ended_at"])
+    for one in checks:
+        name, value = one["id"], one["value"]
+        low = -float("inf") if one["measure"] == "agent_memory_growth" else 0
+        high = 1 if one["unit"] in ("ratio", "bool") else float("inf")
+        values = [value, *(one.get("interval") or ())]
+        if any(v is not None and not low <= v <= high for v in values):
+            return f"the validation's check {name} has the impossible value {value:g}"
+        if one["unit"] != UNITS.get(one["measure"], one["unit"]):
+            return f"the validation's check {name} is in the unit {one['unit']}"
+        fails = one["verdict"] == "fail" and not one.get("interval") and value is not None
+        if fails and parse_limit(one["limit"]).holds(value):
+            return f"the validation's check {name} fails with a value that holds its limit"
+        at = one.get("measured_at")
+        if at is not None and not began - 1 <= _time(at) <= ended + 1:
+            return f"the validation's check {name} was measured at another time than the others"
+    regions = {one["region"] for one in checks}
     if missing := [name for name in job.parameters.regions if name not in regions]:
         return f"the validation results have no check of {', '.join(missing)}"
     return ""
@@ -203,8 +184,13 @@ def _doubt_of_sessions(document: Mapping[str, Any], job: Job) -> str:
     names = [session["name"] for session in document["endpoints"]]
     if missing := [name for name in wanted if name not in names]:
         return f"the WebSocket results have no session of {', '.join(missing)}"
+    if len(set(names)) < len(names):
+        return "the WebSocket results have two sessions of one name"
     least = min(least, given.duration) if given else least
     asked = document["asked_seconds"]
+    passed = _time(document["ended_at"]) - _time(document["started_at"])
+    if document["watched_seconds"] > passed + 2:
+        return "the WebSocket sessions were watched for longer than passed"
     if asked < least:
         return (
             f"the WebSocket sessions were watched for {asked:g} s, and {format_duration(least)} "
@@ -216,14 +202,14 @@ def _doubt_of_sessions(document: Mapping[str, Any], job: Job) -> str:
             return f"the WebSocket results of {session['name']} have impossible times"
         for figure, value in session["figures"].items():
             share = figure in ("uptime", "reconnect_success_rate")
-            if value is not None and (value < 0 or share and value > 1):
+            if value is not None and (value < 0 or (share and value > 1)):
                 return (
                     f"the WebSocket results of {session['name']} have the impossible {figure} "
                     f"{value:g}"
                 )
-        if (uptime := session["figures"]["uptime"]) is not None and held[1] > 0:
-            if abs(uptime - held[0] / held[1]) > 1e-3:
-                return f"the uptime of {session['name']} is not that of its times"
+        uptime = session["figures"]["uptime"]
+        if uptime is not None and abs(uptime * held[1] - held[0]) > 1e-3 * held[1]:
+            return f"the uptime of {session['name']} is not that of its times"
     return ""
 
 

@@ -23,10 +23,10 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tars_ga_lib import channels as channel_models
-from tars_ga_lib import extras
+from tars_ga_lib import extras, strict
 from tars_ga_lib.channels import LOG, Channel, Channels, EventKind, Service
 from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import format_time, parse_time
@@ -204,7 +204,7 @@ def receipts(log: Path) -> list[Receipt]:
     found = []
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            found.append(Receipt(**json.loads(line)))
+            found.append(Receipt(**strict.loads(line)))
         except (ValueError, TypeError):
             continue
     return found
@@ -305,7 +305,7 @@ def message(service: Service, event: Event) -> Message:
         url = f"{service.api}/v2/enqueue"
         return Message(url, _host(url), pagerduty_body(event, key))
     if isinstance(service, channel_models.StatusPage):
-        url = f"{service.api}/v1/pages/{service.page_id}/incidents"
+        url = f"{service.api}/v1/pages/{quote(service.page_id, safe='')}/incidents"
         token = {"Authorization": f"OAuth {_secret(service.token_env)}"}
         return Message(url, _host(url), statuspage_body(event, service), token)
     if isinstance(service, channel_models.Webhook):

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from string import Template
 
 from tars_ga_lib.catalogues import Kpi
@@ -62,8 +61,8 @@ def needed(job: Job) -> dict[str, Kpi]:
 
     Those that only the drift criterion rests on are not among them.
     """
-    names = [c.kpi for c in job.criteria.values() if c.kpi and c.mandatory]
-    found = {name: job.kpis[name] for name in dict.fromkeys(names)}
+    names = {c.kpi for c in job.criteria.values() if c.kpi and c.mandatory}
+    found = {name: kpi for name, kpi in job.kpis.items() if name in names}
     return found | {f"slo:{name}": objective.kpi for name, objective in job.slos.items()}
 
 
@@ -79,7 +78,7 @@ def _matchers(by: dict[str, str], parameters: Parameters) -> str:
 
 
 def resolve(
-    template: str, by: dict[str, str], parameters: Parameters, file: Path, step: int
+    template: str, by: dict[str, str], parameters: Parameters, file: object, step: int
 ) -> str:
     """Put the run's regions and services, and a step in seconds, into a template of a file.
 
@@ -124,6 +123,7 @@ def requests(job: Job) -> list[Request]:
             if key not in found:
                 query = resolve(template, by, parameters, file, step)
                 found[key] = Request(f"{name}.{part}", template, by, query)
+
     def add(identity: str, template: str, by: dict[str, str]) -> None:
         key = (template, *by.values())
         if key not in found:
@@ -134,8 +134,9 @@ def requests(job: Job) -> list[Request]:
     add(TARGETS, job.scrapes.targets, scraped)
     add(SEEN, job.scrapes.seen, scraped)
     for name, kpi in needed(job).items():
-        if "service" in kpi.by and (template := sample_count(kpi)):
-            add(f"scrapes.{name}", template, dimensions(kpi, parameters))
+        counts = sample_count(kpi) if "service" in kpi.by else None
+        if counts is not None:
+            add(f"scrapes.{name}", counts, dimensions(kpi, parameters))
     if job.alerts:
         by = parameters.labels.model_dump()
         alerts = {FIRING: job.alerts.firing, EVALUATIONS: job.alerts.evaluations}

@@ -20,6 +20,9 @@ from tars_ga_lib.recording import SampleSet, Span
 
 Floats = NDArray[np.float64]
 
+_MOST = 1e9
+"""Scrapes of a step, or seconds between two, beyond which nobody counts."""
+
 TOLERATED = 0.001
 """Share of the scrapes that may be missing one by one, each between two that were seen.
 
@@ -28,7 +31,10 @@ So much is lost on any day without an outage; what is beyond it counts against t
 
 
 def place_of(
-    labels: Mapping[str, str], by: Mapping[str, str], regions: Sequence[str], services: Sequence[str]
+    labels: Mapping[str, str],
+    by: Mapping[str, str],
+    regions: Sequence[str],
+    services: Sequence[str],
 ) -> tuple[int, int] | None:
     """Position of a series' region and service; None if it was not asked for.
 
@@ -83,7 +89,7 @@ class Scrapes:
             configured = span.step / _typical(intervals, np.nan)
         self.per_step = np.fmax(counted, configured)
         self.per_step[np.isnan(self.per_step)] = 1.0
-        here = targets[0]
+        here = np.where(targets[0] > 0, targets[0], np.nan)
         before = np.concatenate([here[..., :1], here[..., :-1]], axis=-1)
         self.targets = np.fmin(here, before)
         absent = np.isnan(self.targets) | ~(seen[0] > 0)
@@ -94,18 +100,23 @@ class Scrapes:
 
     @property
     def share(self) -> Floats:
-        """Share of each step's scrapes that was seen, 0..1; one missing of a target is tolerated."""
-        return np.clip((self.seen + self.targets) / self.expected, 0.0, 1.0) * (self.seen > 0)
+        """Share of each step's scrapes that was seen, 0..1; one missing a target is tolerated."""
+        share: Floats = np.clip((self.seen + self.targets) / self.expected, 0.0, 1.0)
+        return np.where(self.seen > 0, share, 0.0)
 
-    @property
-    def missing(self) -> Floats:
-        """Scrapes of each region and service that count as missing, shape (regions, services)."""
-        lacking = np.maximum(self.expected - self.seen, 0.0)
-        alone = np.where(self.seen > 0, np.minimum(lacking, self.targets), 0.0).sum(axis=-1)
-        total = self.expected.sum(axis=-1)
-        every = np.maximum(total - self.seen.sum(axis=-1), 0.0)
-        missing: Floats = every - np.minimum(np.minimum(alone, every), TOLERATED * total)
-        return missing
+    def missing(self, place: tuple[int, int], seen: Floats | None = None) -> float:
+        """How many scrapes of a region and service count as missing.
+
+        `seen` are those of each step that could be used, (steps,), all that were seen if not given.
+        """
+        expected, targets = self.expected[place], self.targets[place]
+        most = expected + targets  # as for `seen`
+        usable = self.seen[place] if seen is None else np.minimum(np.nan_to_num(seen), most)
+        lacking = np.maximum(expected - usable, 0.0)
+        alone = np.minimum(lacking, targets)[usable > 0].sum()
+        total = expected.sum()
+        every = max(total - usable.sum(), 0.0)
+        return float(every - min(alone, every, TOLERATED * total))
 
 
 def _typical(grids: Sequence[Floats], otherwise: float) -> Floats:
@@ -130,12 +141,13 @@ def _grid(
         if place is not None:
             assert found is not None
             values[place] = found.values[row]
+    # What is no count of anything is no sample: nothing may be learnt from it.
+    with np.errstate(invalid="ignore"):
+        values[~((values >= 0) & (values < _MOST))] = np.nan
     return values
 
 
-def sample_counts(
-    job: Job, span: Span, template: str, by: Mapping[str, str]
-) -> Floats | None:
+def sample_counts(job: Job, span: Span, template: str, by: Mapping[str, str]) -> Floats | None:
     """How many samples the best-seen series of a metric has in each step; None if not recorded."""
     found = span.find(template, by)
     return None if found is None else _grid(found, by, job.parameters, span)

@@ -11,7 +11,7 @@ Source: Google, The Site Reliability Workbook (2018), chapter 5, "Alerting on SL
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tars_ga_lib.display import NBSP, quantity
 from tars_ga_lib.grammar import format_duration, format_time
+from tars_ga_lib.intervals import runs
 from tars_ga_lib.kpis import Kpis, KpiValue, interval_facts
 from tars_ga_lib.objectives import Objective
 from tars_ga_lib.queries import dimensions
@@ -191,12 +192,6 @@ def _rolling(values: Floats, units: int) -> Floats:
     return rolled
 
 
-def _runs(mask: Mask) -> Iterable[tuple[int, int]]:
-    """First and last index of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
 # --- the facts of one place ----------------------------------------------------------------------
 
 
@@ -305,7 +300,7 @@ class _Place:
         """Return the budget of the time that was seen, and of the whole window."""
         bad, total = self.counts.sums
         keys = ("allowed", "spent", "left", "share_spent", "share_left")
-        if not total > 0:
+        if not total > 0 or not self.seen_minutes > 0:
             return dict.fromkeys(keys) | {
                 "minutes": None,
                 "minute_means": "",
@@ -405,17 +400,17 @@ class _Place:
         with np.errstate(invalid="ignore"):
             burning = known & (slow.rate > alert.factor) & (fast.rate > alert.factor)
         held, fired = alert.hold // self.counts.every, []
-        for first, last in _runs(burning):
-            if first + held <= last:
+        for first, stop in runs(burning):
+            if first + held < stop:
                 # The state at the end of a unit lasts until the end of the next.
-                start, end = first + held + 1, min(last + 2, len(burning))
+                start, end = first + held + 1, min(stop + 1, len(burning))
                 fired.append(
                     {
                         "start": self.time(start),
                         "end": self.time(end),
                         "duration_seconds": (end - start) * self.counts.every,
-                        "ongoing": last == len(burning) - 1,
-                        "peak_burn_rate": float(slow.rate[first : last + 1].max()),
+                        "ongoing": stop == len(burning),
+                        "peak_burn_rate": float(slow.rate[first:stop].max()),
                     }
                 )
         reason = slow.reason or fast.reason
@@ -453,14 +448,14 @@ class _Place:
         found = []
         with np.errstate(invalid="ignore"):
             missed = rate > VIOLATION * (1 + ROUNDING)
-        for first, last in _runs(missed):
-            spent = float(self.counts.bad[first : last + 1].sum())
+        for first, stop in runs(missed):
+            spent = float(self.counts.bad[first:stop].sum())
             found.append(
                 {
                     "start": self.time(first),
-                    "end": self.time(last + 1),
-                    "duration_seconds": (last + 1 - first) * self.counts.every,
-                    "peak_burn_rate": float(rate[first : last + 1].max()),
+                    "end": self.time(stop),
+                    "duration_seconds": (stop - first) * self.counts.every,
+                    "peak_burn_rate": float(rate[first:stop].max()),
                     "spent": spent,
                     "minutes": spent / total * self.seen_minutes,
                     "share_of_budget": spent / (self.objective.allowed * total),

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tars_ga_lib.intervals import runs
+
 MOST = 144
 """Points that a sparkline has at most; a longer series is thinned to the worst of each stretch."""
 
@@ -106,14 +108,14 @@ def _marks(cell: Mapping[str, Any]) -> list[str]:
     made = [
         f'<rect class="gap" x="{first * wide:.2f}" y="0" width="{(last - first) * wide:.2f}" '
         f'height="{HEIGHT:g}" fill="#8a929e" fill-opacity="0.3"/>'
-        for first, last in _runs([v is None for v in values])
+        for first, last in runs([v is None for v in values])
     ]
     if limit is not None:
         made.append(f'<path class="limit" d="M0 {y(limit):.2f}H{WIDTH:g}" stroke="#8a929e" '
                     'stroke-width="0.7" stroke-dasharray="3 2" fill="none"/>')  # fmt: skip
-    for first, last in _runs([v is not None for v in values]):
+    for first, last in runs([v is not None for v in values]):
         made.append(_line(points(first, last), "line", "currentColor", 0.9))
-    for first, last in _runs(failed):
+    for first, last in runs(failed):
         made.append(_line(points(first, last), "broken", "#b3261e", 2.2))
         left, right = first * wide, last * wide
         short = max(2.0 - (right - left), 0.0) / 2  # a single step must be seen
@@ -130,15 +132,3 @@ def _line(points: str, name: str, color: str, width: float) -> str:
         f'<polyline class="{name}" points="{points}" fill="none" stroke="{color}" '
         f'stroke-width="{width:g}" stroke-linecap="round" stroke-linejoin="round"/>'
     )
-
-
-def _runs(mask: Sequence[bool]) -> list[tuple[int, int]]:
-    """Return start and end of each run of True."""
-    found, start = [], None
-    for place, held in enumerate([*mask, False]):
-        if held and start is None:
-            start = place
-        elif not held and start is not None:
-            found.append((start, place))
-            start = None
-    return found

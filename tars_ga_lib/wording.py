@@ -6,11 +6,17 @@ It stands apart from `views`, whose charts take longer to import than all this t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tars_ga_lib.display import quantity
 
 Facts = Mapping[str, Any]
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Write a number with its noun: `1 alert`, `2 alerts`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def limit_text(text: str, unit: str) -> str:
@@ -30,6 +36,46 @@ def value_text(outcome: Facts) -> str:
     if unit == "bool":
         return "yes" if value else "no"
     return quantity(value, unit, limit=float(outcome["target"].split()[1]))
+
+
+@dataclass(frozen=True)
+class CriterionRow:
+    """A criterion as every table of criteria tells it."""
+
+    title: str
+    verdict: str
+    waived: bool
+    mandatory: bool
+    value: str
+    target: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Its title, and whether it is optional."""
+        return self.title + ("" if self.mandatory else " (optional)")
+
+    @property
+    def gravity(self) -> tuple[bool, bool, int]:
+        """Where it stands among the gravest: what decides first."""
+        rank = ("fail", "no_data", "warn", "pass").index(self.verdict)
+        return not self.mandatory, self.waived, rank
+
+
+def criteria_rows(outcomes: Sequence[Facts]) -> list[CriterionRow]:
+    """Write criteria, in their own order."""
+    return [
+        CriterionRow(
+            title=outcome["title"],
+            verdict=outcome["verdict"],
+            waived=bool(outcome["waiver"]),
+            mandatory=outcome["mandatory"],
+            value=value_text(outcome),
+            target=limit_text(outcome["target"], outcome["unit"]),
+            reason=outcome["reason"],
+        )
+        for outcome in outcomes
+    ]
 
 
 def why(certification: Facts, most: int = 3) -> str:

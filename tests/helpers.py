@@ -15,7 +15,7 @@ import yaml
 
 from tars_ga_lib import parameters
 from tars_ga_lib.parameters import Job
-from tars_ga_lib.queries import INTERVAL, TARGETS, Request, requests
+from tars_ga_lib.queries import INTERVAL, Request, requests
 from tars_ga_lib.recording import Provenance, Recording, SampleSet, Span
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,12 +77,14 @@ def run_document(**changes: Any) -> dict[str, Any]:
 def write_run(folder: Path, **changes: Any) -> Path:
     """Write a run's file with small catalogues; `texts` holds more files, by name.
 
-    A change is a key of the run's file, or `kpis_`, `rules_`, `criteria_` and `alerts_` for the
-    catalogues' content.
+    A change is a key of the run's file, or `kpis_`, `scrapes_`, `rules_`, `criteria_` and
+    `alerts_` for the catalogues' content.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kpis = changes.pop("kpis_", KPIS)
-    catalogue = {"kpis": titled(kpis)}
+    catalogue: dict[str, Any] = {"kpis": titled(kpis)}
+    if (scrapes := changes.pop("scrapes_", None)) is not None:
+        catalogue["scrapes"] = scrapes
     if (alerts := changes.pop("alerts_", None)) is not None:
         catalogue["alerts"] = alerts
     rules = changes.pop("rules_", {"memory": RULE | {"kpi": "memory"}})
@@ -173,7 +175,7 @@ def make_span(
 
 
 def scraped(job: Job) -> dict[str, Rows]:
-    """Return answers that say: one target of each service, scraped every 15 s without a miss."""
+    """Return answers that say: one target of each service, scraped once a step without a miss."""
     labels, p = job.parameters.labels, job.parameters
     rows = [
         {labels.region: region, labels.service: service}
@@ -181,13 +183,10 @@ def scraped(job: Job) -> dict[str, Rows]:
         for service in p.services
         if p.runs(service, region)
     ]
-    step = p.window.step
-    found: dict[str, Rows] = {INTERVAL: [(row, 15.0) for row in rows]}
+    found: dict[str, Rows] = {INTERVAL: [(row, p.window.step) for row in rows]}
     for request in requests(job):
-        if request.id == TARGETS:
+        if request.id.startswith("scrapes"):
             found[request.id] = [(row, 1.0) for row in rows]
-        elif request.id.startswith("scrapes"):
-            found[request.id] = [(row, step / 15) for row in rows]
     return found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
 from tars_ga_lib import extras
@@ -101,14 +102,14 @@ def told(channels: Channels | None, parameters: Parameters, folder: Path) -> Ite
         raise
 
 
-def show(receipts: Sequence[Receipt]) -> None:
+def show(receipts: Sequence[Receipt], where: Console = out) -> None:
     """Print what became of an event, a line a channel; failures on the error stream."""
     for one in receipts:
         tries = f" after {one.attempts} attempts" if one.attempts > 1 else ""
         reason = f": {escape(one.reason)}" if one.reason else ""
         word = one.status.replace("_", " ")
         line = f"{_MARKS[one.status]} {escape(one.channel)} ({one.service}): {word}{tries}{reason}"
-        (err if one.status == "failed" else out).print(line)
+        (err if one.status == "failed" else where).print(line)
 
 
 def preview(channels: Channels, event: Event) -> None:

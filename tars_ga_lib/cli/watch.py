@@ -21,6 +21,7 @@ from rich.text import Text
 
 from tars_ga_lib.cli.console import COLOURS, File, Overrides, err, out
 from tars_ga_lib.grammar import format_duration, format_time, interval_text
+from tars_ga_lib.wording import count
 
 if TYPE_CHECKING:
     from tars_ga_lib.watch.alarms import Teller
@@ -224,11 +225,12 @@ class Screen:
         if status.silent_since is not None:
             state = f"[red]source does not answer since {format_time(status.silent_since)}[/]"
         elif status.failing:
-            state = f"[yellow]source answers, but not {len(status.failing)} queries[/]"
+            failing = count(len(status.failing), "query", "queries")
+            state = f"[yellow]source answers, but not {failing}[/]"
         else:
             state = "[green]source answers[/]"
         missing = status.over - status.answered
-        gaps = f" · [yellow]{missing} steps missing[/]" if missing > 0 else ""
+        gaps = f" · [yellow]{count(missing, 'step')} missing[/]" if missing > 0 else ""
         outlook = (status.snapshot or {}).get("outlook")
         share = f" · coverage {outlook['coverage']['samples']:.1%}" if outlook else ""
         return _fit(f"{state} {escape(self.found.url)}{gaps}{share}")
@@ -270,18 +272,17 @@ def _cut(text: str, most: int) -> str:
 
 
 def _criteria(seen: dict[str, Any]) -> _Shown:
-    from tars_ga_lib.wording import limit_text, value_text
+    from tars_ga_lib.wording import criteria_rows
 
-    order = {"fail": 0, "no_data": 1, "warn": 2, "pass": 3}
-    ranked = sorted(seen["criteria"], key=lambda o: (order[o["verdict"]], not o["mandatory"]))
+    rows = criteria_rows(seen["criteria"])
+    ranked = sorted(rows, key=lambda row: (row.gravity[-1], not row.mandatory))
     table = _rows()
-    for outcome in ranked[:CRITERIA]:
-        verdict = outcome["verdict"]
+    for row in ranked[:CRITERIA]:
         table.add_row(
-            f"[{COLOURS[verdict]}]{verdict}[/]",
-            _cut(outcome["title"], 33) + ("" if outcome["mandatory"] else " [dim](optional)[/]"),
-            escape(value_text(outcome)),
-            f"[dim]{escape(limit_text(outcome['target'], outcome['unit']))}[/]",
+            f"[{COLOURS[row.verdict]}]{row.verdict}[/]",
+            _cut(row.title, 33) + ("" if row.mandatory else " [dim](optional)[/]"),
+            escape(row.value),
+            f"[dim]{escape(row.target)}[/]",
         )
     return table, len(ranked) - CRITERIA
 

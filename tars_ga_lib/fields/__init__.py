@@ -212,7 +212,7 @@ _FINDERS: dict[str, Finder] = {
     ),
     "TOTAL_DOWNTIME_MINUTES": computed("KPI availability over the window", fig.downtime),
     "MEAN_TIME_TO_RECOVERY": computed(
-        "KPI availability by step, and critical alerts", fig.recovery_time
+        "KPI availability by step, against its target", fig.recovery_time
     ),
     "INSERT_SERVICE_AVAILABILITY_BREAKDOWN": _by("services", "availability"),
     "TOTAL_REQUESTS": figure("requests"),

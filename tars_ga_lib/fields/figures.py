@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from tars_ga_lib.display import Column, Table, duration, quantity, when
+from tars_ga_lib import outages
+from tars_ga_lib.display import duration, quantity, when
 from tars_ga_lib.fields.values import (
     BASELINE,
     CERTIFICATION,
@@ -23,7 +24,8 @@ from tars_ga_lib.fields.values import (
 )
 from tars_ga_lib.grammar import format_duration, parse_time
 from tars_ga_lib.parameters import MEASURED
-from tars_ga_lib.wording import limit_text, value_text, why
+from tars_ga_lib.tables import Column, frame
+from tars_ga_lib.wording import criteria_rows, why
 
 RIGHT = "right"
 VALIDATION, SESSIONS = MEASURED["validation"], MEASURED["websocket"]
@@ -73,15 +75,16 @@ def _simulated(facts: Facts) -> str:
 
 def certification_criteria(known: Known) -> Found:
     """Show every criterion with its verdict."""
+    outcomes = known.document(CERTIFICATION)["criteria"]
     rows = [
         [
-            outcome["title"] + ("" if outcome["mandatory"] else " (optional)"),
-            "waived" if outcome["waiver"] else outcome["verdict"],
-            value_text(outcome),
-            limit_text(outcome["target"], outcome["unit"]),
-            outcome["reason"] or outcome["where"],
+            row.name,
+            "waived" if row.waived else row.verdict,
+            row.value,
+            row.target,
+            row.reason or outcome["where"],
         ]
-        for outcome in known.document(CERTIFICATION)["criteria"]
+        for outcome, row in zip(outcomes, criteria_rows(outcomes), strict=True)
     ]
     columns: list[Column | str] = [
         "Criterion",
@@ -89,7 +92,7 @@ def certification_criteria(known: Known) -> Found:
         *right("Value", "Target"),
         "Note",
     ]
-    return block(Table(columns, rows))
+    return block(frame(columns, rows))
 
 
 def slo_status(known: Known) -> Found:
@@ -148,7 +151,7 @@ def slo_table(known: Known) -> Found:
         *right("Value", "Target"),
         "Budget",
     ]
-    return block(Table(columns, rows))
+    return block(frame(columns, rows))
 
 
 def slo_violations(known: Known) -> Found:
@@ -176,7 +179,7 @@ def slo_violations(known: Known) -> Found:
     ]
     columns: list[Column | str] = ["Objective", "From", *right("For", "Of the budget")]
     note = f"No data: {', '.join(unknown)}." if unknown else ""
-    table = Table(
+    table = frame(
         columns, rows, empty="No objective was missed in any step.", most=12, note=note,
         rest=f"The others are in {SLO}.",
     )  # fmt: skip
@@ -184,73 +187,34 @@ def slo_violations(known: Known) -> Found:
 
 
 def downtime(known: Known) -> Found:
-    """Return the seconds for which all targets together were down: (1 - availability) x time seen.
-
-    Half of the targets down for ten minutes are five minutes.
-    """
+    """Return the seconds for which all targets together were down."""
     facts = known.figure("availability")
-    series = known.run.kpis.series("availability")
-    seen = float((~np.isnan(series)).sum()) * known.run.recording.window.step
-    return Found((1 - facts["value"]) * seen, coverage=facts["coverage"])
-
-
-class Episode(NamedTuple):
-    """A time in which something was down: epoch seconds, on the steps' grid."""
-
-    start: int
-    end: int
-
-
-def outages(known: Known) -> list[Episode]:
-    """Return when each region was down, known to the step.
-
-    Down is a service of which two scrapes or more failed in steps on end (one alone is noise), and
-    a critical alert that fired. What overlaps in one region is one outage.
-    """
-    names, span = known.run.kpis, known.run.recording.window
-    found: dict[str, list[Episode]] = {}
-    for region, service in names.places("availability"):
-        up, scrapes = names.parts("availability", region, service)
-        failed = np.nan_to_num(scrapes - up)
-        bad = np.concatenate([[False], failed > 0, [False]])
-        edges = np.flatnonzero(bad[1:] != bad[:-1])
-        for first, last in zip(edges[::2], edges[1::2], strict=True):
-            if failed[first:last].sum() >= 2:
-                begin, end = (span.start + int(step) * span.step for step in (first, last))
-                found.setdefault(region or "", []).append(Episode(begin, end))
-    for alert in known.alerts.fired:
-        if alert.severity == "critical":
-            found.setdefault(alert.region, []).append(Episode(alert.start, alert.end))
-    return [episode for several in found.values() for episode in _merged(several)]
-
-
-def _merged(episodes: Iterable[Episode]) -> list[Episode]:
-    merged: list[Episode] = []
-    for episode in sorted(episodes):
-        if merged and episode.start <= merged[-1].end:
-            merged[-1] = Episode(merged[-1].start, max(merged[-1].end, episode.end))
-        else:
-            merged.append(episode)
-    return merged
+    return Found(outages.downtime(known.run.kpis), coverage=facts["coverage"])
 
 
 def recovery_time(known: Known) -> Found:
     """Return the mean length of the outages that ended in the window."""
-    facts = known.figure("availability")
-    span, found = known.run.recording.window, outages(known)
-    ended = [episode for episode in found if episode.end < span.stop]
-    lasting = len(found) - len(ended)
-    note = f"{lasting} lasted to the end of the window" if lasting else ""
-    coverage = facts["coverage"]
-    if known.alerts.reason:
-        note = "; ".join(filter(None, [note, f"alerts are not known: {known.alerts.reason}"]))
-    if not ended:
-        if lasting:
-            raise NoDataError(f"nothing recovered: {note}")
-        return Found(None, "no outage was seen", coverage=coverage, note=note)
-    mean = sum(episode.end - episode.start for episode in ended) / len(ended)
-    count = f"{len(ended)} outage{'s' if len(ended) > 1 else ''}, known to the step"
-    return Found(mean, coverage=coverage, note="; ".join(filter(None, [count, note])))
+    coverage = known.figure("availability")["coverage"]
+    ends = outages.recovery(outages.outages(known.run.kpis))
+    notes = []
+    if ends.recovered:
+        notes.append(f"{_counted(ends.recovered, 'outage')}, known to the step")
+    if ends.lasting:
+        notes.append(f"{ends.lasting} lasted to the end of the window")
+    if ends.unknown:
+        notes.append(f"{ends.unknown} ran into missing data")
+    if ends.dips:
+        notes.append(f"{_counted(ends.dips, 'lesser dip')} not counted")
+    note = "; ".join(notes)
+    if ends.seconds is not None:
+        return Found(ends.seconds, coverage=coverage, note=note)
+    if ends.lasting or ends.unknown:
+        raise NoDataError(f"nothing recovered: {note}")
+    return Found(None, "no outage was seen", coverage=coverage, note=note)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def last_day_requests(known: Known) -> Found:
@@ -365,7 +329,7 @@ def kpi_rows(names: Sequence[str], by: str) -> Callable[[Known], Found]:
             for place in sorted(first[by], key=badness)
         ]
         titles = [document[name]["title"] for name in there]
-        table = Table(
+        table = frame(
             [by[:-1].title(), *right(*titles)], rows, most=16, rest=f"The others are in {SUMMARY}."
         )
         coverage = min(document[name]["overall"]["coverage"] for name in there)
@@ -409,7 +373,7 @@ def window_and_baseline(names: Sequence[str]) -> Callable[[Known], Found]:
             *right("Baseline", "Window", "Change", "Highest step"),
         ]
         coverage = min(now[name]["overall"]["coverage"] for name in there)
-        return block(Table(columns, rows), coverage=coverage)
+        return block(frame(columns, rows), coverage=coverage)
 
     return find
 
@@ -446,7 +410,7 @@ def drift_severities(known: Known) -> Found:
         "Category",
         *right("Critical", "Warning", "Pass", "No data"),
     ]
-    return block(Table(columns, rows, empty="No drift rule was evaluated."))
+    return block(frame(columns, rows, empty="No drift rule was evaluated."))
 
 
 def drift_details(known: Known) -> Found:
@@ -470,7 +434,7 @@ def drift_details(known: Known) -> Found:
     ]  # fmt: skip
     more = document["counts"]["findings"] - len(rows)
     note = f"{more} more findings are in {DRIFT}." if more > 0 else ""
-    return block(Table(columns, rows, empty="No drift was found.", note=note))
+    return block(frame(columns, rows, empty="No drift was found.", note=note))
 
 
 def _drift_text(finding: Facts) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tars_ga_lib import story
-from tars_ga_lib.display import Column, Table, duration, when
+from tars_ga_lib.display import duration, when
 from tars_ga_lib.fields.values import (
     CERTIFICATION,
     DRIFT,
@@ -20,6 +20,7 @@ from tars_ga_lib.fields.values import (
 )
 from tars_ga_lib.grammar import parse_time
 from tars_ga_lib.parameters import MEASURED
+from tars_ga_lib.tables import Column, frame
 
 RIGHT = "right"
 VALIDATION, SESSIONS = MEASURED["validation"], MEASURED["websocket"]
@@ -31,6 +32,7 @@ Facts = Mapping[str, Any]
 def tell(known: Known) -> Any:
     """Return what `story` tells of the run, told once."""
     if not hasattr(known, "_story"):
+
         def optional(read: Callable[[], Any]) -> Any:
             try:
                 return read()
@@ -124,7 +126,7 @@ def timeline(phase: str, kinds: Sequence[str] = ()) -> Callable[[Known], Found]:
             "What happened",
         ]
         empty = story.EMPTY.get("events" if phase == "window" else phase, "Nothing is known.")
-        return block(Table(columns, rows, empty=empty))
+        return block(frame(columns, rows, empty=empty))
 
     return find
 

@@ -1,8 +1,9 @@
 """What is meant for readers, read out of an executed notebook: the blocks that all reports set.
 
-Tables, figures and the banner are taken from the machine-readable face of the objects of
-:mod:`tars_ga_lib.display`, so no report has to read figures back out of rendered HTML. A notebook
-that failed or did not run makes no report; code and stderr are not for readers and stay out.
+Tables are read from their values, the banner from its machine-readable face, and charts from their
+SVG and what its metadata says of it, so no report has to read figures back out of rendered HTML. A
+notebook that failed or did not run makes no report; code and stderr are not for readers and stay
+out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from tars_ga_lib.display import DECISION_MIME, FIGURE_MIME, TABLE_MIME, clean, slug
+from tars_ga_lib.display import DECISION_MIME, clean, slug
+from tars_ga_lib.tables import TABLE_MIME, written
 
 Notebook = Mapping[str, Any]
 Block = dict[str, Any]
@@ -101,15 +103,15 @@ def _output(output: Mapping[str, Any]) -> Iterator[Block]:
     if DECISION_MIME in data:
         yield {"kind": "decision", **data[DECISION_MIME]}
     elif TABLE_MIME in data:
-        yield {"kind": "table", **data[TABLE_MIME]}
-    elif FIGURE_MIME in data:
-        yield {"kind": "figure", **data[FIGURE_MIME], "svg": text_of(data["image/svg+xml"])}
+        yield {"kind": "table", **written(data[TABLE_MIME])}
     elif "text/markdown" in data:
         for part in _parts(text_of(data["text/markdown"])):
             yield {"kind": "prose", "text": part}
     elif "image/svg+xml" in data:
-        yield {"kind": "figure", "name": "figure", "caption": "", "alt": plain or "picture",
-               "svg": text_of(data["image/svg+xml"]), "foreign": True}  # fmt: skip
+        known = output.get("metadata", {}).get("image/svg+xml", {})
+        yield {"kind": "figure", "name": known.get("name", "figure"),
+               "caption": known.get("caption", ""), "alt": known.get("alt") or plain or "picture",
+               "svg": text_of(data["image/svg+xml"]), "foreign": "name" not in known}  # fmt: skip
     elif "image/png" in data:
         yield {"kind": "image", "alt": plain or "picture", "png": text_of(data["image/png"])}
     elif plain.strip():

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from tars_ga_lib.display import clean, decision_markdown, md_escape, table_markdown
+from tars_ga_lib.display import clean, decision_markdown, md_escape
 from tars_ga_lib.report.blocks import (
     PARTS,
     Block,
@@ -18,6 +18,7 @@ from tars_ga_lib.report.blocks import (
     unused,
 )
 from tars_ga_lib.report.prose import Anchors
+from tars_ga_lib.tables import as_markdown
 
 
 def to_markdown(notebook: Notebook, *, folder: str = "charts") -> tuple[str, dict[str, bytes]]:
@@ -54,7 +55,7 @@ def _md_block(block: Block, folder: str, files: dict[str, bytes]) -> str:
     if kind == "decision":
         return decision_markdown(block)
     if kind == "table":
-        return table_markdown(block, block["label"])
+        return as_markdown(block, block["label"])
     if kind == "figure":
         path = f"{folder}/{block['name']}.svg"
         files[path] = block["svg"].encode()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tars_ga_lib import sparks
-from tars_ga_lib.display import TONES, chip, decision_notes, font_folder, printable, text_width
+from tars_ga_lib.display import TONES, chip, decision_notes, font_folder, printable
 from tars_ga_lib.fingerprint import qr_svg
 from tars_ga_lib.report.blocks import (
     PARTS,
@@ -213,7 +212,8 @@ def pieces(text: object, most: int = 12) -> list[str]:
     found: list[str] = []
     at = 0
     string = printable(text)
-    for match in re.finditer(rf"\S{{{min(most + 6, 18) if most >= 12 else most + 1},}}", string):
+    longest = 18 if most >= 12 else most * 4 // 3 + 1  # letters that are not all broad
+    for match in re.finditer(rf"\S{{{longest},}}", string):
         found.append(string[at : match.start()])
         for part in _AFTER.split(match[0]):
             found += [part[i : i + most] for i in range(0, len(part), most)]
@@ -233,36 +233,58 @@ def _joined(parts: Iterable[str], most: int) -> list[str]:
     return found
 
 
-# --- tables: widths that fit the page, whatever is in them ---
+# --- tables: Typst shares the line among the columns ---
 
 _LINE = 490.0  # points between the margins of an A4 page; Letter has a little more
-_SIZES = (8.5, 8.0, 7.5, 7.0, 6.5, 6.0)
+_SIZES = ((6, 8.5), (8, 8.0), (9, 7.5), (10, 7.0), (12, 6.5))
+"""Columns that a type size, in points, is good for."""
 _PAD = 9.0  # points of air that a column adds
 
 
 def _set_table(block: Block) -> dict[str, Any]:
-    kinds = [column["kind"] for column in block["columns"]]
-    widths, size, width, most = _widths(block)
-    lines = _lines(block, widths, size)
+    columns, rows = block["columns"], block["rows"]
+    size = next((size for most, size in _SIZES if len(columns) <= most), 6.0)
+    # letters (bold ones) that a column has room for where all columns want much
+    letters = max(min(int((_LINE / len(columns) - _PAD) / size / 0.75), 12), 1) if rows else 12
 
     def cut(text: str) -> list[str]:
-        return pieces(text.replace("\u00a0", " ") if most < 12 else text, most)
+        return pieces(text.replace("\u00a0", " ") if letters < 8 else text, letters)
 
+    lines = sum(1 + max((len(str(cell)) for cell in row), default=0) // 32 for row in rows)
     return {
-        "breakable": lines > 16,
+        "breakable": lines > 18,  # a short table is not torn apart by a page
         "caption": pieces(block["caption"]),
-        "columns": [{**column, "title": cut(column["title"])} for column in block["columns"]],
+        "columns": [{**column, "title": cut(column["title"])} for column in columns],
         "empty": pieces(block["empty"]),
         "label": block["label"],
         "note": pieces(block["note"]),
         "rows": [
-            [_set_cell(k, v, cut) for k, v in zip(kinds, row, strict=True)] for row in block["rows"]
+            [_set_cell(c["kind"], cell, cut) for c, cell in zip(columns, row, strict=True)]
+            for row in rows
         ],
-        "tall": "blank" in kinds,
+        "shares": _shares(block),
+        "tall": any(column["kind"] == "blank" for column in columns),
         "size": size,
-        "width": width,
-        "widths": widths,
     }
+
+
+def _shares(block: Block) -> list[int]:
+    """Return what each column takes of the line that is left; 0 for as much as its cells ask.
+
+    Where a text is long, texts share the line by their lengths, and figures stay on one line.
+    """
+    columns = block["columns"]
+    if any(column["kind"] == "blank" for column in columns):  # room to write by hand
+        return [40 if column["kind"] == "blank" else 0 for column in columns]
+    longest = [
+        max((len(row[place]) for row in block["rows"]), default=0)
+        if column["kind"] in ("text", "number", "code")
+        else 0
+        for place, column in enumerate(columns)
+    ]
+    if len(columns) > 7 or max(longest, default=0) <= 60:
+        return [0 for _ in columns]
+    return [min(letters, 80) if letters > 16 else 0 for letters in longest]
 
 
 def _set_cell(kind: str, value: Any, cut: Callable[[str], list[str]]) -> Any:
@@ -272,99 +294,3 @@ def _set_cell(kind: str, value: Any, cut: Callable[[str], list[str]]) -> Any:
         drawn = value and {"svg": sparks.svg(value), "alt": printable(value["alt"])}
         return drawn or {"svg": "", "alt": ""}
     return cut(value)
-
-
-def _widths(block: Block) -> tuple[list[float], float, float, int]:
-    """Share the line among the columns, in the largest type in which it reads well.
-
-    Returns
-    -------
-    widths, size, width, most
-        Width of each column and type size in points, width of the whole table as a share of the
-        line, and the most letters that stay together in a long word.
-    """
-    if not block["rows"]:
-        return [1.0 for _ in block["columns"]], _SIZES[0], 1.0, 12
-    wanted, least = _demands(block)
-    pad = _PAD * len(wanted)
-    fitting = [size for size in _SIZES if sum(least) * size + pad <= _LINE]
-    if fitting:
-        # smaller type only where it saves lines, and the smallest only where nothing else fits
-        lines = {s: min(sum(wanted) * s + pad, _LINE) for s in fitting if s >= 7 or s == fitting[0]}
-        shared = {size: _shared(wanted, least, size, line) for size, line in lines.items()}
-        heights = {s: _lines(block, each[0], s) * (1.2 * s + 5) for s, each in shared.items()}
-        return shared[max(s for s, high in heights.items() if high <= 1.12 * min(heights.values()))]
-    # more columns than the page holds words of: break the words as finely as the columns ask
-    size = _SIZES[-1]
-    room = (_LINE / len(wanted) - _PAD) / size / 0.75  # a bold letter
-    return [1.0 for _ in wanted], size, 1.0, max(int(room), 1)
-
-
-def _demands(block: Block) -> tuple[list[float], list[float]]:
-    """Return for each column, in em, the width of its longest cell and of its longest word."""
-    wanted, least = [], []
-    for place, column in enumerate(block["columns"]):
-        kind = column["kind"]
-        cells = [row[place] for row in block["rows"]]
-        # a head may take two lines, so only its words count
-        head = max((text_width(word, BOLD) for word in _words(column["title"])), default=0.0)
-        whole = max((_cell_width(kind, cell) for cell in cells), default=0.0)
-        words = whole
-        if kind in ("text", "number", "code"):
-            words = max((_cell_width(kind, w) for cell in cells for w in _words(cell)), default=0.0)
-        wanted.append(max(head, whole) + 0.2)
-        least.append(max(head, words) + 0.2)
-    return wanted, least
-
-
-def _lines(block: Block, widths: Sequence[float], size: float) -> int:
-    """Estimate the lines of a table's body: a short table is not torn apart by a page."""
-    kinds = [column["kind"] for column in block["columns"]]
-    return sum(
-        max(
-            math.ceil(_cell_width(kind, cell) * size / max(width - _PAD, size))
-            for kind, cell, width in zip(kinds, row, widths, strict=True)
-        )
-        for row in block["rows"]
-    )
-
-
-BOLD = "DejaVuSans-Bold"
-
-
-def _cell_width(kind: str, text: str) -> float:
-    """Width of a cell on one line, in em of the table's type; as the template sets it."""
-    if kind == "spark":
-        return 9.8
-    if kind == "blank":
-        return max(text_width(printable(text)), 10.0)  # room to write by hand
-    if kind == "verdict":
-        return 0.88 * text_width(chip(text).text, BOLD) + 1.0
-    if kind == "code":
-        return 0.92 * text_width(printable(text), "DejaVuSansMono")
-    return text_width(printable(text))
-
-
-def _words(text: str) -> list[str]:
-    """Return what stays together when a text is broken into lines."""
-    return [word for piece in pieces(text) for word in piece.split(" ")]
-
-
-def _shared(
-    wanted: Sequence[float], least: Sequence[float], size: float, line: float
-) -> tuple[list[float], float, float, int]:
-    """Give each column its longest word, and the rest of the line to those that want more.
-
-    Who wants little gets all of it, so that times and figures stay on one line and only the
-    longest texts wrap.
-    """
-    free = max(line - _PAD * len(wanted) - sum(least) * size, 0.0)
-    widths = [need * size + _PAD for need in least]
-    more = [(want - need) * size for want, need in zip(wanted, least, strict=True)]
-    hungry = sorted(range(len(more)), key=lambda i: more[i])
-    for place, column in enumerate(hungry):
-        given = min(more[column], free / (len(hungry) - place))
-        widths[column] += given
-        free -= given
-    # a table that nearly fills the line fills it, so that the tables of a page align
-    return widths, size, 1.0 if line > 0.7 * _LINE else line / _LINE, 12

@@ -14,10 +14,12 @@ from typing import Any
 from tars_ga_lib.display import md_escape, quantity, when
 from tars_ga_lib.display import window as interval
 from tars_ga_lib.grammar import parse_time
+from tars_ga_lib.intervals import overlaps
 from tars_ga_lib.kpis import KpiValue
+from tars_ga_lib.outages import AVAILABILITY, downtime
 from tars_ga_lib.run import Run
 from tars_ga_lib.story.advice import Action, actions
-from tars_ga_lib.story.case import AVAILABILITY, Case, Facts, multiple
+from tars_ga_lib.story.case import Case, Facts, multiple
 from tars_ga_lib.story.events import Event, events, gravest
 from tars_ga_lib.story.lessons import Quote, process_improvements, quoted, to_improve, went_well
 from tars_ga_lib.story.phrases import Sentence, change, clock, count, lasted, listing, place, span
@@ -33,7 +35,6 @@ __all__ = [
     "Sentence",
     "Story",
     "bullets",
-    "downtime",
     "gravest",
     "tell",
     "timeline",
@@ -110,14 +111,6 @@ def tell(
     )
 
 
-def downtime(run: Run, region: str | None = None) -> float | None:
-    """Return the seconds of full outage that the availability amounts to, of the time seen."""
-    return Case(run, {"evaluations": []}, {}, {}).downtime(region)
-
-
-# --- key outcomes ---------------------------------------------------------------------------------
-
-
 def outcomes(case: Case) -> list[Sentence]:
     """Return the key outcomes: four to eight sentences."""
     found = [
@@ -160,7 +153,7 @@ def _level(case: Case, name: str, title: str) -> Sentence:
         if outcome["verdict"] == "no_data":
             text += f", which does not count: {outcome['reason']}"
     if name == AVAILABILITY and figure.value < 1:
-        down = case.downtime()
+        down = downtime(case.run.kpis)
         assert down is not None
         text += f", which is {lasted(down)} of full outage"
     text += _worst_region(case, name, limit)
@@ -277,7 +270,7 @@ def _incidents(case: Case) -> Sentence:
         tone = "no_data" if tone == "pass" else tone
     else:
         first_, last = case.window
-        inside = [i for i in file.incidents if i.start < last and (i.end is None or i.end > first_)]
+        inside = [i for i in file.incidents if overlaps(i.start, i.end, first_, last)]
         refs.append("parameters/evidence_incidents.yaml")
         if inside:
             names = listing([f"{i.id} ({i.severity})" for i in inside])

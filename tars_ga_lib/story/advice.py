@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tars_ga_lib.story.case import AVAILABILITY, Case, Facts, Incident
+from tars_ga_lib.intervals import overlaps
+from tars_ga_lib.outages import AVAILABILITY
+from tars_ga_lib.story.case import Case, Facts, Incident
 from tars_ga_lib.story.events import TONES, Tone
 from tars_ga_lib.story.phrases import ALL, count, listing, place, span
 from tars_ga_lib.story.reasons import BLAMED, beyond_target, how_to_know
@@ -207,7 +209,7 @@ def _of_incidents(case: Case) -> list[Action]:
     file = case.evidence("incidents")
     first, last = case.window
     for one in file.incidents if file else []:
-        inside = one.start < last and (one.end is None or one.end > first)
+        inside = overlaps(one.start, one.end, first, last)
         if inside and one.id not in known:
             found.append(_of_told([one], []))
     return found

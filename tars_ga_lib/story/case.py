@@ -1,55 +1,29 @@
 """What is known of a finished run, gathered once for all that is told of it.
 
-Outages, gaps and incidents are found here, from the steps of the recording, the drift analysis and
-the evidence files; sentences about them are made in `events`, `advice` and `story`.
+Gaps and incidents are found here, from the steps of the recording, the drift analysis and the
+evidence files, and outages by `tars_ga_lib.outages`; sentences about them are made in `events`,
+`advice` and `story`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tars_ga_lib import kpis
+from tars_ga_lib import kpis, outages
 from tars_ga_lib.grammar import Limit, parse_time
+from tars_ga_lib.intervals import overlaps, runs
+from tars_ga_lib.outages import Outage
 from tars_ga_lib.run import Run
 from tars_ga_lib.story.phrases import listing, span, whereabouts
 
 Facts = Mapping[str, Any]
 Floats = NDArray[np.float64]
-
-AVAILABILITY = "availability"
-JOINED_STEPS = 2
-"""Steps back above the target that do not yet end an outage."""
-
-
-@dataclass(frozen=True)
-class Outage:
-    """Steps of a region below its availability target: [start, end) in epoch seconds.
-
-    `lost` is the time of full outage that they amount to, in seconds, and `spent` that time as a
-    share of what the target allows the region in the whole window (None without a target).
-    """
-
-    region: str | None
-    start: int
-    end: int
-    lowest: float
-    lost: float
-    spent: float | None
-    ended: Literal["recovered", "lasts", "unknown"]
-    services: tuple[str, ...]
-
-    @property
-    def tone(self) -> Literal["critical", "warning", "info"]:
-        """Critical where it alone spends all that the target allows, minor below a half of it."""
-        if self.spent is None:
-            return "warning"
-        return "critical" if self.spent > 1 else "warning" if self.spent >= 0.5 else "info"
 
 
 @dataclass(frozen=True)
@@ -158,25 +132,15 @@ class Case:
 
     def target(self, kpi: str) -> Limit | None:
         """Return the target of the criterion that rests on a KPI as a whole, else on its parts."""
-        found = [c for c in self.run.job.criteria.values() if c.kpi == kpi]
-        found.sort(key=lambda c: (c.scope != "overall", not c.mandatory))
-        return found[0].target if found else None
+        return outages.target(self.run.job, kpi)
 
     # --- steps ------------------------------------------------------------------------------------
-
-    @cached_property
-    def _available(self) -> dict[str | None, Floats]:
-        """Availability at each step by region."""
-        if AVAILABILITY not in self.run.job.kpis:
-            return {}
-        regions: Sequence[str | None] = self.run.kpis.regions(AVAILABILITY) or [None]
-        return {region: self.run.kpis.series(AVAILABILITY, region) for region in regions}
 
     @cached_property
     def gaps(self) -> list[Gap]:
         """Where nothing was seen, the regions of one time together, in order of time."""
         found: dict[tuple[int, int], list[str | None]] = {}
-        for region, values in self._available.items():
+        for region, values in outages.available(self.run.kpis).items():
             for first, last in runs(np.isnan(values)):
                 found.setdefault(self._times(first, last), []).append(region)
         return [Gap(tuple(some), *times) for times, some in sorted(found.items())]
@@ -190,74 +154,11 @@ class Case:
     @cached_property
     def outages(self) -> list[Outage]:
         """Where a region fell below its target, in order of time."""
-        target = self.target(AVAILABILITY)
-        if target is not None and target.operator not in (">=", ">"):
-            target = None
-        found = [
-            self._outage(region, values, first, last, target)
-            for region, values in self._available.items()
-            for first, last in self._low(values, target)
-        ]
-        return sorted(found, key=lambda each: (each.start, each.region or ""))
-
-    def _low(self, values: Floats, target: Limit | None) -> list[tuple[int, int]]:
-        good = values >= 1 if target is None else np.array([target.holds(v) for v in values])
-        low = ~good & ~np.isnan(values)
-        joined: list[tuple[int, int]] = []
-        for first, last in runs(low):
-            between = values[joined[-1][1] : first] if joined else values
-            if joined and len(between) <= JOINED_STEPS and not np.isnan(between).any():
-                joined[-1] = joined[-1][0], last
-            else:
-                joined.append((first, last))
-        return joined
-
-    def _outage(
-        self, region: str | None, values: Floats, first: int, last: int, target: Limit | None
-    ) -> Outage:
-        part, step = values[first:last], self.run.recording.window.step
-        lost = float((1 - part).sum()) * step
-        allowed = None if target is None else (1 - target.value) * step * len(values)
-        ended: Literal["recovered", "lasts", "unknown"] = "recovered"
-        if last == len(values):
-            ended = "lasts"
-        elif np.isnan(values[last]):
-            ended = "unknown"
-        found = Outage(
-            region,
-            *self._times(first, last),
-            lowest=float(part.min()),
-            lost=lost,
-            spent=None if allowed is None else lost / allowed if allowed else np.inf,
-            ended=ended,
-            services=(),
-        )
-        services = () if found.tone == "info" else self._down(region, first, last, part.min())
-        return Outage(**{**found.__dict__, "services": services})
-
-    def _down(self, region: str | None, first: int, last: int, low: float) -> tuple[str, ...]:
-        """Services that were at or below the region's lowest step, the least available first."""
-        lowest = {
-            service: float(np.nanmin(part))
-            for service in self.run.kpis.services(AVAILABILITY)
-            for part in [self.run.kpis.series(AVAILABILITY, region, service)[first:last]]
-            if not np.isnan(part).all()
-        }
-        worst = sorted(lowest, key=lambda name: lowest[name])
-        return tuple(name for name in worst if lowest[name] <= low)
+        return outages.outages(self.run.kpis)
 
     def _times(self, first: int, last: int) -> tuple[int, int]:
         window = self.run.recording.window
         return window.start + first * window.step, window.start + last * window.step
-
-    def downtime(self, region: str | None = None) -> float | None:
-        """Time of full outage that the availability amounts to, in seconds, of the time seen."""
-        if AVAILABILITY not in self.run.job.kpis:
-            return None
-        figure = self.run.kpis.figure(AVAILABILITY, region)
-        if figure.value is None:
-            return None
-        return (1 - figure.value) * figure.coverage * (self.window[1] - self.window[0])
 
     # --- findings ---------------------------------------------------------------------------------
 
@@ -271,7 +172,7 @@ class Case:
             told = [
                 one
                 for one in (file.incidents if file else [])
-                if one.start < end and (one.end is None or one.end > start)
+                if overlaps(one.start, one.end, start, end)
                 if None in (one.region, each["region"]) or one.region == each["region"]
             ]
             hit = [self.evaluations[identity] for identity in each["findings"]]
@@ -309,12 +210,6 @@ class Case:
     def _bad(self, kpi: str, region: str | None) -> Floats:
         top, bottom = self.run.kpis.parts(kpi, region)
         return bottom - top if self.run.job.kpis[kpi].better == "higher" else top
-
-
-def runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return where flags are set, as intervals [first, last)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def multiple(evaluation: Facts) -> float:

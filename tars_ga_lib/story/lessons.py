@@ -11,7 +11,9 @@ import numpy as np
 
 from tars_ga_lib.display import quantity
 from tars_ga_lib.grammar import parse_time
+from tars_ga_lib.intervals import overlaps
 from tars_ga_lib.kpis import quantile
+from tars_ga_lib.outages import recovery
 from tars_ga_lib.story.advice import EXPECTED, unalerted
 from tars_ga_lib.story.case import Case, Facts, Incident
 from tars_ga_lib.story.phrases import (
@@ -71,13 +73,13 @@ def _steady(case: Case, outcome: Facts) -> Sentence | None:
     seen = values[~np.isnan(values)]
     if kpi.kind == "counter" or not len(seen) or _beyond(case, criterion.kpi):
         return None
-    if not all(criterion.target.holds(float(v)) for v in seen):
+    if not all(criterion.limit.holds(float(v)) for v in seen):
         return None
     extremes = case.run.kpis.extremes(criterion.kpi)
     assert extremes is not None
-    up = criterion.target.operator in ("<", "<=")
+    up = criterion.limit.operator in ("<", "<=")
     worst = extremes[1] if up else extremes[0]
-    number = quantity(worst.value, outcome["unit"], limit=criterion.target.value)
+    number = quantity(worst.value, outcome["unit"], limit=criterion.limit.value)
     at = clock(int(worst.time.astype("datetime64[s]").astype(int)), case.window)
     which = "every step"
     if len(seen) < len(values):
@@ -104,17 +106,17 @@ def _beyond(case: Case, name: str) -> bool:
 
 
 def _recovered(case: Case) -> Sentence | None:
-    grave = [o for o in case.outages if o.tone != "info"]
-    back = [o for o in grave if o.ended == "recovered"]
-    if not back or len(back) < len(grave):
+    grave = [o for o in case.outages if not o.dip]
+    known = recovery(case.outages)
+    slowest = known.slowest
+    if slowest is None or known.recovered < len(grave):
         return None
-    slowest = max(back, key=lambda o: o.end - o.start)
     where = place(slowest.region, None)
     when = span(slowest.start, slowest.end, case.window)
     text = f"{where} was back within {lasted(slowest.end - slowest.start)} ({when})"
-    if len(back) > 1:
-        text = f"All {len(back)} outages ended; the longest, {text[0].lower() + text[1:]}"
-    refs = dict.fromkeys(f"snapshots.jsonl#availability/{o.region or 'overall'}" for o in back)
+    if len(grave) > 1:
+        text = f"All {len(grave)} outages ended; the longest, {text[0].lower() + text[1:]}"
+    refs = dict.fromkeys(f"snapshots.jsonl#availability/{o.region or 'overall'}" for o in grave)
     return Sentence(f"{text}.", "pass", tuple(refs))
 
 
@@ -348,9 +350,7 @@ def _unexplained(case: Case) -> Sentence | None:
     file = case.evidence("incidents")
     first, last = case.window
     inside = [
-        one
-        for one in (file.incidents if file else [])
-        if one.start < last and (one.end is None or one.end > first)
+        one for one in (file.incidents if file else []) if overlaps(one.start, one.end, first, last)
     ]
     dark = [one.id for one in inside if not one.root_cause]
     loose = [one.id for one in inside if one.root_cause and not one.remediation]
