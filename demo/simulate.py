@@ -20,7 +20,7 @@ import argparse
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import compress
@@ -1080,18 +1080,25 @@ def truth(scenario: Scenario) -> dict[str, DayTruth]:
 
 
 def write(
-    path: Path, scenario: Scenario, only: str = "", milliseconds: bool = False
+    path: Path,
+    scenario: Scenario,
+    only: str = "",
+    milliseconds: bool = False,
+    change: Callable[[str, Page], None] | None = None,
 ) -> dict[str, DayTruth]:
     """Write the scrapes of a scenario (of one day, if told) and return the truth behind them.
 
     OpenMetrics has its times in seconds; with `milliseconds` the text is what VictoriaMetrics'
-    /api/v1/import/prometheus reads.
+    /api/v1/import/prometheus reads. `change` is given a day's name and series before they are
+    written, and may damage them: the truth stays what it was.
     """
     pages, found = [], {}
     for day in days(scenario):
         if only in ("", day.name):
             page = Page(milliseconds)
             found[day.name] = _play(day, page)
+            if change is not None:
+                change(day.name, page)
             pages.append(page)
     with path.open("w", encoding="utf-8") as file:
         _emit(file, pages)
