@@ -34,6 +34,7 @@ lock: ## pin the dependencies with their hashes (needs uv)
 
 benchmarks: $(VENV)/.ready ## measure, and write the figures into benchmarks/README.md
 	@$(BIN)/python -m benchmarks.collect
+	@$(BIN)/python -m benchmarks.adversary
 	@$(BIN)/python -m benchmarks.drift_quality
 	@$(BIN)/python -m benchmarks.packaging
 	@$(BIN)/python -m benchmarks.report

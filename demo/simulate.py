@@ -103,6 +103,7 @@ class Scenario:
     present: float = 1.0  # share of the GA window that holds data
     idle_service: str = ""  # up all of GA day, without one request
     reset_at: int | None = None  # a restart of every replica, seconds after GA day's midnight
+    stagger: int = 0  # of a rolling restart: seconds between services, each down for a minute
 
     def __post_init__(self) -> None:
         """Refuse what could not be simulated truly."""
@@ -285,7 +286,13 @@ def _variation(day: Day) -> Iterator[Fact]:
             yield _fact(day, "idle", where, begin, close, "no request all day")
         if scenario.reset_at is not None:
             moment = day.midnight + scenario.reset_at
-            yield _fact(day, "restart", region, moment, moment + 1, "every replica restarted")
+            if not scenario.stagger:
+                yield _fact(day, "restart", region, moment, moment + 1, "every replica restarted")
+                continue
+            for number, service in enumerate(scenario.services):
+                at, where = moment + number * scenario.stagger, f"{region}/{service}"
+                yield _fact(day, "down", where, at - 30, at + 30, "pods replaced")
+                yield _fact(day, "restart", where, at, at + 1, "counters began again at zero")
 
 
 def _story(day: Day) -> Iterator[Fact]:

@@ -20,11 +20,11 @@ import copy
 import functools
 import json
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from demo import simulate
-from tars_ga_lib import criteria, drift, measured, parameters, queries, slo
-from tars_ga_lib.catalogues import Kpi, Waiver
+from tars_ga_lib import collection, criteria, drift, measured, parameters, queries, slo
+from tars_ga_lib.catalogues import Kpi
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.parameters import MEASURED, Job
@@ -55,6 +55,9 @@ REFUSED = "REFUSED"
 
 CRASHED = "CRASHED"
 """Decision of a run that ends in an error of ours (exit code 1): not certified, and yet wrong."""
+
+NOWHERE = "http://127.0.0.1:9"
+"""Source of jobs whose days were collected before."""
 
 GOOD = ("CERTIFIED", "CERTIFIED WITH WAIVERS")
 
@@ -74,12 +77,14 @@ class Day:
 
     `documents` holds the results by kind (`validation`, `websocket`), the evidence files by kind
     (`evidence.incidents` …), and `waivers`, each as the file holds it; None: there is no such file.
+    `overrides` are laid over the run's parameters.
     """
 
     job: Job
     recording: Recording
     documents: Mapping[str, Any]
     about: str = "clean"
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,11 +101,11 @@ class Judged:
         return self.decision in GOOD
 
 
-def job_of(source: str, folder: Path, documents: Mapping[str, Any], *overrides: str) -> Job:
-    """Return the demo's job over a source, with documents of our own written into a folder."""
+def job_of(url: str, folder: Path, documents: Mapping[str, Any], *overrides: str) -> Job:
+    """Return the demo's job over a server, with documents of our own written into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     settings_of_run = [
-        f"source={{{source}}}",
+        f"source={{prometheus: '{url}', connections: 2}}",
         f"regions=[{', '.join(REGIONS)}]",
         f"services=[{', '.join(SERVICES)}]",
         "measured={}",
@@ -148,6 +153,13 @@ def clean_documents() -> dict[str, Any]:
     return documents
 
 
+def collected_day(url: str, folder: Path, *overrides: str) -> Day:
+    """Collect a day from a server, with the clean documents."""
+    documents = clean_documents()
+    job = job_of(url, folder, documents, *overrides)
+    return Day(job, collection.collect(job), documents, overrides=overrides)
+
+
 class Judge:
     """Decides on days, and remembers what a day shares with the one before.
 
@@ -156,29 +168,44 @@ class Judge:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._jobs: dict[str, tuple[Job, dict[str, measured.Results]] | ParametersError] = {}
-        self._number = 0
+        self._jobs: dict[str, Job | ParametersError] = {}
         self._budgets: dict[Any, dict[str, Any]] = {}
 
     def __call__(self, day: Day) -> Judged:
         """Return the decision on a day."""
-        key = json.dumps(day.documents, sort_keys=True, default=str)
-        if key not in self._jobs:
-            try:
-                self._jobs[key] = self._read(day)
-            except ParametersError as error:
-                self._jobs[key] = error
-        held = self._jobs[key]
-        if isinstance(held, ParametersError):
-            return Judged(REFUSED, {}, {REFUSED: str(held)})
-        job, results = held
         try:
             with np.errstate(all="ignore"):
-                return self._certify(job, day.recording, results)
+                job = self._job(day)
+                return self._certify(job, day.recording, self._measured(job, day))
         except ParametersError as error:
             return Judged(REFUSED, {}, {REFUSED: str(error)})
         except Exception as error:  # whatever it is: it is to be told, with the day that did it
             return Judged(CRASHED, {}, {CRASHED: f"{type(error).__name__}: {error}"})
+
+    def _job(self, day: Day) -> Job:
+        """Read the evidence files and waivers as a run does."""
+        files = {name: file for name, file in day.documents.items() if name not in MEASURED}
+        key = json.dumps([files, day.overrides], sort_keys=True, default=str)
+        if key not in self._jobs:
+            try:
+                folder = self.folder / str(len(self._jobs))
+                self._jobs[key] = job_of(NOWHERE, folder, files, *day.overrides)
+            except ParametersError as error:
+                self._jobs[key] = error
+        held = self._jobs[key]
+        if isinstance(held, ParametersError):
+            raise held
+        return held
+
+    def _measured(self, job: Job, day: Day) -> dict[str, measured.Results]:
+        """Read the results as a run does."""
+        folder = self.folder / "results"
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, name in MEASURED.items():
+            (folder / name).unlink(missing_ok=True)
+            if day.documents[kind] is not None:
+                (folder / name).write_text(json.dumps(day.documents[kind]), encoding="utf-8")
+        return measured.load(job, folder)
 
     def _certify(
         self, job: Job, recording: Recording, results: dict[str, measured.Results]
@@ -210,18 +237,6 @@ class Judge:
             self._budgets[known] = slo.evaluate(window, job.slos)
         return self._budgets[known]
 
-    def _read(self, day: Day) -> tuple[Job, dict[str, measured.Results]]:
-        self._number += 1
-        folder = self.folder / str(self._number)
-        source = f"prometheus: 'http://127.0.0.1:9'"
-        job = job_of(source, folder, day.documents)
-        job = replace(job, parameters=day.job.parameters.model_copy(update={}), kpis=day.job.kpis)
-        for kind, name in MEASURED.items():
-            if day.documents[kind] is not None:
-                text = json.dumps(day.documents[kind])
-                (folder / name).write_text(text, encoding="utf-8")
-        return job, measured.load(job, folder)
-
 
 def _key(value: Any) -> Any:
     """Return what tells an argument of a pure function from another."""
@@ -240,7 +255,7 @@ def remembered() -> Iterator[None]:
         for name in ("shifts", "baseline_health"):
             patch.setattr(drift, name, _remember(getattr(drift, name)))
         patch.setattr(drift, "incremental", lambda *_: {})
-        patch.setattr(criteria, "version", functools.cache(criteria.version))
+        patch.setattr(criteria, "version", functools.cache(metadata.version))
         yield
 
 
@@ -512,13 +527,13 @@ class Referee:
             seen = (n <= d * (1 + 1e-6)) & (d >= 0)
             if kpi.better == "higher":
                 # Fewer scrapes than there were: those that are missing were not good.
-                share = np.divide(n, d, out=np.zeros_like(n), where=seen & (d > 0))
-                good += float((share * np.minimum(np.where(seen, d, 0), expected)).sum())
+                part = np.divide(n, d, out=np.zeros_like(n), where=seen & (d > 0))
+                good += float((part * np.minimum(np.where(seen, d, 0), expected)).sum())
                 total += float(expected.sum())
             else:
                 good += float(np.where(seen, d - n, 0).sum())
                 total += float(np.where(seen, d, expected).sum())
-        share = min(1.0, good / total + FORGIVEN) if total else 0.0
+        share = min(1.0, float(good / total) + FORGIVEN) if total else 0.0
         return (share, target) if kpi.better == "higher" else (1 - share, target)
 
     def _histogram(self, kpi: Kpi, window: Span, target: float) -> tuple[float, float]:
@@ -536,8 +551,8 @@ class Referee:
             matrix = np.array(counts)
             seen = ~np.isnan(matrix).any(axis=0) & (np.diff(matrix, axis=0) >= -1).all(axis=0)
             bad = matrix[-1] - matrix[edges.index(below)]
-            slow += float(np.where(seen, bad, clean[np.inf]).sum())
-            total += float(np.where(seen, matrix[-1], clean[np.inf]).sum())
+            slow += float(np.sum(np.where(seen, bad, clean[np.inf])))
+            total += float(np.sum(np.where(seen, matrix[-1], clean[np.inf])))
         share = slow / total - FORGIVEN if total else 1.0
         return share, 1 - (kpi.quantile or 0)
 
@@ -556,7 +571,9 @@ class Referee:
             for key, span in self.clean.spans.items():
                 clean, now = (self._seen(s, kpi) for s in (span, recording.spans[key]))
                 nothing = np.zeros(span.steps, dtype=bool)
-                per_span.append({p: (now.get(p, nothing) & m).sum() / m.sum() for p, m in clean.items()})
+                per_span.append(
+                    {p: (now.get(p, nothing) & m).sum() / m.sum() for p, m in clean.items()}
+                )
             shares += [min(each[place] for each in per_span) for place in per_span[0]]
         share, needed = float(np.mean(shares)), 0.93
         return [f"drift: {share:.1%} of its evaluations were seen"] if share < needed else []
@@ -567,7 +584,7 @@ class Referee:
         cells = [self._cells(span, kpi, part) for part in kpi.queries()]
         for place in set.intersection(*(set(each) for each in cells)):
             rows = [values for each in cells for values in each[place].values()]
-            found[place] = ~np.isnan(np.array(rows)).any(axis=0)
+            found[place] = np.all(np.isfinite(np.array(rows)), axis=0)
         return found
 
     def _alerts(self, window: Span) -> list[str]:
@@ -644,10 +661,9 @@ def bad_days(day: Day) -> list[Bad]:
         elif criterion.websocket:
             found.append(_documented(day, name, "websocket", _sessions_down))
         elif criterion.evidence:
-            kind, _, item = criterion.evidence.partition(".")
-            found.append(
-                _documented(day, name, f"evidence.{kind}", _critical if kind == "incidents" else _no)
-            )
+            kind = criterion.evidence.partition(".")[0]
+            worse = critical if kind == "incidents" else failed
+            found.append(_documented(day, name, f"evidence.{kind}", worse))
     found += [_step(day), _leak(day), _alert(day)]
     return found
 
@@ -658,7 +674,9 @@ def _bad_ratio(day: Day, name: str, kpi: str) -> list[Bad]:
     by = queries.dimensions(model, day.job.parameters)
     bottom = day.recording.window.find(model.queries()["denominator"], by)
     assert bottom is not None
-    all_of_it = {tuple(sorted(x.items())): v for x, v in zip(bottom.labels, bottom.values, strict=True)}
+    all_of_it = {
+        tuple(sorted(x.items())): v for x, v in zip(bottom.labels, bottom.values, strict=True)
+    }
 
     def little(window: Span, one: SampleSet) -> Floats:
         whole = np.array([all_of_it[tuple(sorted(labels.items()))] for labels in one.labels])
@@ -685,7 +703,7 @@ def _slow(day: Day, name: str, kpi: str, target: float) -> Bad:
 
     def change(window: Span, one: SampleSet) -> Floats:
         share = [0.97 if float(x["le"]) <= target else 1.0 for x in one.labels]
-        return one.values * np.array(share)[:, None]
+        return np.array(share)[:, None] * one.values
 
     return _changed(day, name, kpi, "buckets", change)
 
@@ -746,253 +764,14 @@ def _sessions_down(results: Any) -> None:
     one["uptime"] = one["figures"]["uptime"] = 0.98
 
 
-def _critical(incidents: Any) -> None:
+def critical(incidents: Any) -> None:
+    """Make an incident a critical one."""
     incidents["incidents"][0]["severity"] = "sev1"
 
 
-def _no(rollback: Any) -> None:
+def failed(rollback: Any) -> None:
+    """Let the test of the rollback have failed."""
     rollback["successful"] = False
-
-
-# --- results and evidence of something else -------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Forgery:
-    """A change of a document after which it must not serve, or None: the file is away."""
-
-    kind: str
-    way: str
-    note: str
-    change: Callable[[Any], None] | None
-
-    def __call__(self, day: Day) -> Day:
-        """Return the day with the changed document."""
-        content = copy.deepcopy(day.documents[self.kind])
-        if self.change:
-            self.change(content)
-        documents = {**day.documents, self.kind: content if self.change else None}
-        return replace(day, documents=documents, about=f"{day.about} + {self}")
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.way}: {self.note}"
-
-
-def _put(*path: Any, value: Any) -> Callable[[Any], None]:
-    """Return a change that sets what is at a path; `...` stands for every item of a list."""
-
-    def change(content: Any, path: Sequence[Any] = path) -> None:
-        key, *rest = path
-        if key is ...:
-            for item in content:
-                change(item, rest) if isinstance(item, dict) else None
-        elif rest:
-            change(content[key], rest)
-        else:
-            content[key] = value(content[key]) if callable(value) else value
-
-    return change
-
-
-def _all(*changes: Callable[[Any], None]) -> Callable[[Any], None]:
-    def change(content: Any) -> None:
-        for one in changes:
-            one(content)
-
-    return change
-
-
-ZERO_WIDTH = "\u200b"
-
-
-def _timed(began: str, ended: str) -> Callable[[Any], None]:
-    return _all(_put("started_at", value=began), _put("ended_at", value=ended))
-
-
-def _short(seconds: float) -> Callable[[Any], None]:
-    """Let a watch be that short, in all that it says of time."""
-
-    def change(results: Any) -> None:
-        factor = seconds / results["asked_seconds"]
-        for place in (results, *results["endpoints"]):
-            for key in place:
-                if key.endswith("_seconds"):
-                    place[key] *= factor
-        results["ended_at"] = results["started_at"]
-
-    return change
-
-
-def _of_checks(measure: str, /, **facts: Any) -> Callable[[Any], None]:
-    """Change every check of a measure."""
-
-    def change(results: Any) -> None:
-        for check in results["checks"]:
-            if check["measure"] == measure:
-                check |= facts
-
-    return change
-
-
-def _only(keep: Callable[[Any], bool]) -> Callable[[Any], None]:
-    def change(results: Any) -> None:
-        results["checks"] = [check for check in results["checks"] if keep(check)]
-
-    return change
-
-
-def forgeries(day: Day) -> list[Forgery]:
-    """Return the changes of results and evidence that are small enough to be enumerated."""
-    measure = next(c.validation for c in day.job.criteria.values() if c.validation and c.mandatory)
-    times = {
-        "2016": _timed("2016-11-23T20:16:57Z", "2016-11-23T21:16:57Z"),
-        "the future": _timed("2035-11-23T20:16:57Z", "2035-11-23T21:16:57Z"),
-        "ended before it began": _timed("2026-11-23T20:16:57Z", "2026-11-22T20:16:57Z"),
-        "before the window": _timed("2026-11-19T20:16:57Z", "2026-11-19T21:16:57Z"),
-        "no time zone": _timed("2026-11-23T20:16:57", "2026-11-23T21:16:57"),
-    }
-    found = []
-    for kind in MEASURED:
-        found += [
-            Forgery(kind, "removed", "no file", None),
-            Forgery(kind, "renamed", "release of another name",
-                    _put("release", "name", value="other")),
-            Forgery(kind, "renamed", "release of another version",
-                    _put("release", "version", value="v9.9.9")),
-            Forgery(kind, "emptied", "release without a name", _put("release", "name", value="")),
-            Forgery(kind, "renamed", "a zero-width space in the version",
-                    _put("release", "version", value=lambda v: v + ZERO_WIDTH)),
-            Forgery(kind, "renamed", "another schema", _put("schema", value="tars-ga/other/1")),
-        ]  # fmt: skip
-        found += [Forgery(kind, "shifted", note, change) for note, change in times.items()]
-    region = REGIONS[1]
-    found += [
-        Forgery("validation", "emptied", "no check", _only(lambda c: False)),
-        Forgery("validation", "removed", "one check only", lambda results: _only(
-            lambda c, first=next(x for x in results["checks"] if x["measure"] == measure):
-            c is first)(results)),
-        Forgery("validation", "removed", "one region unasked", _only(
-            lambda c: c["region"] != region)),
-        Forgery("validation", "removed", "no query timed in one region", _only(
-            lambda c: c["region"] != region or c["measure"] != measure)),
-        Forgery("validation", "renamed", "checks of another region",
-                _put("checks", ..., "region", value="mars-1")),
-        Forgery("validation", "renamed", "checks of another measure",
-                _of_checks(measure, measure="other_time")),
-        Forgery("validation", "impossible", "time of -1 s", _of_checks(measure, value=-1.0)),
-        Forgery("validation", "impossible", "time of -1 s in an interval", _of_checks(
-            measure, value=-1.0, interval=[-2.0, -0.5])),
-        Forgery("validation", "impossible", "time is a text", _of_checks(measure, value="fast")),
-        Forgery("validation", "impossible", "time is true", _of_checks(measure, value=True)),
-        Forgery("validation", "impossible", "an interval upside down", _of_checks(
-            measure, value=0.06, interval=[0.9, 0.001])),
-        Forgery("validation", "scaled", "slow and yet pass", _of_checks(measure, value=5.0)),
-        Forgery("validation", "scaled", "in milliseconds", _of_checks(measure, unit="ms")),
-        Forgery("validation", "emptied", "no value and yet pass",
-                _of_checks(measure, value=None)),
-        Forgery("validation", "zeroed", "fast and yet without data",
-                _of_checks(measure, verdict="no_data")),
-        Forgery("validation", "zeroed", "fast and yet failed", _of_checks(measure, verdict="fail")),
-        Forgery("validation", "shifted", "each check measured in 2016",
-                _put("checks", ..., "measured_at", value="2016-11-23T20:16:56Z")),
-        Forgery("websocket", "emptied", "no endpoint", _put("endpoints", value=[])),
-        Forgery("websocket", "removed", "one endpoint unwatched",
-                _put("endpoints", value=lambda each: each[:1])),
-        Forgery("websocket", "renamed", "endpoint of another region",
-                _put("endpoints", 0, "name", value="mars-1")),
-        Forgery("websocket", "duplicated", "one endpoint twice, the other not",
-                _put("endpoints", value=lambda each: [each[0], copy.deepcopy(each[0])])),
-        Forgery("websocket", "scaled", "one second's watch", _short(1.0)),
-        Forgery("websocket", "scaled", "no time at all", _short(1e-9)),
-        Forgery("websocket", "scaled", "asked for an hour, watched a minute", _all(
-            _short(60.0), _put("asked_seconds", value=3600.0))),
-        Forgery("websocket", "impossible", "negative times", _short(-3600.0)),
-        Forgery("websocket", "impossible", "asked for nothing", _put("asked_seconds", value=0)),
-        Forgery("websocket", "impossible", "uptime of 500 %", _all(
-            _put("endpoints", ..., "uptime", value=5.0),
-            _put("endpoints", ..., "figures", "uptime", value=5.0))),
-        Forgery("websocket", "impossible", "connected for longer than watched",
-                _put("endpoints", ..., "connected_seconds", value=lambda s: 3 * s)),
-        Forgery("websocket", "zeroed", "never connected, and yet up",
-                _put("endpoints", ..., "connected_seconds", value=0.0)),
-        Forgery("websocket", "impossible", "uptime is a text",
-                _put("endpoints", ..., "figures", "uptime", value="1.0")),
-        Forgery("websocket", "halved", "not complete", _all(
-            _put("complete", value=False), _put("stopped_by", value="SIGTERM"))),
-        Forgery("websocket", "halved", "half unobserved", _all(
-            _put("endpoints", ..., "observed_seconds", value=lambda s: s / 2),
-            _put("endpoints", ..., "connected_seconds", value=lambda s: s / 2))),
-        Forgery("websocket", "shifted", "an hour's watch between two seconds",
-                lambda r: r.update(ended_at=r["started_at"])),
-    ]  # fmt: skip
-    return found + _evidence_forgeries(day)
-
-
-def _evidence_forgeries(day: Day) -> list[Forgery]:
-    incidents, rollback = "evidence.incidents", "evidence.rollback"
-    found = [
-        Forgery(incidents, "removed", "no file", None),
-        Forgery(incidents, "halved", "covers half of the day",
-                _put("covers", "duration", value="12h")),
-        Forgery(incidents, "shifted", "covers 2016",
-                _put("covers", "start", value="2016-11-20T00:00:00Z")),
-        Forgery(incidents, "scaled", "a critical one", _critical),
-        Forgery(incidents, "emptied", "a source of a zero-width space",
-                _put("source", value=ZERO_WIDTH)),
-        Forgery(incidents, "impossible", "a severity that there is none of",
-                _put("incidents", 0, "severity", value="sev0")),
-        Forgery(rollback, "removed", "no file", None),
-        Forgery(rollback, "renamed", "of another release", _put("release", value="v9.9.9")),
-        Forgery(rollback, "emptied", "of no release", _put("release", value=" ")),
-        Forgery(rollback, "renamed", "a zero-width space in the release",
-                _put("release", value=lambda v: f"{v}{ZERO_WIDTH}")),
-        Forgery(rollback, "zeroed", "it failed", _no),
-        Forgery(rollback, "impossible", "successful is a text", _put("successful", value="yes")),
-        Forgery(rollback, "impossible", "successful is 1", _put("successful", value=1)),
-        Forgery(rollback, "shifted", "tested in 2035",
-                _put("tested_at", value="2035-01-01T00:00:00Z")),
-        Forgery(rollback, "shifted", "tested in 1971",
-                _put("tested_at", value="1971-01-01T00:00:00Z")),
-        Forgery(rollback, "emptied", "a source of a zero-width space",
-                _put("source", value=ZERO_WIDTH)),
-    ]  # fmt: skip
-    if "release" in day.documents[incidents]:
-        found += [
-            Forgery(incidents, "renamed", "of another release", _put("release", value="v9.9.9")),
-            Forgery(incidents, "removed", "of no release", lambda file: file.pop("release")),
-        ]
-    else:
-        found.append(
-            Forgery(incidents, "renamed", "of another release",
-                    lambda file: file.update(release="v9.9.9"))
-        )  # fmt: skip
-    return found
-
-
-def waiver_of(criterion: str, **changes: Any) -> dict[str, Any]:
-    """Return a file with one good waiver, changed as told."""
-    one = {
-        "criterion": criterion,
-        "who": "release manager on duty",
-        "why": "simulated",
-        "until": "2026-12-31T00:00:00Z",
-    }
-    if "release" in Waiver.model_fields:
-        one["release"] = "v1.0.1"
-    return {"waivers": [one | changes]}
-
-
-def waiver_forgeries(criterion: str) -> dict[str, dict[str, Any]]:
-    """Return files whose waiver must not let a failure pass."""
-    return {
-        "by nobody": waiver_of(criterion, who=" "),
-        "by a zero-width space": waiver_of(criterion, who=ZERO_WIDTH),
-        "for no reason": waiver_of(criterion, why="\u2060"),
-        "expired": waiver_of(criterion, until="2016-12-31T00:00:00Z"),
-        "of another release": waiver_of(criterion, release="v9.9.9"),
-        "of another criterion": waiver_of("rollback_tested"),
-        "without an end": waiver_of(criterion, until=None),
-    }
 
 
 # --- drawing --------------------------------------------------------------------------------------
@@ -1024,7 +803,8 @@ def edits(asked: Asked) -> st.SearchStrategy[Edit]:
     @st.composite
     def draw_one(draw: Callable[..., Any]) -> Edit:
         kind = draw(st.sampled_from(KINDS))
-        sets, note, where = asked.decisive, "", ()
+        sets, note = asked.decisive, ""
+        where: tuple[tuple[str, tuple[str, ...]], ...] = ()
         first, stop = draw(hours)
         way = draw(st.sampled_from(WAYS))
         if kind in places:
@@ -1068,22 +848,22 @@ KINDS = (
 EDGES = tuple("+Inf" if np.isinf(edge) else str(edge) for edge in simulate.EDGES)
 
 
-def drawn(asked: Asked, most: int, *, many: int = 2) -> list[tuple[Edit, ...]]:
-    """Draw so many different groups of one to `many` edits, the same ones each time."""
+def drawn(asked: Asked, most: int) -> list[tuple[int, tuple[Edit, ...]]]:
+    """Draw so many different groups of one or two edits, numbered, the same ones each time."""
     found: dict[tuple[Edit, ...], None] = {}
 
     @settings(
         max_examples=2 * most, derandomize=True, database=None, deadline=None,
         phases=[Phase.generate], suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    @given(st.lists(edits(asked), min_size=1, max_size=many).map(tuple))
+    @given(st.lists(edits(asked), min_size=1, max_size=2).map(tuple))
     def collect(group: tuple[Edit, ...]) -> None:
         # Those who hit nothing, or the same thing twice, try nothing.
         if all(edit.first < edit.stop for edit in group) and len(set(group)) == len(group):
             found[group] = None
 
     collect()
-    return list(found)[:most]
+    return list(enumerate(found))[:most]
 
 
 # --- the tally ------------------------------------------------------------------------------------
@@ -1093,6 +873,7 @@ def drawn(asked: Asked, most: int, *, many: int = 2) -> list[tuple[Edit, ...]]:
 class Tally:
     """What was tried, by kind and way, and what went wrong."""
 
+    days: int = 0
     tried: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     falsely: list[tuple[str, str]] = field(default_factory=list)
@@ -1104,6 +885,7 @@ class Tally:
         better: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """Count one damaged day: why it must not be certified, and what got better by a loss."""
+        self.days += 1
         kinds = sorted(set(kinds))
         for kind in kinds:
             self.tried[kind] += 1
@@ -1114,3 +896,70 @@ class Tally:
             self.better.append((day.about, ", ".join(better)))
         if judged.decision == CRASHED:
             self.crashed.append((day.about, judged.reasons[CRASHED]))
+
+    def __iadd__(self, other: Tally) -> Tally:
+        """Add what another one counted."""
+        self.days += other.days
+        self.tried += other.tried
+        self.refused += other.refused
+        self.falsely += other.falsely
+        self.better += other.better
+        self.crashed += other.crashed
+        return self
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Return kind, days tried and days that must be refused; a day of two kinds is in both."""
+        return [
+            (kind, str(self.tried[kind]), str(self.refused[kind])) for kind in sorted(self.tried)
+        ]
+
+    def wrongs(self) -> list[str]:
+        """Return a line for everything that broke a law, or crashed."""
+        lines = [f"falsely CERTIFIED: {day}\n    because {why}" for day, why in self.falsely]
+        lines += [f"better by a loss: {day}\n    {which}" for day, which in self.better]
+        return lines + [f"crashed: {day}\n    {error}" for day, error in self.crashed]
+
+
+@dataclass(frozen=True)
+class Court:
+    """The clean day with all that is held against it."""
+
+    clean: Day
+    judge: Callable[[Day], Judged]
+    referee: Referee
+    asked: Asked
+    base: Judged
+    bad: list[tuple[Bad, Judged]]
+
+    @classmethod
+    def of(cls, clean: Day, folder: Path) -> Court:
+        """Judge the clean day and the bad ones."""
+        judge = Judge(folder)
+        bad = [(one, judge(one.day)) for one in bad_days(clean)]
+        return cls(clean, judge, Referee(clean), Asked.of(clean.job), judge(clean), bad)
+
+    def recorded(
+        self, kind: str, about: str, recording: Recording, tally: Tally, *, must: bool, loses: bool
+    ) -> Judged:
+        """Judge another recording of the clean day."""
+        day = replace(self.clean, recording=recording, about=about)
+        judged = self.judge(day)
+        reasons = [about] * must + self.referee.reasons(day)
+        tally.add([kind], day, judged, reasons, improved(self.base, judged) if loses else [])
+        return judged
+
+    def edits(self, groups: Iterable[tuple[int, Sequence[Edit]]], tally: Tally) -> None:
+        """Damage the clean day by each group of edits, and the bad day of the group's number."""
+        for turn, group in groups:
+            loses, kinds = all(edit.loses for edit in group), [edit.kind for edit in group]
+            day = edited(self.clean, group)
+            judged, reasons = self.judge(day), self.referee.reasons(day)
+            tally.add(kinds, day, judged, reasons, improved(self.base, judged) if loses else [])
+            bad, before = self.bad[turn % len(self.bad)]
+            # Another story about what makes it bad may make it good; a loss never does.
+            if any(edit.sets & bad.rests for edit in group if not edit.loses):
+                continue
+            day = edited(bad.day, group)
+            judged = self.judge(day)
+            better = improved(before, judged) if loses else []
+            tally.add(kinds, day, judged, [f"truly bad: {bad.day.about}"], better)

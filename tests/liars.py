@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import threading
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,20 @@ import numpy as np
 import requests
 
 from demo import simulate
+from tars_ga_lib import collection
+from tars_ga_lib.parameters import Source
+from tars_ga_lib.recording import Recording
 from tests import servers
-from tests.adversary import REGIONS, SERVICES
+from tests.adversary import (
+    REGIONS,
+    SERVICES,
+    Court,
+    Day,
+    Judged,
+    Tally,
+    collected_day,
+    scenario,
+)
 
 Ask = Callable[[str], str]
 """Puts a query into other words."""
@@ -248,9 +260,7 @@ def liars(metrics: Sequence[str]) -> list[Liar]:
         Liar("set", "renamed", "a vector", tell=_said(
             {"data": {"resultType": "vector", "result": []}})),
     ]  # fmt: skip
-    found += [
-        Liar("metric", "removed", name, ask=_absent(name), must=False) for name in metrics
-    ]
+    found += [Liar("metric", "removed", name, ask=_absent(name), must=False) for name in metrics]
     harmless = {
         "in another order": lambda q, a: a | {
             "data": a["data"] | {"result": a["data"]["result"][::-1]}},
@@ -391,7 +401,7 @@ def histories() -> list[History]:
         History("label", "renamed", "one service's answers are told by status, and 20 % failed",
                 both(failing(0.2), relabelled("code=", "status=", f'{name}.*"{SERVICES[0]}"')),
                 loses=False),
-        History("label", "renamed", "one replica's answers are told by status, and half failed", both(
+        History("label", "renamed", "one replica's are told by status, and half failed", both(
             failing(0.5, f'"{SERVICES[1]}-1"'),
             relabelled("code=", "status=", f'{name}.*"{SERVICES[1]}-1"')), loses=False),
         History("label", "renamed", "codes are words, and 20 % failed", both(
@@ -417,3 +427,86 @@ def write(folder: Path, scenario: simulate.Scenario, change: Change | None = Non
     for file in files:
         file.unlink()
     return folder / "data"
+
+
+# --- trying them ----------------------------------------------------------------------------------
+
+
+def collected(court: Court, url: str) -> Recording:
+    """Collect the clean day's job from a server."""
+    source = Source(prometheus=url, connections=2, timeout=30)
+    parameters = court.clean.job.parameters.model_copy(update={"source": source})
+    return collection.collect(replace(court.clean.job, parameters=parameters))
+
+
+def try_liars(court: Court, url: str, tried: Iterable[Liar], tally: Tally) -> None:
+    """Collect the clean day through each answerer, and hold it against the laws."""
+    known: Known = {}
+    for liar in tried:
+        with answering(url, liar, known) as address:
+            recording = collected(court, address)
+        court.recorded(liar.kind, str(liar), recording, tally, must=liar.must, loses=liar.loses)
+
+
+def try_histories(court: Court, folder: Path, tried: Iterable[History], tally: Tally) -> None:
+    """Collect the clean day from each changed history, and hold it against the laws."""
+    for number, one in enumerate(tried):
+        data = write(folder / str(number), scenario(), one.change)
+        with servers.prometheus(data) as url:
+            recording = collected(court, url)
+        court.recorded(one.kind, str(one), recording, tally, must=one.must, loses=one.loses)
+
+
+# --- clean variants -------------------------------------------------------------------------------
+
+
+def missed(share: float) -> Change:
+    """Return a change after which each target misses this share of its scrapes, each by chance."""
+
+    def change(day: str, page: simulate.Page) -> None:
+        for series in every(page):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', series.head))
+            target = [day, *(labels.get(k, "") for k in ("job", "region", "pod", "instance"))]
+            random = np.random.default_rng(zlib.crc32("/".join(target).encode()))
+            drop(series, random.random(len(series.times)) < share)
+
+    return change
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A clean day that must stay certified."""
+
+    scenario: simulate.Scenario
+    change: Change | None = None
+    overrides: tuple[str, ...] = ()
+
+
+VARIANTS = {
+    **{f"seed {seed}": Variant(scenario(seed)) for seed in (1, 2, 3, 4, 5)},
+    "a rolling restart": Variant(scenario(reset_at=10 * simulate.HOUR, stagger=300)),
+    "one missed scrape in a thousand": Variant(scenario(), missed(0.001)),
+    "a placement with holes": Variant(
+        scenario(),
+        vanished(f'"{REGIONS[1]}".*"{SERVICES[2]}', -1, 25, ("ga", "baseline")),
+        (f"services={{{SERVICES[0]}: {{}}, {SERVICES[1]}: {{}}, "
+         f"{SERVICES[2]}: {{regions: [{REGIONS[0]}]}}}}",),
+    ),
+}  # fmt: skip
+"""Clean days of other seeds, and of a production that is as it should be."""
+
+
+def try_variant(
+    name: str,
+    folder: Path,
+    judge: Callable[[Day], Judged],
+    build: Callable[[simulate.Scenario], Path] | None = None,
+) -> Judged:
+    """Decide on a clean variant; `build` makes the blocks of one whose history is not changed."""
+    variant = VARIANTS[name]
+    if build is not None and variant.change is None:
+        data = build(variant.scenario)
+    else:
+        data = write(folder / "history", variant.scenario, variant.change)
+    with servers.prometheus(data) as url:
+        return judge(collected_day(url, folder / "job", *variant.overrides))
