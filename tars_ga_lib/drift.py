@@ -31,6 +31,9 @@ Floats = NDArray[np.float64]
 SIGNIFICANCE = 0.05
 """Share of false discoveries that is tolerated among all findings of a run."""
 
+MIN_COVERAGE = 0.8
+"""Share of the window's and of the baseline's steps that an evaluation needs."""
+
 WORST = 10
 """How many of the worst findings are listed."""
 
@@ -219,7 +222,8 @@ def _evaluation(
     has little weight; the figures of the whole interval stand beside them in the details.
     """
     effect, low, high = found.effect, found.low, found.high
-    reason = found.reason
+    coverage = float(found.coverage)
+    reason = window.figure(kpi, *place).reason or found.reason
     if rule.measure == "relative":
         effect, low, high = found.relative, found.relative_low, found.relative_high
         if not reason and not np.isfinite(effect):
@@ -241,7 +245,7 @@ def _evaluation(
         low=_number(low),
         high=_number(high),
         adjusted_p=None if reason else _number(found.p_value),
-        coverage=float(found.coverage),
+        coverage=coverage,
         kind=found.kind,
         began=when(found.begin),
         ended=when(found.end),
@@ -258,6 +262,13 @@ def _evaluation(
             "like_hours": found.like_hours,
         },
     )
+
+
+def _too_little(coverage: float) -> str:
+    """Say that too little was seen for an evaluation; empty if enough was."""
+    if coverage >= MIN_COVERAGE:
+        return ""
+    return f"only {coverage:.1%} of it was seen, and {MIN_COVERAGE:.0%} are needed"
 
 
 def _incident(
@@ -317,6 +328,8 @@ def _exact(
         reason = f"no samples in the {'window' if len(before) else 'baseline'}"
     else:
         differs = seen & (now != before[-1])
+        # A difference that was seen is one, however little was seen.
+        reason = "" if differs.any() else _too_little(float(seen.mean()))
     span = window.span
     first = int(np.argmax(differs)) if differs.any() else None
     verdict: Verdict = "no_data" if reason else "fail" if differs.any() else "pass"
@@ -348,7 +361,7 @@ def _corrected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     p_values = [np.nan if e.adjusted_p is None else e.adjusted_p for e in evaluations]
     parts = [np.nan if e.incident is None else e.incident["p_value"] for e in evaluations]
     return [
-        evaluation if np.isnan(p) else _judged(evaluation, float(p), float(part))
+        evaluation if np.isnan(p) else _if_enough(_judged(evaluation, float(p), float(part)))
         for evaluation, p, part in zip(
             evaluations, fdr(np.array(p_values)), fdr(np.array(parts)), strict=True
         )
@@ -374,6 +387,14 @@ def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: float) -> Eva
     if judged.significant and -drift > warning:
         return replace(judged, reason="improved")
     return judged
+
+
+def _if_enough(judged: Evaluation) -> Evaluation:
+    """Take back what was said of too little; a finding stays one, however little was seen."""
+    too_little = _too_little(judged.coverage)
+    if judged.verdict != "pass" or not too_little:
+        return judged
+    return replace(judged, verdict="no_data", reason=too_little, adjusted_p=None, incident=None)
 
 
 def incremental(
@@ -497,20 +518,30 @@ def _counts(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Worst significant adverse drift of the rules that are measured in percent."""
+    """Worst significant adverse drift of the rules that are measured in percent.
+
+    A place that was to be compared and could not be leaves open what happened there.
+    """
     asked = [
         e for e in evaluations if e.measure == "relative" and e.category in STABILITY_CATEGORIES
     ]
     known = [e for e in asked if e.verdict != "no_data"]
+    unseen = [e for e in asked if e.verdict == "no_data"]
     sure = [e for e in known if e.significant and (e.adverse_drift or 0) > 0]
     worst = max(sure, key=lambda e: e.adverse_drift or 0, default=None)
     doubtful = [e for e in known if e.reason == "uncertain" and e.severity > 1]
+    reason = "" if known else "no drift rule that is measured in percent had data"
+    if known and unseen:
+        more = f" and {len(unseen) - 1} more" if len(unseen) > 1 else ""
+        reason = f"{unseen[0].name}{more} could not be compared: {unseen[0].reason}"
     return {
         "worst": None if not known else (worst.adverse_drift if worst else 0.0),
         "finding": worst.id if worst else None,
         "where": worst.name if worst else None,
-        "coverage": len(known) / len(asked) if asked else 0.0,
-        "reason": "" if known else "no drift rule that is measured in percent had data",
+        "compared": len(known),
+        "unseen": [e.id for e in unseen],
+        "coverage": sum(e.coverage for e in asked) / len(asked) if asked else 0.0,
+        "reason": reason,
         "doubt": (
             f"{len(doubtful)} drifts beyond the critical limit are uncertain, the largest "
             f"{max(doubtful, key=lambda e: e.severity).name}"

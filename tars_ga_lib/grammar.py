@@ -11,6 +11,7 @@ import difflib
 import math
 import re
 import reprlib
+import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -80,6 +81,15 @@ def format_duration(seconds: int) -> str:
     return "".join(parts) or "0s"
 
 
+def duration_words(seconds: float) -> str:
+    """Write a length of time for a reader, to the minute: `3 h 35 min`, `45 s`."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    words = [f"{hours} h"] if hours else []
+    return " ".join([*words, f"{minutes} min"] if minutes else words)
+
+
 def parse_time(value: object) -> int:
     """Epoch seconds of an ISO time with a time zone.
 
@@ -111,6 +121,13 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _visible(name: str) -> str:
+    """Refuse a name that shows nothing: blanks, control and zero-width characters."""
+    if not any(unicodedata.category(letter)[0] not in "CZ" for letter in name):
+        raise ValueError(f"{name!a} shows nothing; write a name that can be read")
+    return name
+
+
 def _unique(names: Sequence[str]) -> Sequence[str]:
     for name in names:
         if names.count(name) > 1:
@@ -120,7 +137,7 @@ def _unique(names: Sequence[str]) -> Sequence[str]:
 
 Duration = Annotated[int, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Time = Annotated[int, BeforeValidator(parse_time), PlainSerializer(format_time)]
-Name = Annotated[StrictStr, Field(min_length=1)]
+Name = Annotated[StrictStr, AfterValidator(_visible), Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_unique)]
 
 
@@ -144,7 +161,14 @@ class Limit(NamedTuple):
         return f"{self.operator} {self.value:.15g}"
 
 
-def _parse_limit(text: object) -> Limit:
+def parse_limit(text: object) -> Limit:
+    """Read a limit like `>= 0.999`; `true` and `false` are 1 and 0.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
     match = re.fullmatch(r"\s*(>=|<=|==|<|>)\s*(\S+)\s*", text) if isinstance(text, str) else None
     if not match:
         raise ValueError(f"{text!r} is not a limit; write it like '>= 0.999', '< 0.5' or '== 0'")
@@ -158,7 +182,7 @@ def _parse_limit(text: object) -> Limit:
     return limit
 
 
-LimitText = Annotated[Limit, BeforeValidator(_parse_limit), PlainSerializer(str)]
+LimitText = Annotated[Limit, BeforeValidator(parse_limit), PlainSerializer(str)]
 
 
 class Model(BaseModel):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib.endpoints import FIGURES
-from tars_ga_lib.grammar import ParametersError, format_duration
+from tars_ga_lib.grammar import ParametersError, format_duration, parse_limit
 from tars_ga_lib.parameters import MEASURED, Job
 from tars_ga_lib.recording import write_bytes, write_json
 
@@ -168,10 +168,11 @@ def load(job: Job, folder: Path) -> dict[str, Results]:
 
 def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
     """Return why results do not speak of this run; empty if they do."""
-    parameters = job.parameters
-    version, wanted = document["release"]["version"], parameters.release.version
-    if version != wanted:
-        return f"the {kind} results are about {version}, not {wanted}"
+    parameters, release = job.parameters, document["release"]
+    for key, wanted in parameters.release.model_dump(exclude_none=True).items():
+        # Results of a release whose digest nobody knew speak of it by name and version.
+        if release.get(key, wanted if key == "digest" else None) != wanted:
+            return f"the {kind} results are about {release.get(key)}, not {wanted}"
     if document.get("simulated") and not parameters.simulated:
         return f"the {kind} results say that they are simulated, and this run is not"
     began, ended = _time(document["started_at"]), _time(document["ended_at"])
@@ -180,6 +181,67 @@ def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
     if began > parameters.window.stop + parameters.measured.within:
         within = format_duration(parameters.measured.within)
         return f"the {kind} results were measured more than {within} after the window ended"
+    if ended < began:
+        return f"the {kind} results ended before they began"
+    return (_doubt_of_checks if kind == "validation" else _doubt_of_sessions)(document, job)
+
+
+def _doubt_of_checks(document: Mapping[str, Any], job: Job) -> str:
+    checks = document["checks"]
+    began, ended = _time(document["started_at"]), _time(document["ended_at"])
+    for check in checks:
+        name, value = check["id"], check["value"]
+        low = -math.inf if check["measure"] == "agent_memory_growth" else 0
+        high = 1 if check["unit"] in ("ratio", "bool") else math.inf
+        values = [value, *(check.get("interval") or ())]
+        if any(v is not None and not low <= v <= high for v in values):
+            return f"the validation's check {name} has the impossible value {value:g}"
+        if check["unit"] != UNITS.get(check["measure"], check["unit"]):
+            return f"the validation's check {name} is in the unit {check['unit']}"
+        fails = check["verdict"] == "fail" and not check.get("interval") and value is not None
+        if fails and parse_limit(check["limit"]).holds(value):
+            return f"the validation's check {name} fails with a value that holds its limit"
+        at = check.get("measured_at")
+        if at is not None and not began - 1 <= _time(at) <= ended + 1:
+            return f"the validation's check {name} was measured at another time than the others"
+    regions = {check["region"] for check in checks}
+    if missing := [name for name in job.parameters.regions if name not in regions]:
+        return f"the validation results have no check of {', '.join(missing)}"
+    return ""
+
+
+def _doubt_of_sessions(document: Mapping[str, Any], job: Job) -> str:
+    given, least = job.websocket, job.parameters.measured.min_watch
+    wanted = list(given.endpoints) if given else job.parameters.regions
+    names = [session["name"] for session in document["endpoints"]]
+    if missing := [name for name in wanted if name not in names]:
+        return f"the WebSocket results have no session of {', '.join(missing)}"
+    if len(set(names)) < len(names):
+        return "the WebSocket results have two sessions of one name"
+    least = min(least, given.duration) if given else least
+    asked = document["asked_seconds"]
+    passed = _time(document["ended_at"]) - _time(document["started_at"])
+    if document["watched_seconds"] > passed + 2:
+        return "the WebSocket sessions were watched for longer than passed"
+    if asked < least:
+        return (
+            f"the WebSocket sessions were watched for {asked:g} s, and {format_duration(least)} "
+            "are needed (measured.min_watch)"
+        )
+    for session in document["endpoints"]:
+        held = session["connected_seconds"], session["observed_seconds"]
+        if not 0 <= held[0] <= held[1] * (1 + 1e-6) or held[1] > 1.1 * asked + 60:
+            return f"the WebSocket results of {session['name']} have impossible times"
+        for figure, value in session["figures"].items():
+            share = figure in ("uptime", "reconnect_success_rate")
+            if value is not None and (value < 0 or (share and value > 1)):
+                return (
+                    f"the WebSocket results of {session['name']} have the impossible {figure} "
+                    f"{value:g}"
+                )
+        uptime = session["figures"]["uptime"]
+        if uptime is not None and abs(uptime * held[1] - held[0]) > 1e-3 * held[1]:
+            return f"the uptime of {session['name']} is not that of its times"
     return ""
 
 

@@ -47,7 +47,8 @@ Operator = Literal["lte", "gte", "lt", "gt"]
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 _MONTHS = {"M": 1, "Q": 3, "Y": 12}
-_OURS = "tars-ga/"
+OURS = "tars-ga"
+_OURS = OURS + "/"
 _ANNOTATIONS = {
     "SLI": ("by", "region-label", "service-label"),
     "SLO": ("runbook",),
@@ -150,9 +151,17 @@ class Metadata(Model):
 
 
 class QuerySpec(Model):
-    """What a Prometheus is asked."""
+    """What a Prometheus is asked: a query, or a part of a KPI of the catalogue."""
 
-    query: Name
+    query: Name | None = None
+    kpi: Name | None = None
+    part: Literal["numerator", "denominator"] | None = None
+
+    @model_validator(mode="after")
+    def _one_query(self) -> Self:
+        if (self.query is None) == (self.kpi is None) or (self.kpi is None) != (self.part is None):
+            raise ValueError("give either 'query', or 'kpi' and its 'part'")
+        return self
 
 
 class MetricSource(Model):
@@ -166,7 +175,9 @@ class MetricSource(Model):
     def _prometheus(self) -> Self:
         if self.type is None and self.metricSourceRef is None:
             raise ValueError("give 'type: Prometheus', or 'metricSourceRef' with its name")
-        if self.type is not None and self.type.lower() != "prometheus":
+        if (self.type == OURS) != (self.spec.kpi is not None):
+            raise ValueError(f"a 'kpi' goes with 'type: {OURS}', and a 'query' with Prometheus")
+        if self.type is not None and self.type.lower() not in ("prometheus", OURS):
             raise ValueError(
                 f"the source type {self.type!r} is not supported; use Prometheus and a PromQL query"
             )
@@ -450,6 +461,7 @@ class Objective(Model):
     counts: Literal["good", "bad", "samples"]
     part: str = ""
     total: str = ""
+    population: str = ""
     value: str = ""
     op: Operator | None = None
     threshold: float | None = None
@@ -476,15 +488,16 @@ class Objective(Model):
             return Kpi(kind="gauge", better="either", value=self.value, **common)
         better: Any = "higher" if self.counts == "good" else "lower"
         return Kpi(
-            kind="ratio", better=better, numerator=self.part, denominator=self.total, **common
-        )
+            kind="ratio", better=better, numerator=self.part, denominator=self.total,
+            population=self.population or None, **common,
+        )  # fmt: skip
 
 
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read(path: Path) -> dict[str, Objective]:
-    """Read the objectives of a file, by name.
+def read(path: Path, kpis: Mapping[str, Kpi] | None = None) -> dict[str, Objective]:
+    """Read the objectives of a file, by name; their sources may be parts of these KPIs.
 
     An SLO with several targets gives several objectives, named `NAME-PERCENT`.
 
@@ -504,7 +517,7 @@ def read(path: Path) -> dict[str, Objective]:
     for (kind, name), document in documents.items():
         if kind == "SLO":
             assert isinstance(document, Slo)
-            for each in _objectives(document, documents, places[kind, name]):
+            for each in _objectives(document, documents, places[kind, name], kpis or {}):
                 if each.name in found:
                     raise ParametersError(
                         f"{places[kind, name]}: the objective '{each.name}' is there twice; give "
@@ -587,7 +600,10 @@ def _check_annotations(metadata: Metadata, kind: str, place: str) -> None:
 
 
 def _objectives(
-    slo: Slo, documents: Mapping[tuple[str, str], _Object], place: str
+    slo: Slo,
+    documents: Mapping[tuple[str, str], _Object],
+    place: str,
+    kpis: Mapping[str, Kpi],
 ) -> Iterator[Objective]:
     """Yield the objectives of one SLO document."""
     spec = slo.spec
@@ -598,7 +614,7 @@ def _objectives(
             f"({', '.join(services)}); correct it, or add a document of kind Service"
         )
     metadata, sli = _indicator(slo, documents, place)
-    indicator = _queries(metadata, sli, place) | {
+    indicator = _queries(metadata, sli, place, kpis) | {
         "about": spec.description or sli.description,
         "service": spec.service,
         "window": spec.timeWindow[0] if spec.timeWindow else None,
@@ -681,10 +697,39 @@ def _has_marks(text: str) -> bool:
     return "$" in re.sub(_STRING, '""', text, flags=re.DOTALL)
 
 
-def _queries(metadata: Metadata | None, sli: SliSpec, place: str) -> dict[str, Any]:
+def _of_kpi(sli: SliSpec, place: str, kpis: Mapping[str, Kpi]) -> dict[str, Any]:
+    """Return the query templates, dimensions and labels of a ratio of the catalogue."""
+    names = {source.spec.kpi for source in _sources(sli)}
+    name = next(iter(names - {None}))
+    kpi, ratio = kpis.get(str(name)), sli.ratioMetric
+    if len(names) > 1 or ratio is None or kpi is None or kpi.kind != "ratio":
+        known = ", ".join(key for key, one in kpis.items() if one.kind == "ratio" and one.by)
+        raise ParametersError(
+            f"{place}: 'good' or 'bad', and 'total', are to be parts of one ratio of the KPI "
+            f"catalogue, which has: {known or 'none'}"
+        )
+    wanted = {"good": "higher", "bad": "lower"}
+    counts: Any = "good" if ratio.good else "bad"
+    parts = [source.spec.part for source in _sources(sli)]
+    if parts != ["numerator", "denominator"] or kpi.better != wanted[counts]:
+        raise ParametersError(
+            f"{place}: the numerator of '{name}' counts "
+            f"{'good' if kpi.better == 'higher' else 'bad'} events, and its denominator is 'total'"
+        )
+    return {
+        "counts": counts, "part": kpi.numerator, "total": kpi.denominator,
+        "population": kpi.population or "", "by": kpi.by, "labels": kpi.labels,
+    }  # fmt: skip
+
+
+def _queries(
+    metadata: Metadata | None, sli: SliSpec, place: str, kpis: Mapping[str, Kpi]
+) -> dict[str, Any]:
     """Return an indicator's query templates, dimensions and labels."""
+    if any(source.spec.kpi for source in _sources(sli)):
+        return _of_kpi(sli, place, kpis)
     annotations = metadata.annotations if metadata else {}
-    texts = [source.spec.query for source in _sources(sli)]
+    texts = [str(source.spec.query) for source in _sources(sli)]
     marked = any(map(_has_marks, texts))
     default = "region, service" if marked or sli.ratioMetric else "none"
     words = annotations.get(_OURS + "by", default).replace(",", " ").split()

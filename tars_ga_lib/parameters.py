@@ -40,6 +40,7 @@ from tars_ga_lib.catalogues import (
     DriftRules,
     Kpi,
     KpiCatalogue,
+    Scrapes,
     Waiver,
     Waivers,
 )
@@ -49,6 +50,7 @@ from tars_ga_lib.evidence_files import EVIDENCE_MODELS, Evidence, EvidenceKind
 from tars_ga_lib.grammar import (
     Duration,
     Interval,
+    Limit,
     M,
     Model,
     Name,
@@ -171,6 +173,40 @@ class Labels(Model):
     service: Name = "service"
 
 
+class Placement(Model):
+    """What is particular about one service.
+
+    `regions` are those that it runs in, all of the run's if not given; `without` names the KPIs
+    that it does not have anywhere.
+    """
+
+    regions: Names | None = None
+    without: Names | None = None
+
+
+def _placed(value: object) -> object:
+    """Turn a plain list of services into a mapping of each to what is particular about it."""
+    if not isinstance(value, list):
+        return {k: v or {} for k, v in value.items()} if isinstance(value, Mapping) else value
+    for name in value:
+        if value.count(name) > 1:
+            raise ValueError(f"{name!r} is there twice; name each once")
+    return {name: {} for name in value}
+
+
+def _services_text(services: Mapping[str, Placement]) -> list[str] | dict[str, dict[str, Any]]:
+    written = {name: place.model_dump(exclude_none=True) for name, place in services.items()}
+    return written if any(written.values()) else list(written)
+
+
+Services = Annotated[
+    dict[Name, Placement],
+    Field(min_length=1),
+    BeforeValidator(_placed),
+    PlainSerializer(_services_text),
+]
+
+
 class Cost(Model):
     """Rates of the cost estimate, which leaves out network and storage."""
 
@@ -183,12 +219,15 @@ class Cost(Model):
 class Measured(Model):
     """Results of `tars-ga validate` and `tars-ga websocket` that were measured before this run.
 
-    They count if they were measured for this release, and not later than `within` after the window.
+    They count if they were measured for this release, for all of its regions or endpoints, and not
+    later than `within` after the window; WebSocket sessions that were watched for `min_watch` at
+    least.
     """
 
     validation: Path | None = None
     websocket: Path | None = None
     within: Duration = 7 * 86400
+    min_watch: Duration = 3600
 
 
 class Report(Model):
@@ -206,7 +245,7 @@ class Parameters(Model):
     source: Source
     regions: Names
     primary_region: Name
-    services: Names
+    services: Services
     labels: Labels = Labels()
     kpis: Path
     drift_rules: Path
@@ -240,6 +279,7 @@ class Parameters(Model):
                 f"primary_region {self.primary_region!r} is not one of the regions "
                 f"({', '.join(self.regions)})"
             )
+        self._check_placement()
         for interval in self.baseline_intervals():
             if interval.seconds % self.window.step:
                 raise ValueError(
@@ -259,6 +299,23 @@ class Parameters(Model):
                     "overlap, so the same samples would count twice; choose others"
                 )
         return self
+
+    def _check_placement(self) -> None:
+        for service, place in self.services.items():
+            for region in place.regions or ():
+                if region not in self.regions:
+                    raise ValueError(
+                        f"services.{service}: its region {region!r} is not one of the regions "
+                        f"({', '.join(self.regions)})"
+                    )
+        for region in self.regions:
+            if not any(self.runs(service, region) for service in self.services):
+                raise ValueError(f"no service is placed in the region {region!r}; take it out")
+
+    def runs(self, service: str, region: str) -> bool:
+        """Whether a service is declared to run in a region."""
+        placed = self.services[service].regions
+        return placed is None or region in placed
 
     def baseline_intervals(self) -> list[Interval]:
         """Return the baseline's intervals; none where it is an earlier run."""
@@ -357,6 +414,7 @@ class Job:
 
     parameters: Parameters
     kpis: dict[str, Kpi]
+    scrapes: Scrapes
     alerts: Alerts | None
     rules: dict[str, DriftRule]
     criteria: dict[str, Criterion]
@@ -383,7 +441,10 @@ class Job:
         ]
         raw |= {key: f"{key}.yaml" for key in NAMED if raw.get(key)}
         # Results that were measured lie beside the recording, where a replay finds them.
-        raw["measured"] = {"within": format_duration(self.parameters.measured.within)}
+        given = self.parameters.measured
+        raw["measured"] = {
+            key: format_duration(getattr(given, key)) for key in ("within", "min_watch")
+        }
         raw["evidence"] = {kind: f"evidence_{kind}.yaml" for kind in self.evidence}
         if self.parameters.previous:
             raw["previous"] = PREVIOUS
@@ -454,6 +515,8 @@ def load(
     catalogue = check(KpiCatalogue, read_yaml(parameters.kpis), str(parameters.kpis))
     rules = check(DriftRules, read_yaml(parameters.drift_rules), str(parameters.drift_rules)).rules
     criteria = check(Criteria, read_yaml(parameters.criteria), str(parameters.criteria)).criteria
+    slos = objectives.read(parameters.slos, catalogue.kpis) if parameters.slos else {}
+    criteria = _aimed(parameters, criteria, slos, catalogue.kpis)
     files = {f"{key}.yaml": getattr(parameters, key) for key in NAMED if getattr(parameters, key)}
     files |= {f"evidence_{kind}.yaml": file for kind, file in parameters.evidence.items()}
 
@@ -464,11 +527,12 @@ def load(
     job = Job(
         parameters=parameters,
         kpis=catalogue.kpis,
+        scrapes=catalogue.scrapes,
         alerts=catalogue.alerts,
         rules=rules,
         criteria=criteria,
         waivers=_waivers(parameters, criteria),
-        slos=objectives.read(parameters.slos) if parameters.slos else {},
+        slos=slos,
         evidence={
             kind: check(EVIDENCE_MODELS[kind], read_yaml(file), str(file))
             for kind, file in parameters.evidence.items()
@@ -483,12 +547,82 @@ def load(
     return job
 
 
+def _aimed(
+    parameters: Parameters,
+    criteria: Mapping[str, Criterion],
+    slos: Mapping[str, Objective],
+    kpis: Mapping[str, Kpi],
+) -> dict[str, Criterion]:
+    """Give the criteria that refer to an objective its target."""
+    aimed = dict(criteria)
+    for name, criterion in criteria.items():
+        place = f"{parameters.criteria}: criteria.{name}"
+        if criterion.objective is not None:
+            objective = slos.get(criterion.objective)
+            if objective is None:
+                known = ", ".join(slos) or "the run names no file of them under 'slos'"
+                raise ParametersError(
+                    f"{place}.objective: there is no objective '{criterion.objective}' ({known}); "
+                    "correct it, or give a 'target'"
+                )
+            target = _target_of(objective, kpis.get(str(criterion.kpi)))
+            if target is None:
+                raise ParametersError(
+                    f"{place}.objective: '{criterion.objective}' is not about the KPI "
+                    f"'{criterion.kpi}'; correct one of them, or give a 'target'"
+                )
+            try:
+                aimed[name] = criterion.aimed(target)
+            except ValueError as error:
+                raise ParametersError(f"{place}: {error}") from None
+        kpi, limit = kpis.get(str(criterion.kpi)), aimed[name].limit
+        if kpi and kpi.kind == "ratio" and not kpi.unbounded and _never_fails(limit):
+            raise ParametersError(
+                f"{place}.target: '{limit}' cannot fail, as a share lies between 0 and 1; give one "
+                "that can"
+            )
+    return aimed
+
+
+def _target_of(objective: Objective, kpi: Kpi | None) -> Limit | None:
+    """Target of a KPI that says what an objective says; None if they speak of different things."""
+    if kpi is None or objective.slice_seconds:
+        return None
+    if kpi.kind == "ratio" and (objective.part, objective.total) == (
+        kpi.numerator,
+        kpi.denominator,
+    ):
+        if objective.counts == "good":
+            return Limit(">=", objective.target)
+        return Limit("<", objective.allowed)
+    edge = re.search(r'_bucket\{[^}]*le="([0-9.e+-]+)"', objective.part)
+    of_kpi = re.search(r"(\w+)\{", kpi.buckets or "")
+    if kpi.kind == "histogram" and edge and of_kpi and f"{of_kpi[1]}{{" in objective.part:
+        same = objective.counts == "good" and objective.target == kpi.quantile
+        return Limit("<", float(edge[1])) if same else None
+    return None
+
+
+def _never_fails(limit: Limit) -> bool:
+    """Whether no share can break a limit."""
+    operator, value = limit
+    return {
+        ">=": value <= 0, ">": value < 0, "<=": value >= 1, "<": value > 1, "==": False,
+    }[operator]  # fmt: skip
+
+
 def _waivers(parameters: Parameters, criteria: Mapping[str, Criterion]) -> list[Waiver]:
     if parameters.waivers is None:
         return []
     file = parameters.waivers
     waivers = check(Waivers, read_yaml(file), str(file)).waivers
     for waiver in waivers:
+        release = parameters.release
+        if waiver.release not in (release.version, f"{release.name} {release.version}"):
+            raise ParametersError(
+                f"{file}: the waiver for '{waiver.criterion}' is of {waiver.release}, not "
+                f"{release.version}; take it out, or have it given for this release"
+            )
         if waiver.criterion not in criteria:
             raise ParametersError(
                 f"{file}: a waiver names the criterion '{waiver.criterion}', which is not in "
@@ -505,7 +639,7 @@ def _waivers(parameters: Parameters, criteria: Mapping[str, Criterion]) -> list[
 def _check_names(job: Job) -> None:
     """See that every KPI that a rule or criterion names is in the catalogue."""
     parameters = job.parameters
-    users = [
+    users: list[tuple[Path | str, str, str]] = [
         (parameters.drift_rules, f"rules.{n}.kpi", kpi)
         for n, rule in job.rules.items()
         for kpi in rule.kpi
@@ -513,6 +647,10 @@ def _check_names(job: Job) -> None:
     users += [
         (parameters.criteria, f"criteria.{n}.kpi", c.kpi) for n, c in job.criteria.items() if c.kpi
     ]
+    for service, place in parameters.services.items():
+        users += [
+            ("the run's file", f"services.{service}.without", kpi) for kpi in place.without or ()
+        ]
     for file, key, kpi in users:
         if kpi not in job.kpis:
             near = difflib.get_close_matches(kpi, job.kpis, 1)

@@ -26,7 +26,7 @@ from prometheus_api_client import PrometheusConnect
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
-from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.grammar import ParametersError, parse_duration
 from tars_ga_lib.parameters import Source
 from tars_ga_lib.recording import INFO
 
@@ -435,9 +435,48 @@ class Prometheus:
         except (LookupError, TypeError, ValueError):
             raise QueryError("the server does not say what time it is") from None
 
+    def scrape_intervals(self) -> list[tuple[dict[str, str], float]]:
+        """Labels and scrape interval in seconds of each target that is configured now.
+
+        Nothing from a server that has no targets of its own, as Thanos, Mimir and VictoriaMetrics.
+        """
+        try:
+            targets = self._get("targets", state="active")["activeTargets"]
+            return [
+                (one["labels"], float(parse_duration(one["scrapeInterval"])))
+                for one in targets
+                if one.get("scrapeInterval")
+            ]
+        except (QueryError, LookupError, TypeError, ValueError, AttributeError):
+            return []
+
+    def spacings(self, selector: str, at: int, seconds: int) -> list[tuple[dict[str, str], Floats]]:
+        """Labels of each series, and the seconds from each raw sample to the next.
+
+        Parameters
+        ----------
+        selector
+            PromQL that selects series.
+        at, seconds
+            End and length of the time that is looked at; nothing if the server does not tell.
+        """
+        try:
+            body = self._get("query", query=f"{selector}[{seconds}s]", time=at)["result"]
+            if not isinstance(body, _Body):
+                return []
+            blob = [body.content[start:stop] for start, stop in body.samples]
+            times = [_numbers([one], ["time"])[0] for one in blob]
+        except (QueryError, LookupError, TypeError, ValueError):
+            return []
+        return [(facts, np.diff(at)) for facts, at in zip(body.series, times, strict=True)]
+
     def metrics(self, start: int, stop: int) -> set[str]:
         """Names of all metrics that have samples in the interval."""
         return set(self._get("label/__name__/values", start=start, end=stop))
+
+    def labels(self, metric: str, start: int, stop: int) -> set[str]:
+        """Return the names of the labels that a metric's series have in the interval."""
+        return set(self._get("labels", **{"match[]": metric, "start": start, "end": stop}))
 
     def label_values(self, label: str, metric: str, start: int, stop: int) -> set[str]:
         """Return the values that a label takes on a metric's series in the interval."""

@@ -103,7 +103,7 @@ class Run:
     @cached_property
     def kpis(self) -> Kpis:
         """KPIs of the window."""
-        return Kpis(self.job, self.recording.window)
+        return Kpis(self.job, self.recording.window, self.recording.baselines)
 
     @cached_property
     def baseline_kpis(self) -> list[Kpis]:

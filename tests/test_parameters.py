@@ -15,7 +15,7 @@ from tars_ga_lib import evidence_files, grammar, parameters
 from tars_ga_lib.grammar import ParametersError, format_duration, format_time, parse_duration
 from tests.helpers import CRITERION, KPIS, ROOT, RULE, make_job, run_document, write_run
 
-WAIVER = "waivers: [{criterion: %s, who: me, why: because, until: %s}]"
+WAIVER = "waivers: [{release: v1.0.1, criterion: %s, who: me, why: because, until: %s}]"
 
 
 def refusal(path: Path, *overrides: str, now: float | None = None) -> str:
@@ -323,7 +323,11 @@ def test_bad_catalogues(tmp_path: Path, file: str, changes: dict[str, Any], said
         (WAIVER % ("availability", "2026-11-20T23:59:59Z"), "expired at 2026-11-20T23:59:59Z"),
         (WAIVER % ("availability", "2026-12-01"), "is not a time"),
         ("waivers: {}", "waivers: must be a valid list"),
-        ("waivers: [{criterion: availability, who: me, until: 2999-01-01T00:00:00Z}]", "why' is"),
+        (
+            "waivers: [{release: v1.0.1, criterion: availability, who: me, "
+            "until: 2999-01-01T00:00:00Z}]",
+            "why' is",
+        ),
     ],
 )  # fmt: skip
 def test_bad_waivers(tmp_path: Path, text: str, said: str) -> None:
@@ -347,12 +351,11 @@ INCIDENT = "{id: I, severity: sev1, title: t, start: 2026-11-20T02:00:00Z, end: 
             "successful: must be a valid boolean",
         ),
         ("rollback", "[]", "must be"),
-        ("incidents", "{source: me, incidents: []}", "'covers' is missing"),
+        ("incidents", "{source: me, release: v1.0.1, incidents: []}", "'covers' is missing"),
         (
             "incidents",
-            "{source: me, covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, incidents: ["
-            + INCIDENT % "2026-11-19T03:00:00Z"
-            + "]}",
+            "{source: me, release: v1, covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, "
+            "incidents: [" + INCIDENT % "2026-11-19T03:00:00Z" + "]}",
             "incidents.0",  # an incident that ends before it starts would fall out of the window
         ),
         ("sign_off", "{source: me, release: v1, sign_offs: []}", "sign_offs"),  # nobody has signed
@@ -510,12 +513,12 @@ def test_times_round_trip(moment: datetime) -> None:
     ],
 )
 def test_limits(text: str, value: float, holds: bool) -> None:
-    assert grammar._parse_limit(text).holds(value) is holds
+    assert grammar.parse_limit(text).holds(value) is holds
 
 
 @pytest.mark.parametrize("text", [">= 0.9999999", "< 12345678", "== 0", "<= 0.1", "> 1.5"])
 def test_limits_are_written_as_they_were_read(text: str) -> None:
-    assert str(grammar._parse_limit(text)) == text
+    assert str(grammar.parse_limit(text)) == text
 
 
 @given(st.dictionaries(st.text(max_size=8), st.one_of(st.none(), st.integers(), st.text())))

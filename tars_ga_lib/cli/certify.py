@@ -165,33 +165,43 @@ def _show(certification: dict[str, object]) -> None:
 
 
 def preflight(file: File, overrides: Overrides = None) -> None:
-    """Check the parameters and ask each query at a few instants, before the long work.
+    """Check the parameters, each query and what was scraped, before the long work.
 
-    Exit codes: 0 all queries answer that mandatory criteria and objectives rest on, for every
-    region and service, 4 one does not, 2 bad input. What else does not answer will read NO DATA.
+    Of a window that has not ended, the last hours before now are looked at. Exit codes: 0 all
+    queries answer that mandatory criteria and objectives rest on, for every region and service, and
+    their scrapes were seen; 4 one does not; 2 bad input. What else is missing will read NO DATA.
     """
     from tars_ga_lib import parameters
+    from tars_ga_lib.preflight import interval
     from tars_ga_lib.preflight import preflight as examine
     from tars_ga_lib.prometheus import SourceError
 
-    job = parameters.load(file, overrides or [])
+    job = parameters.load(file, overrides or [], running=True)
     window = job.parameters.window
+    start, stop = interval(job)
     out.print(f"Parameters are good. Window: {interval_text(window.start, window.stop)}")
+    if (start, stop) != (window.start, window.stop):
+        out.print(f"It has not ended; looked at: {interval_text(start, stop)}")
+    answering = 0
+    problems: dict[tuple[bool, str], list[str]] = {}
     try:
-        missing = optional = 0
         for finding in examine(job):
-            missing += not finding.ok and finding.needed
-            optional += not finding.ok and not finding.needed
-            bad = "[red]✗[/]" if finding.needed else "[yellow]○[/]"
-            problem = f": {escape(finding.problem)}" if finding.problem else ""
-            mark = "[green]✓[/]" if finding.ok else bad
-            out.print(f"{mark} {escape(finding.request.id)}{problem}")
+            answering += finding.ok
+            if not finding.ok:
+                told = problems.setdefault((finding.needed, finding.problem), [])
+                told.append(finding.request.id)
     except SourceError as error:
         err.print(f"[red]error:[/] {escape(str(error))}")
         raise typer.Exit(4) from None
+    out.print(f"[green]✓[/] {answering} queries answer")
+    for (needed, problem), queries in sorted(problems.items(), key=lambda one: not one[0][0]):
+        mark = "[red]✗[/]" if needed else "[yellow]○[/]"
+        listed = ", ".join(dict.fromkeys(name.partition(".")[0] for name in queries))
+        out.print(f"{mark} {escape(problem)} [dim]({escape(listed)})[/]")
+    missing = sum(needed for needed, _ in problems)
     if missing:
         out.print(f"[red]✗[/] {missing} without which the decision would be INCONCLUSIVE")
-    if optional:
+    if optional := len(problems) - missing:
         out.print(f"[yellow]○[/] {optional} that no decision rests on: what they tell is NO DATA")
     raise typer.Exit(4 if missing else 0)
 

@@ -119,7 +119,7 @@ def _spark(run: Run, outcome: Facts) -> Spark | None:
         return None
     kpi, window = run.job.kpis[criterion.kpi], run.recording.window
     series = run.kpis.series(criterion.kpi, *_place_of(run.kpis, criterion.kpi, outcome["where"]))
-    operator, limit = criterion.target.operator, float(criterion.target.value)
+    operator, limit = criterion.limit.operator, float(criterion.limit.value)
     # a limit on the total of a window is none for each of its steps, unless it is nothing at all
     stepwise = kpi.kind != "counter" or kpi.per_second or limit == 0
     seen = np.flatnonzero(~np.isnan(series))
