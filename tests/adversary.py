@@ -210,7 +210,7 @@ class Judge:
     def _certify(
         self, job: Job, recording: Recording, results: dict[str, measured.Results]
     ) -> Judged:
-        window = Kpis(job, recording.window)
+        window = Kpis(job, recording.window, recording.baselines)
         baselines = [Kpis(job, span) for span in recording.baselines]
         analysis = drift.analyse(window, baselines)
         budgets = self._slo(window)
@@ -508,7 +508,7 @@ class Referee:
             worst = {"ratio": self._ratio, "histogram": self._histogram}.get(kpi.kind)
             if worst is None:
                 continue
-            value, limit = worst(kpi, window, criterion.target.value)
+            value, limit = worst(kpi, window, criterion.limit.value)
             if not (value >= limit if kpi.better == "higher" else value < limit):
                 found.append(f"{name}: at worst {value:.4g}, and {limit:.4g} is needed")
         found += self._drift(day.recording)
@@ -517,14 +517,17 @@ class Referee:
 
     def _ratio(self, kpi: Kpi, window: Span, target: float) -> tuple[float, float]:
         """Worst value that what was seen allows, and the target."""
-        top, bottom = self._cells(window, kpi, "numerator"), self._cells(window, kpi, "denominator")
+        population = "population" if "population" in kpi.queries() else "denominator"
+        parts = ("numerator", "denominator", population)
+        top, bottom, every = (self._cells(window, kpi, part) for part in parts)
         good = total = 0.0
-        for place, edges in self._cells(self.clean.window, kpi, "denominator").items():
+        blank = {np.inf: np.full(window.steps, np.nan)}
+        for place, edges in self._cells(self.clean.window, kpi, population).items():
             expected = np.nan_to_num(edges[np.inf])
-            blank = np.full(window.steps, np.nan)
-            n = top.get(place, {}).get(np.inf, blank)
-            d = bottom.get(place, {}).get(np.inf, blank)
-            seen = (n <= d * (1 + 1e-6)) & (d >= 0)
+            n, d, e = (
+                cells.get(place, blank).get(np.inf, blank[np.inf]) for cells in (top, bottom, every)
+            )
+            seen = (n <= d * (1 + 1e-6)) & (d <= e * (1 + 1e-6))
             if kpi.better == "higher":
                 # Fewer scrapes than there were: those that are missing were not good.
                 part = np.divide(n, d, out=np.zeros_like(n), where=seen & (d > 0))
@@ -532,7 +535,7 @@ class Referee:
                 total += float(expected.sum())
             else:
                 good += float(np.where(seen, d - n, 0).sum())
-                total += float(np.where(seen, d, expected).sum())
+                total += float(np.where(seen, e, expected).sum())
         share = min(1.0, float(good / total) + FORGIVEN) if total else 0.0
         return (share, target) if kpi.better == "higher" else (1 - share, target)
 
@@ -655,7 +658,7 @@ def bad_days(day: Day) -> list[Bad]:
         if criterion.kpi and day.job.kpis[criterion.kpi].kind == "ratio":
             found += _bad_ratio(day, name, criterion.kpi)
         elif criterion.kpi and day.job.kpis[criterion.kpi].kind == "histogram":
-            found.append(_slow(day, name, criterion.kpi, criterion.target.value))
+            found.append(_slow(day, name, criterion.kpi, criterion.limit.value))
         elif criterion.validation:
             found.append(_documented(day, name, "validation", _slow_queries(criterion.validation)))
         elif criterion.websocket:
@@ -664,7 +667,7 @@ def bad_days(day: Day) -> list[Bad]:
             kind = criterion.evidence.partition(".")[0]
             worse = critical if kind == "incidents" else failed
             found.append(_documented(day, name, f"evidence.{kind}", worse))
-    found += [_step(day), _leak(day), _alert(day)]
+    found += [_step(day), _leak(day), _alert(day), _thinned(day)]
     return found
 
 
@@ -692,10 +695,17 @@ def _bad_ratio(day: Day, name: str, kpi: str) -> list[Bad]:
             values[row, steps] = 0.0 if model.better == "higher" else whole[row, steps]
         return values
 
-    return [
+    found = [
         _changed(day, f"{name}: a little everywhere", kpi, "numerator", little),
         _changed(day, f"{name}: two hours of a region", kpi, "numerator", wholly),
     ]
+    if "population" in model.queries():
+        bad = _changed(
+            day, f"{name}: half of the events are of no known kind", kpi, "denominator",
+            lambda window, one: 0.5 * one.values,
+        )  # fmt: skip
+        found.append(bad)
+    return found
 
 
 def _slow(day: Day, name: str, kpi: str, target: float) -> Bad:
@@ -732,6 +742,13 @@ def _leak(day: Day) -> Bad:
         return values
 
     return _changed(day, "drift: a leak of one cell", _steady(day), "value", change)
+
+
+def _thinned(day: Day) -> Bad:
+    """Let four of five scrapes of each step be missing."""
+    counts = Asked.of(day.job).counts
+    edit = Edit("scrapes", "scaled", counts, amount=0.2)
+    return Bad(replace(edited(day, [edit]), about="four of five scrapes are missing"), counts)
 
 
 def _alert(day: Day) -> Bad:

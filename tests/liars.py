@@ -434,7 +434,7 @@ def write(folder: Path, scenario: simulate.Scenario, change: Change | None = Non
 
 def collected(court: Court, url: str) -> Recording:
     """Collect the clean day's job from a server."""
-    source = Source(prometheus=url, connections=2, timeout=30)
+    source = Source.model_validate({"prometheus": url, "connections": 2})
     parameters = court.clean.job.parameters.model_copy(update={"source": source})
     return collection.collect(replace(court.clean.job, parameters=parameters))
 
