@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -10,6 +11,7 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictStr,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -115,12 +117,22 @@ class Alerts(Model):
     evaluations: StrictStr
 
 
+_METRIC = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*[{\[]")
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
+
+
+def metric_names(query: str) -> list[str]:
+    """Names of the metrics that a PromQL query selects, in their order."""
+    return list(dict.fromkeys(_METRIC.findall(_STRING.sub('""', query))))
+
+
 class KpiCatalogue(Model):
-    """The file `kpis.yaml`."""
+    """The file `kpis.yaml`; `drop` takes KPIs out, with all that rests on them."""
 
     kpis: Annotated[dict[Name, Kpi], Field(min_length=1)]
     scrapes: Scrapes = Scrapes()
     alerts: Alerts | None = None
+    drop: list[Name] = Field(default=[])
 
 
 def _listed(value: Any) -> Any:
@@ -136,7 +148,14 @@ class DriftRule(Model):
     """
 
     title: Name
-    kpi: Annotated[list[Name], Field(min_length=1), BeforeValidator(_listed)]
+    kpi: Annotated[
+        list[Name],
+        Field(min_length=1),
+        BeforeValidator(_listed),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        ),
+    ]
     action: Name
     category: Literal["resource", "performance", "configuration", "behaviour"]
     adverse: Literal["up", "down", "either"]
@@ -157,9 +176,10 @@ class DriftRule(Model):
 
 
 class DriftRules(Model):
-    """The file `drift_rules.yaml`."""
+    """The file `drift_rules.yaml`; `drop` takes rules out."""
 
     rules: Annotated[dict[Name, DriftRule], Field(min_length=1)]
+    drop: list[Name] = Field(default=[])
 
 
 class Criterion(Model):
@@ -213,8 +233,8 @@ class Criterion(Model):
                 "give exactly one of 'kpi', 'drift', 'evidence', 'validation', 'websocket' and "
                 "'alerts'"
             )
-        if (self.target is None) == (self.objective is None):
-            raise ValueError("give either 'target' or 'objective'")
+        if self.target is None and self.objective is None:
+            raise ValueError("give a 'target', or the 'objective' that has it")
         if self.objective is not None and self.kpi is None:
             raise ValueError("an 'objective' gives the target of a 'kpi'; name the KPI as well")
         if self.target is not None:
@@ -226,6 +246,8 @@ class Criterion(Model):
         counted = self.alerts or self.evidence
         if counted and target.operator in (">=", ">") and target.value <= 0:
             raise ValueError(f"the target '{target}' cannot fail, as a count is never below 0")
+        if self.warning and target.operator == "==":
+            raise ValueError("a target with '==' has no warning limit; take 'warning' out")
         if self.warning and self.warning.operator[0] != target.operator[0]:
             raise ValueError("'warning' and 'target' must point the same way")
         if self.warning and not _stricter(self.warning, target):
@@ -241,27 +263,38 @@ class Criterion(Model):
         return self.target
 
     def aimed(self, target: Limit) -> Self:
-        """Return the criterion with the target of its objective.
+        """Return the criterion with the target of its objective, or its own if that is stricter.
 
         Raises
         ------
         ValueError
-            If its warning limit does not fit the target.
+            If its own target is looser, or its warning limit does not fit the target.
         """
-        self._limits(target)
-        return self.model_copy(update={"target": target})
+        if self.target is None:
+            self._limits(target)
+            return self.model_copy(update={"target": target})
+        if self.target != target and not _stricter(self.target, target):
+            raise ValueError(
+                f"its target '{self.target}' is looser than that of its objective, '{target}'; "
+                "make it stricter, or take one of the two out"
+            )
+        return self
 
 
-def _stricter(warning: Limit, target: Limit) -> bool:
-    if target.operator[0] == ">":
-        return warning.value >= target.value
-    return warning.value <= target.value
+def _stricter(limit: Limit, target: Limit) -> bool:
+    """Whether what holds a limit holds a target as well."""
+    if limit.operator[0] != target.operator[0]:
+        return False
+    if limit.value == target.value:
+        return limit.operator == target.operator or "=" not in limit.operator
+    return limit.value > target.value if target.operator[0] == ">" else limit.value < target.value
 
 
 class Criteria(Model):
-    """The file `criteria.yaml`."""
+    """The file `criteria.yaml`; `drop` takes criteria out."""
 
     criteria: Annotated[dict[Name, Criterion], Field(min_length=1)]
+    drop: list[Name] = Field(default=[])
 
     @model_validator(mode="after")
     def _something_decides(self) -> Self:

@@ -1,49 +1,50 @@
-"""Every chart of the notebooks and the report, designed once.
+"""Every chart of the notebooks and the report, as matplotlib Figures that say what they show.
 
 What holds for all of them:
 
 * a region has one colour and one dash everywhere (`palette`), from a set that colour-blind
-  readers can tell apart, and is named beside its line;
+  readers can tell apart;
 * the time axis is UTC, units are named, limits are drawn and labelled;
 * a gap in the data is a gap in the line, hatched and named, and is never interpolated;
 * the alternative text says what the picture shows, with the key figures;
-* the same input gives the same bytes, on any machine: text is drawn as outlines of the font
-  that comes with matplotlib, and neither a date nor a random identifier is written.
+* the same input gives the same bytes, on any machine: the font is the one that comes with
+  matplotlib, and neither a date nor a random identifier is written.
 
-Times are the *ends* of steps, as everywhere in this project: the sample at 13:05 of a 5m series
-speaks for 13:00 to 13:05. Lines pass through the middle of each step, so that they stand right
-between the edges of an incident's shading.
+A `Chart` is a Figure: its axes, titles and limits can be changed before it is shown, or saved by
+`savefig`. Times are the *ends* of steps, as everywhere in this project: the sample at 13:05 of a 5m
+series speaks for 13:00 to 13:05. Lines pass through the middle of each step, so that they stand
+right between the edges of an incident's shading.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PatchCollection
-from matplotlib.figure import Figure as Canvas
-from matplotlib.font_manager import FontProperties
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.textpath import text_to_path
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from tars_ga_lib.display import (
     NO_DATA,
-    Figure,
     clean,
     duration,
+    instant,
     printable,
     quantity,
     scale,
@@ -51,20 +52,31 @@ from tars_ga_lib.display import (
     when,
     window,
 )
+from tars_ga_lib.intervals import merged, runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_Locator: Any = AutoDateLocator  # untyped in matplotlib
+_Formatter: Any = ConciseDateFormatter
 
 __all__ = [
+    "Chart",
     "Event",
     "Limit",
     "Mark",
     "Span",
+    "Strip",
     "Style",
     "availability",
     "burn",
     "coverage",
+    "downtime",
     "drift",
     "heatmap",
     "latency",
     "lines",
+    "nothing",
     "overlay",
     "palette",
     "region_delta",
@@ -73,14 +85,15 @@ __all__ = [
 
 Times = NDArray[np.datetime64]
 Values = NDArray[np.float64]
-Series = Mapping[str, ArrayLike]
 Number = float | int
 Worse = Literal["up", "down", "either"]
 
 WIDTH = 7.0  # inches; the width of the text on a page
+DPI = 144  # of the PNG: two dots for each of a screen's
 TEXT = 7.5  # points
+DAY = 86400.0
 INK, FAINT, GRID = "#1f2733", "#5f6b7a", "#e3e6ea"
-WARN, FAIL = "#b26a00", "#b3261e"
+WARN, FAIL, PASS = "#b26a00", "#b3261e", "#0b7a4b"
 EMPTY: dict[str, Any] = {
     "facecolor": "#f3f4f6", "edgecolor": "#9aa3ae", "hatch": "//////", "linewidth": 0.0
 }  # fmt: skip
@@ -98,6 +111,8 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.unicode_minus": True,
+    "figure.constrained_layout.h_pad": 0.04,
+    "figure.constrained_layout.w_pad": 0.06,
     "font.family": ["DejaVu Sans"],
     "font.size": TEXT,
     "grid.color": GRID,
@@ -108,6 +123,7 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.2,
     "svg.fonttype": "path",
+    "svg.hashsalt": "tars-ga",
     "text.color": INK,
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "xtick.color": FAINT,
@@ -117,8 +133,110 @@ STYLE: dict[str, Any] = {
     "ytick.color": FAINT,
     "ytick.labelsize": TEXT,
     "ytick.major.size": 0,
-    "svg.hashsalt": "tars-ga",
 }
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw under our settings only, whatever the user's matplotlibrc or a notebook has set."""
+    with mpl.rc_context():
+        settings: Any = mpl.rcParams
+        settings.update({k: v for k, v in mpl.rcParamsDefault.items() if k != "backend"})
+        settings.update(STYLE)
+        yield
+
+
+class Chart(Figure):
+    """A matplotlib Figure with an alternative text; notebooks keep it as PNG and as SVG.
+
+    JupyterLab shows no SVG of a notebook that it does not trust, and shows the PNG instead; so do
+    GitHub and VS Code. Reports take the SVG.
+
+    Attributes
+    ----------
+    name : str
+        Name of its file beside the Markdown report, without suffix.
+    alt : str
+        What it shows, with the key figures, for those who cannot see it.
+    caption : str
+        Stands below the picture in reports, and numbers it.
+    """
+
+    name: str = "figure"
+    alt: str = ""
+    caption: str = ""
+
+    def describe(self, name: str, alt: str, caption: str = "") -> Chart:
+        """Name the chart and say what it shows.
+
+        Raises
+        ------
+        ValueError
+            If the alternative text is empty.
+        """
+        if not alt.strip():
+            raise ValueError(f"chart {name!r} needs an alternative text")
+        self.name, self.alt, self.caption = slug(name), clean(alt), caption
+        return self
+
+    @property
+    def svg(self) -> str:
+        """The chart as SVG."""
+        with self._settled():
+            return self._drawn_svg()
+
+    @property
+    def png(self) -> bytes:
+        """The chart as PNG."""
+        with self._settled():
+            return self._drawn_png()
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """Lay the chart out once for all that is drawn of it, under our settings."""
+        engine = self.get_layout_engine()
+        with _style():
+            if engine is not None:
+                engine.execute(self)
+            self.set_layout_engine("none")
+            try:
+                yield
+            finally:
+                self.set_layout_engine(engine)
+
+    def _drawn_svg(self) -> str:
+        stream = io.StringIO()
+        self.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        svg = stream.getvalue()
+        svg = svg[svg.index("<svg") :]  # no document type: it names an address on the network
+        svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)  # repeats every label
+        text = self.alt.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+        return svg.replace("<svg ", f'<svg role="img" aria-label="{text}" ', 1)
+
+    def _drawn_png(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+        return stream.getvalue()
+
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, str], dict[str, Any]]:
+        """Return the chart's faces for a notebook, and what is known of them."""
+        with self._settled():
+            svg, png = self._drawn_svg(), self._drawn_png()
+        wide, high = self.get_size_inches() * 96
+        facts = {"alt": self.alt, "caption": self.caption, "name": self.name}
+        return (
+            {
+                "image/png": base64.b64encode(png).decode("ascii"),
+                "image/svg+xml": svg,
+                "text/plain": self.alt,
+            },
+            {
+                "image/png": {"alt": self.alt, "width": round(wide), "height": round(high)},
+                "image/svg+xml": facts,
+            },
+        )
 
 
 class Style(NamedTuple):
@@ -185,29 +303,11 @@ def palette(names: Sequence[str]) -> dict[str, Style]:
 
 # --- frame of every chart ---
 
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Draw under our settings only, whatever the user's matplotlibrc or a notebook has set."""
-    with mpl.rc_context():
-        settings: Any = mpl.rcParams
-        settings.update({k: v for k, v in mpl.rcParamsDefault.items() if k != "backend"})
-        settings.update(STYLE)
-        yield
+# --- frame of every chart ---
 
 
-def _canvas(height: float) -> Canvas:
-    canvas = Canvas(figsize=(WIDTH, height))
-    FigureCanvasSVG(canvas)
-    return canvas
-
-
-def _text_width(text: str, size: float = TEXT) -> float:
-    """Width of a text in inches."""
-    width, _, _ = text_to_path.get_text_width_height_descent(
-        text, FontProperties(family=["DejaVu Sans"], size=size), False
-    )
-    return float(width) / 72
+def _chart(height: float) -> Chart:
+    return Chart(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
 
 
 def _short(name: object, most: int = 26) -> str:
@@ -219,63 +319,29 @@ def _short(name: object, most: int = 26) -> str:
     return f"{text[:head]}…{text[-(most - 1 - head) :]}"
 
 
-def _axes(
-    canvas: Canvas,
-    *,
-    left: float,
-    right: float = 0.12,
-    top: float = 0.42,
-    bottom: float = 0.48,
-    rows: Sequence[float] = (1.0,),
-) -> list[Axes]:
-    """Place axes by margins in inches: cheaper than a layout engine, and always the same."""
-    width, height = canvas.get_size_inches()
-    gap = 0.2
-    free = height - top - bottom - gap * (len(rows) - 1)
-    axes, upper = [], height - top
-    for share in rows:
-        high = free * share / sum(rows)
-        box = (left / width, (upper - high) / height, (width - left - right) / width, high / height)
-        axes.append(canvas.add_axes(box))
-        upper -= high + gap
-    return axes
-
-
-def _heading(canvas: Canvas, title: str, handles: Sequence[Any] = ()) -> None:
+def _heading(chart: Chart, title: str, key: Sequence[Any] = ()) -> None:
     """Write the title at the left and the key of shadings at the right of the first line."""
-    width, height = canvas.get_size_inches()
-    canvas.text(
-        0.06 / width, 1 - 0.06 / height, _short(title, 90), weight="bold", size=TEXT + 1.5, va="top"
+    room = WIDTH - sum(0.36 + 0.05 * len(str(handle.get_label())) for handle in key)
+    chart.suptitle(
+        _short(title, int(room / 0.088)), x=0.006, ha="left", weight="bold", size=TEXT + 1.5
     )
-    if handles:
-        canvas.legend(
-            handles=list(handles),
+    if key:
+        legend = chart.legend(
+            handles=list(key),
             loc="upper right",
-            bbox_to_anchor=(1 - 0.04 / width, 1 - 0.0 / height),
-            ncols=len(handles),
+            ncols=len(key),
             borderaxespad=0.25,
             handlelength=1.6,
             columnspacing=1.2,
         )
+        legend.set_in_layout(False)  # the title has made room for both
 
 
-def _finish(canvas: Canvas, name: str, alt: str, caption: str) -> Figure:
-    """Write the SVG: no date, no random identifier, and a title for screen readers."""
-    stream = io.StringIO()
-    canvas.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    svg = stream.getvalue()
-    svg = svg[svg.index("<svg") :]  # no document type: it names an address on the network
-    svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)  # repeats every label
-    text = clean(alt).replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{text}" ', 1)
-    return Figure(slug(name), svg, alt=alt, caption=caption)
-
-
-def _nothing(title: str, name: str, what: str, caption: str) -> Figure:
+def nothing(title: str, name: str, what: str, caption: str = "") -> Chart:
     """Say that there is no data, as a chart of its own: a blank would read as calm."""
     with _style():
-        canvas = _canvas(1.1)
-        (axes,) = _axes(canvas, left=0.12, bottom=0.12)
+        chart = _chart(1.1)
+        axes = chart.add_subplot()
         axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(0, 1))
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.add_patch(_hatched(0, 1))
@@ -283,8 +349,8 @@ def _nothing(title: str, name: str, what: str, caption: str) -> Figure:
             0.5, 0.5, NO_DATA, ha="center", va="center", weight="bold", size=TEXT + 2,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 4},
         )  # fmt: skip
-        _heading(canvas, title)
-        return _finish(canvas, name, f"{clean(title)}: no data for {what}.", caption)
+        _heading(chart, title)
+    return chart.describe(name, f"{clean(title)}: no data for {what}.", caption)
 
 
 def _hatched(start: float, end: float, low: float = 0.0, high: float = 1.0, **kw: Any) -> Rectangle:
@@ -296,16 +362,16 @@ def _hatched(start: float, end: float, low: float = 0.0, high: float = 1.0, **kw
 
 def _seconds(time: object) -> float:
     """Read a point in time as seconds since 1970."""
-    if isinstance(time, np.datetime64):
-        return float(time.astype("datetime64[s]").astype(np.int64))
-    if isinstance(time, datetime):
-        return time.timestamp()
-    if isinstance(time, str):
-        return datetime.fromisoformat(time).timestamp()
-    return float(time)  # type: ignore[arg-type]
+    moment = instant(time)
+    if moment is None:
+        raise ValueError("a point in time is missing")
+    return moment.timestamp()
 
 
 def _ends(times: ArrayLike) -> Values:
+    """Read the ends of steps as seconds since 1970; a pandas index in UTC too."""
+    if (zoned := getattr(times, "tz_convert", None)) and getattr(times, "tz", None):
+        times = zoned(None)
     return np.asarray(times).astype("datetime64[s]").astype(np.int64).astype(np.float64)
 
 
@@ -317,204 +383,107 @@ def _step_of(ends: Values, step: float | None) -> float:
     return float(np.median(gaps)) if gaps.size else 60.0
 
 
-def _checked(ends: Values, series: Series) -> dict[str, Values]:
+def _checked(ends: Values, series: Mapping[str, ArrayLike] | pd.DataFrame) -> dict[str, Values]:
     """Turn each series into an array as long as the times; infinities count as missing."""
-    arrays = {}
+    arrays: dict[str, Values] = {}
     for name, values in series.items():
         array = np.asarray(values, dtype=np.float64)
         if array.shape != ends.shape:
             raise ValueError(f"{name!r} has {array.size} values for {ends.size} times")
-        arrays[name] = np.where(np.isfinite(array), array, np.nan)
+        arrays[str(name)] = np.where(np.isfinite(array), array, np.nan)
     return arrays
-
-
-def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return first and last index of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], mask.astype(np.int8), [0]))))
-    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _gaps(ends: Values, array: Values, step: float) -> list[tuple[float, float]]:
     """Return start and end of each stretch without data, steps absent from the grid included."""
-    found = [(ends[a] - step, ends[b]) for a, b in _runs(np.isnan(array))]
+    missing = [(ends[a] - step, ends[b - 1]) for a, b in runs(np.isnan(array))]
     jumps = np.flatnonzero(np.diff(ends) > 1.5 * step)
-    found += [(ends[i], ends[i + 1] - step) for i in jumps]
-    merged: list[tuple[float, float]] = []
-    for start, end in sorted(found):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((float(start), float(end)))
-    return merged
+    missing += [(ends[i], ends[i + 1] - step) for i in jumps]
+    return merged([(float(start), float(end)) for start, end in missing])
 
 
-_TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 14400, 21600,
-          43200, 86400, 172800, 604800, 1209600, 2592000, 7776000, 31536000)  # fmt: skip
-
-
-# not by strftime: a picture must not change with the reader's locale
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
-def _time_axis(axes: Axes, start: float, end: float, *, label: bool = True) -> None:
-    """Tick at round UTC times; the first tick and each midnight name the day."""
-    end = max(end, start + 1)
-    every = next((t for t in _TICKS if (end - start) / t <= 9), _TICKS[-1])
-    ticks = np.arange(math.ceil(start / every) * every, end + 0.5, every)
-    if not ticks.size:
-        ticks = np.array([start])
-    axes.set_xlim(start, end)
-    axes.set_xticks(ticks, [_tick(t, i, every) for i, t in enumerate(ticks)] if label else [])
-    if label:
-        axes.set_xlabel("time (UTC)", labelpad=1)
-
-
-def _tick(seconds: float, place: int, every: float) -> str:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    day = f"{moment.day} {_MONTHS[moment.month - 1]}"
-    if every >= 86400:
-        return f"{day}\n{moment.year}" if place == 0 else day
-    clock = f"{moment:%H:%M:%S}" if every < 60 else f"{moment:%H:%M}"
-    if place == 0:
-        return f"{clock}\n{day} {moment.year}"
-    return f"{clock}\n{day}" if seconds % 86400 == 0 else clock
+def _time_axis(axes: Axes, start: float, end: float) -> None:
+    """Tick at round UTC times."""
+    axes.set_xlim(start / DAY, max(end, start + 1) / DAY)
+    locator = _Locator(tz=UTC, minticks=4, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(_Formatter(locator, tz=UTC, show_offset=False))
+    axes.set_xlabel(f"time (UTC) from {when(start).removesuffix(' UTC')}", labelpad=1)
 
 
 def _shade(axes: Axes, spans: Sequence[Span], start: float, end: float) -> list[str]:
     """Shade the spans and name each above the plot where there is room; return their texts."""
     texts = []
-    width = axes.get_position().width * WIDTH
     taken = -math.inf
+    letter = 0.008  # width of a letter as a share of the plot, about
     for span in sorted(spans, key=lambda s: _seconds(s.start)):
         low, high = max(_seconds(span.start), start), min(_seconds(span.end), end)
         if high < start or low > end:
             continue
-        axes.axvspan(low, max(high, low + (end - start) / 500), color="#D55E00", alpha=0.13, lw=0)
+        high = max(high, low + (end - start) / 500)
+        axes.axvspan(low / DAY, high / DAY, color="#D55E00", alpha=0.13, lw=0)
         texts.append(f"{clean(span.label)} {window(low, high)}")
         text = _short(span.label, 44)
-        at = (low + high - 2 * start) / 2 / (end - start) * width
-        half = _text_width(text, TEXT - 0.5) / 2
-        at = min(max(at, half), width - half)
-        if at - half > taken:
+        half = len(text) * letter / 2
+        at = min(max(((low + high) / 2 - start) / (end - start), half), 1 - half)
+        if text and at - half > taken:
             axes.annotate(
-                text, (at / width, 1), (0, 2), xycoords="axes fraction", color="#a34700",
+                text, (at, 1), (0, 2), xycoords="axes fraction", color="#a34700",
                 textcoords="offset points", ha="center", va="bottom", size=TEXT - 0.5,
             )  # fmt: skip
-            taken = at + half + 0.06
+            taken = at + half
     return texts
 
 
 # --- lines ---
 
 
-class _Ticks(NamedTuple):
-    """Where a value axis is ticked, and how the ticks read."""
-
-    places: list[float]
-    labels: list[str]
-
-    @property
-    def room(self) -> float:
-        """Inches that the labels and the unit beside them take; at least what most charts take."""
-        return max(0.62, 0.34 + max(map(_text_width, self.labels), default=0.0))
-
-    def put(self, axes: Axes) -> None:
-        """Tick an axis."""
-        axes.set_yticks(self.places, self.labels)
-
-
-def _ticks(
-    low: float, high: float, divisor: float, *, signed: bool = False, ceiling: float | None = None
-) -> _Ticks:
-    """Tick at round values of the unit that is read, with as few decimals as tell them apart."""
-    if ceiling is not None and ceiling > low:
-        high = min(high, ceiling)  # nothing is available for 102.5 %
-    low, high = low / divisor, high / divisor
-    locator = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10])
-    values = np.asarray(locator.tick_values(low, high))
-    slack = (high - low) * 1e-6
-    values = values[(values >= low - slack) & (values <= high + slack)]
-    step = float(np.min(np.diff(values))) if values.size > 1 else 1.0
-    places = max(0, -math.floor(math.log10(step)) + (0 if _round_step(step) else 1))
-    form = f"{{:{'+' if signed else ''},.{places}f}}"
-    labels = [form.format(value).replace("-", "\u2212") for value in values]
-    zero = f"{0:.{places}f}"
-    labels = [zero if label.lstrip("+\u2212") == zero else label for label in labels]
-    return _Ticks([float(value) * divisor for value in values], labels)
+def _value_axis(
+    axes: Axes, reach: tuple[float, float], unit: str, *, signed: bool = False
+) -> float:
+    """Scale the axis to the multiple of the unit that is read, and return what to divide by."""
+    low, high = reach
+    divisor, name = scale(max(abs(low), abs(high)), unit)
+    axes.set_ylim(low / divisor, high / divisor)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    axes.ticklabel_format(axis="y", style="plain", useOffset=False)
+    if signed:
+        axes.yaxis.set_major_formatter(FuncFormatter(_signed))
+    axes.set_ylabel(_LONG.get(unit, name), labelpad=3)
+    return divisor
 
 
-def _round_step(step: float) -> bool:
-    """Tell 2 and 0.05 from 2.5 and 0.25, which need one decimal more."""
-    lead = float(step / 10 ** math.floor(math.log10(step)))
-    return abs(lead - round(lead)) < 1e-6
-
-
-def _spread(places: Sequence[float], least: float, low: float, high: float) -> list[float]:
-    """Move labels apart so that none stands on another, each as near its place as can be.
-
-    Labels whose places are as good as equal keep their order, the first on top.
-    """
-    order = sorted(range(len(places)), key=lambda i: (round(places[i] / least), -i))
-    moved = [min(max(places[i], low), high) for i in order]
-    for i in range(1, len(moved)):
-        moved[i] = max(moved[i], moved[i - 1] + least)
-    over = moved[-1] - high if moved else 0
-    if over > 0:
-        moved[-1] = high
-        for i in range(len(moved) - 2, -1, -1):
-            moved[i] = min(moved[i], moved[i + 1] - least)
-    result = [0.0] * len(places)
-    for place, index in zip(moved, order, strict=True):
-        result[index] = place
-    return result
-
-
-def _dark(color: str) -> str:
-    """Darken a colour for text: orange lines are seen on white, orange letters are not."""
-    return "#" + "".join(f"{int(int(color[i : i + 2], 16) * 0.62):02x}" for i in (1, 3, 5))
+def _signed(value: float, place: int | None) -> str:
+    return f"{value:+.6g}".replace("-", "\u2212") if abs(value) > 1e-12 else "0"
 
 
 def _name_lines(axes: Axes, arrays: Mapping[str, Values], colors: Mapping[str, Style]) -> None:
-    """Name each line at the right of the plot, in its colour and at its last value."""
-    height = axes.get_position().height * axes.figure.get_size_inches()[1] * 72  # type: ignore[union-attr]
-    low, high = axes.get_ylim()
-    last = []
-    for array in arrays.values():
+    """Name the lines at the right of the plot, in the order in which they end."""
+    last = {}
+    for name, array in arrays.items():
         seen = array[~np.isnan(array)]
-        last.append((seen[-1] - low) / (high - low) * height if seen.size else 0.0)
-    least = min(TEXT + 1.5, height / max(len(last), 1))
-    for (name, array), place, want in zip(
-        arrays.items(), _spread(last, least, 2, height - 2), last, strict=True
-    ):
-        color = colors[name].color
-        text = _short(name, 22) + (" (no data)" if np.isnan(array).all() else "")
-        axes.annotate(
-            text, (1, 0), (20, place), xycoords="axes fraction", textcoords="offset points",
-            color=_dark(color), va="center", annotation_clip=False,
-        )  # fmt: skip
-        width = axes.get_position().width * WIDTH * 72
-        axes.plot(
-            [1 + 3 / width, 1 + 8 / width, 1 + 17 / width],
-            [want / height, place / height, place / height],
-            color=color, linestyle=colors[name].dash, linewidth=1.0, clip_on=False,
-            transform=axes.transAxes,
-        )  # fmt: skip
-
-
-def _room_for_names(arrays: Mapping[str, Values]) -> float:
-    """Inches that the names at the right of the plot take."""
-    texts = [_short(n, 22) + (" (no data)" if np.isnan(a).all() else "") for n, a in arrays.items()]
-    return 0.36 + max((_text_width(t) for t in texts), default=0.0)
+        last[name] = seen[-1] if seen.size else -math.inf
+    handles = [
+        Line2D(
+            [], [], color=colors[name].color, linestyle=colors[name].dash,
+            label=f"\u200a{_short(name, 22)}" + (" (no data)" if last[name] == -math.inf else ""),
+        )
+        for name in sorted(arrays, key=lambda name: -last[name])
+    ]  # fmt: skip
+    axes.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1.8,
+        labelcolor=INK, labelspacing=0.6,
+    )  # fmt: skip
 
 
 def _draw_line(axes: Axes, middles: Values, array: Values, style: Style, step: float) -> None:
     """Draw one series; the pen lifts at gaps, and a lone sample is a dot."""
     x, y = _broken(middles, array, step)
-    axes.plot(x, y, color=style.color, linestyle=style.dash, solid_capstyle="round")
+    axes.plot(x / DAY, y, color=style.color, linestyle=style.dash, solid_capstyle="round")
     seen = ~np.isnan(y)
     alone = seen & ~np.concatenate(([False], seen[:-1])) & ~np.concatenate((seen[1:], [False]))
     if alone.any():
-        axes.plot(x[alone], y[alone], "o", color=style.color, markersize=2.6)
+        axes.plot(x[alone] / DAY, y[alone], "o", color=style.color, markersize=2.6)
 
 
 def _broken(middles: Values, array: Values, step: float) -> tuple[Values, Values]:
@@ -540,34 +509,33 @@ def _hatch_gaps(
     common = _gaps(ends, np.where(every, np.nan, 0.0), step)
     blend = axes.get_xaxis_transform()
     for start, end in common:
-        axes.add_patch(_hatched(start, end, transform=blend, zorder=0.5))
-    alone = {name: _runs(mask & ~every) for name, mask in missing.items() if not mask.all()}
-    alone = {name: runs for name, runs in alone.items() if runs}
+        axes.add_patch(_hatched(start / DAY, end / DAY, transform=blend, zorder=0.5))
+    alone = {name: runs(mask & ~every) for name, mask in missing.items() if not mask.all()}
+    alone = {name: stretches for name, stretches in alone.items() if stretches}
     high = min(0.035, 0.3 / max(len(alone), 1))
-    for row, (name, runs) in enumerate(alone.items()):
+    for row, (name, stretches) in enumerate(alone.items()):
         look = {"edgecolor": colors[name].color, "facecolor": "white", "linewidth": 0.4}
         place = {"transform": blend, "zorder": 3, **look}
-        for first, last in runs:
-            low = row * high
-            axes.add_patch(
-                _hatched(ends[first] - step, ends[last], low, low + 0.85 * high, **place)
-            )
+        for first, last in stretches:
+            begin, end = (ends[first] - step) / DAY, ends[last - 1] / DAY
+            axes.add_patch(_hatched(begin, end, row * high, (row + 0.85) * high, **place))
     gaps = {name: _gaps(ends, array, step) for name, array in arrays.items()}
     return _Holes(gaps, bool(common), bool(alone))
 
 
-def _limits(axes: Axes, limits: Sequence[Limit], unit: str) -> None:
+def _limits(axes: Axes, limits: Sequence[Limit], unit: str, divisor: float) -> None:
     """Draw limits as dashed lines, each with its name and value at the left."""
     colors = {"objective": INK, "warn": WARN, "fail": FAIL}
+    low, high = axes.get_ylim()
     for limit in limits:
-        axes.axhline(limit.value, color=colors[limit.tone], linestyle=(0, (5, 2.5)), linewidth=0.9)
-        low, high = axes.get_ylim()
-        below = (limit.value - low) / (high - low) > 0.88
+        at, color = limit.value / divisor, colors[limit.tone]
+        axes.axhline(at, color=color, linestyle=(0, (5, 2.5)), linewidth=0.9)
+        below = (at - low) / (high - low) > 0.88
         axes.annotate(
             f"{clean(limit.label)} {quantity(limit.value, unit, limit=limit.value)}",
-            (0, limit.value), (3, -2 if below else 2), xycoords=axes.get_yaxis_transform(),
+            (0, at), (3, -2 if below else 2), xycoords=axes.get_yaxis_transform(),
             textcoords="offset points", va="top" if below else "bottom", size=TEXT - 0.5,
-            color=colors[limit.tone],
+            color=color,
             bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
         )  # fmt: skip
 
@@ -583,7 +551,8 @@ def _reach(arrays: Mapping[str, Values], limits: Sequence[Limit], floor: float |
     if ceiling is not None:
         high = max(high, ceiling)
     air = (high - low) * 0.07 or abs(high) * 0.05 or 1e-3
-    return (low if low == floor else low - air), high + air
+    bottom = low if low == floor else low - air
+    return bottom, high + min(air, (high - bottom) * 0.07 or air)
 
 
 def _swatches(spans: Sequence[Span], holes: _Holes) -> list[Patch]:
@@ -605,7 +574,7 @@ _LONG = {"ratio": "percent", "pp": "percentage points"}
 
 def lines(
     times: ArrayLike,
-    series: Series,
+    series: Mapping[str, ArrayLike] | pd.DataFrame,
     *,
     title: str,
     unit: str = "",
@@ -620,15 +589,15 @@ def lines(
     signed: bool = False,
     worse: Worse = "either",
     height: float = 2.35,
-) -> Figure:
+) -> Chart:
     """Draw lines over time.
 
     Parameters
     ----------
-    times : array of datetime64[s]
+    times : array of datetime64[s], or the index of a DataFrame
         Ends of the steps, in UTC and ascending.
-    series : mapping of str to array
-        Values in SI units by name, NaN where there is no data.
+    series : mapping of str to array, or a DataFrame
+        Values in SI units by name, NaN where there is no data; a DataFrame has a column a line.
     title, unit, caption : str
         The unit as in the data (``s``, ``ratio``, …); the axis shows ms or % where those are read.
     name : str
@@ -652,34 +621,29 @@ def lines(
     arrays = _checked(ends, series)
     name = name or title
     if not arrays or not any(np.isfinite(a).any() for a in arrays.values()):
-        return _nothing(title, name, _listed(list(arrays)) or "any series", caption)
+        return nothing(title, name, _listed(list(arrays)) or "any series", caption)
     with _style():
         colors = dict(palette(list(arrays))) | dict(colors or {})
         step = _step_of(ends, step)
-        low, high = _reach(arrays, limits, floor, ceiling)
-        divisor, unit_name = scale(max(abs(low), abs(high)), unit)
-        ticks = _ticks(low, high, divisor, signed=signed, ceiling=ceiling)
-        canvas = _canvas(height)
         named, others = _told_apart(arrays, worse)
         colors |= dict.fromkeys((*others, _others(others)), MUTED)
         shown = named | ({_others(others): _middle(list(others.values()))} if others else {})
-        (axes,) = _axes(canvas, left=ticks.room, right=_room_for_names(shown))
-        axes.set_ylim(low, high)
-        ticks.put(axes)
+        chart = _chart(height)
+        axes = chart.add_subplot()
+        divisor = _value_axis(axes, _reach(arrays, limits, floor, ceiling), unit, signed=signed)
         start, end = float(ends[0] - step), float(ends[-1])
+        _time_axis(axes, start, end)
         for key, array in (others | named).items():
-            _draw_line(axes, ends - step / 2, array, colors[key], step)
+            _draw_line(axes, ends - step / 2, array / divisor, colors[key], step)
         holes = _hatch_gaps(axes, ends, arrays, colors, step)
         shaded = _shade(axes, spans, start, end)
         if signed:
             axes.axhline(0, color=FAINT, linewidth=0.8, zorder=1.5)
-        _limits(axes, limits, unit)
-        _time_axis(axes, start, end)
-        axes.set_ylabel(_LONG.get(unit, unit_name), labelpad=3)
+        _limits(axes, limits, unit, divisor)
         _name_lines(axes, shown, colors)
-        _heading(canvas, title, _swatches(spans if shaded else (), holes))
-        alt = _alt_lines(title, ends, step, named, unit, limits, shaded, holes, signed, others)
-        return _finish(canvas, name, alt, caption)
+        _heading(chart, title, _swatches(spans if shaded else (), holes))
+    alt = _alt_lines(title, ends, step, named, unit, limits, shaded, holes, signed, others)
+    return chart.describe(name, alt, caption)
 
 
 MOST_NAMED = 6
@@ -766,7 +730,7 @@ def _alt_lines(
 
 def availability(
     times: ArrayLike,
-    regions: Series,
+    regions: Mapping[str, ArrayLike] | pd.DataFrame,
     *,
     limit: float | None = None,
     spans: Sequence[Span] = (),
@@ -775,7 +739,7 @@ def availability(
     title: str = "Availability by region",
     caption: str = "",
     name: str = "availability",
-) -> Figure:
+) -> Chart:
     """Draw the availability of each region (ratios 0..1) over the window with its objective."""
     limits = [] if limit is None else [Limit(limit)]
     return lines(
@@ -793,7 +757,7 @@ QUANTILES = {
 
 def latency(
     times: ArrayLike,
-    quantiles: Series,
+    quantiles: Mapping[str, ArrayLike] | pd.DataFrame,
     *,
     limit: float | None = None,
     spans: Sequence[Span] = (),
@@ -801,7 +765,7 @@ def latency(
     title: str = "Latency",
     caption: str = "",
     name: str = "latency",
-) -> Figure:
+) -> Chart:
     """Draw latency quantiles (``P50``, ``P95``, ``P99``, in seconds) with the objective of P99."""
     limits = [] if limit is None else [Limit(limit, "P99 objective")]
     return lines(
@@ -812,7 +776,7 @@ def latency(
 
 def region_delta(
     times: ArrayLike,
-    regions: Series,
+    regions: Mapping[str, ArrayLike] | pd.DataFrame,
     *,
     primary: str,
     unit: str = "pp",
@@ -824,7 +788,7 @@ def region_delta(
     title: str = "",
     caption: str = "",
     name: str = "region-delta",
-) -> Figure:
+) -> Chart:
     """Draw each region's difference from the primary one (error rate unless the title says else).
 
     `regions` holds the differences; ``unit="pp"`` takes differences of ratios and shows
@@ -839,7 +803,7 @@ def region_delta(
 
 def burn(
     times: ArrayLike,
-    budgets: Series,
+    budgets: Mapping[str, ArrayLike] | pd.DataFrame,
     *,
     spans: Sequence[Span] = (),
     colors: Mapping[str, Style] | None = None,
@@ -847,7 +811,7 @@ def burn(
     title: str = "Error budget left",
     caption: str = "",
     name: str = "error-budget",
-) -> Figure:
+) -> Chart:
     """Draw the share of the error budget that is left (1 = all, below 0 = overspent)."""
     return lines(
         times, budgets, title=title, unit="ratio", name=name, caption=caption,
@@ -859,11 +823,11 @@ def burn(
 def drift(
     findings: Sequence[Mark],
     *,
-    title: str = "Drift from the baseline, the worst first",
+    title: str = "Drift, the worst first",
     caption: str = "",
     name: str = "drift",
     most: int = 12,
-) -> Figure:
+) -> Chart:
     """Draw findings as dots with intervals, each against its own rule's limits.
 
     The rules count in different units, so the axis is the drift as a multiple of the rule's
@@ -872,17 +836,12 @@ def drift(
     shown = [m for m in findings if m.drift is not None and math.isfinite(m.drift)][:most]
     if not shown:
         what = f"{len(findings)} findings" if findings else "any rule"
-        return _nothing(title, name, what, caption)
-    colors = {"fail": FAIL, "warn": WARN, "pass": "#0b7a4b"}
+        return nothing(title, name, what, caption)
+    colors = {"fail": FAIL, "warn": WARN, "pass": PASS}
     shapes = {"fail": "D", "warn": "^", "pass": "o"}
     with _style():
-        labels = [_short(m.label, 46) for m in shown]
-        texts = [printable(m.text) for m in shown]
-        canvas = _canvas(0.95 + 0.2 * len(shown))
-        (axes,) = _axes(
-            canvas, left=0.2 + max(map(_text_width, labels)),
-            right=0.2 + max(map(_text_width, texts)), top=0.46, bottom=0.42,
-        )  # fmt: skip
+        chart = _chart(0.95 + 0.2 * len(shown))
+        axes = chart.add_subplot()
         reach = max(1.0, *(_multiple(m, m.high) for m in shown))
         low = min(0.0, *(_multiple(m, m.low) for m in shown))
         right, left = min(reach, 4.0) * 1.06, max(low, -1.5) * 1.06
@@ -902,11 +861,8 @@ def drift(
             )  # fmt: skip
             warns = mark.warning / mark.critical if mark.critical else 0.0
             axes.plot([warns, warns], [row - 0.3, row + 0.3], color=WARN, linewidth=1.4)
-            axes.annotate(
-                texts[row], (1, row), (8, 0), xycoords=axes.get_yaxis_transform(), color=color,
-                textcoords="offset points", va="center", weight="bold", annotation_clip=False,
-            )  # fmt: skip
-        axes.set_yticks(range(len(shown)), labels, color=INK)
+            _beside(axes, row, printable(mark.text), color=color, weight="bold")
+        axes.set_yticks(range(len(shown)), [_short(m.label, 46) for m in shown], color=INK)
         axes.set_xlabel("drift as a multiple of the rule's critical limit (1 = critical)")
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
@@ -920,12 +876,20 @@ def drift(
             for v in colors
             if v in {mark.verdict for mark in shown}
         ]
-        _heading(canvas, title, key)
-        said = [f"Chart of {len(shown)} of {len(findings)} drift findings with their intervals."]
-        missing = sum(m.drift is None or not math.isfinite(m.drift) for m in findings)
-        said += [f"{missing} have no data."] if missing else []
-        said += [f"{clean(m.label)}: {clean(m.text)}, {clean(m.verdict)}." for m in shown]
-        return _finish(canvas, name, " ".join(said), caption)
+        _heading(chart, title, key)
+    said = [f"Chart of {len(shown)} of {len(findings)} drift findings with their intervals."]
+    missing = sum(m.drift is None or not math.isfinite(m.drift) for m in findings)
+    said += [f"{missing} have no data."] if missing else []
+    said += [f"{clean(m.label)}: {clean(m.text)}, {clean(m.verdict)}." for m in shown]
+    return chart.describe(name, " ".join(said), caption)
+
+
+def _beside(axes: Axes, row: float, text: str, **look: Any) -> None:
+    """Write a text at the right of a row."""
+    axes.annotate(
+        text, (1, row), (8, 0), xycoords=axes.get_yaxis_transform(),
+        textcoords="offset points", va="center", annotation_clip=False, **look,
+    )  # fmt: skip
 
 
 def _multiple(mark: Mark, value: float | None) -> float:
@@ -950,7 +914,7 @@ def overlay(
     limits: Sequence[Limit] = (),
     spans: Sequence[Span] = (),
     step: float | None = None,
-) -> Figure:
+) -> Chart:
     """Lay the window over the baseline by the hour of the day, with the difference underneath.
 
     Both are placed on the clock of the window: a sample of the baseline stands at the same time
@@ -961,42 +925,29 @@ def overlay(
     old = _checked(old_ends, {"baseline": baseline})["baseline"]
     name = name or title
     if not np.isfinite(new).any() and not np.isfinite(old).any():
-        return _nothing(title, name, "window and baseline", caption)
+        return nothing(title, name, "window and baseline", caption)
     step = _step_of(ends, step)
-    shifted = _same_hours(ends, old_ends, step)
-    matched = _like(ends, shifted, old)
+    matched = _like(ends, _same_hours(ends, old_ends, step), old)
     gap = new - matched
     looks = {"baseline": Style("#8a929e", "-"), "window": Style("#0072B2", "-")}
     both = {"baseline": matched, "window": new}
     with _style():
-        low, high = _reach(both, limits, 0.0, None)
-        divisor, unit_name = scale(max(abs(low), abs(high)), unit)
-        ticks = _ticks(low, high, divisor)
-        reach, gap_ticks, gap_unit = _difference_ticks(gap, "pp" if unit == "ratio" else unit)
-        canvas = _canvas(3.1)
-        upper, under = _axes(
-            canvas, left=max(ticks.room, gap_ticks.room), right=_room_for_names(both), rows=(2, 1)
-        )
+        chart = _chart(3.1)
+        upper, under = chart.subplots(2, 1, sharex=True, height_ratios=(2, 1))
         start, end = float(ends[0] - step), float(ends[-1])
-        upper.set_ylim(low, high)
-        ticks.put(upper)
+        divisor = _value_axis(upper, _reach(both, limits, 0.0, None), unit)
+        _time_axis(under, start, end)
         for key, array in both.items():
-            _draw_line(upper, ends - step / 2, array, looks[key], step)
+            _draw_line(upper, ends - step / 2, array / divisor, looks[key], step)
         holes = _hatch_gaps(upper, ends, both, looks, step)
         shaded = _shade(upper, spans, start, end)
-        _limits(upper, limits, unit)
-        _time_axis(upper, start, end, label=False)
-        upper.set_ylabel(_LONG.get(unit, unit_name), labelpad=3)
+        _limits(upper, limits, unit, divisor)
         _name_lines(upper, both, looks)
-        under.set_ylim(-reach, reach)
-        gap_ticks.put(under)
-        under.set_ylabel(gap_unit, labelpad=3)
-        _difference(under, ends, gap, step)
+        _difference(under, ends, gap, "pp" if unit == "ratio" else unit, step)
         _shade(under, [Span(s.start, s.end, "") for s in spans], start, end)
-        _time_axis(under, start, end)
-        _heading(canvas, title, _swatches(spans if shaded else (), holes))
-        alt = _alt_lines(title, ends, step, both, unit, limits, shaded, holes, False)
-        return _finish(canvas, name, f"{alt} {_alt_gap(ends, gap, unit)}", caption)
+        _heading(chart, title, _swatches(spans if shaded else (), holes))
+    alt = _alt_lines(title, ends, step, both, unit, limits, shaded, holes, False)
+    return chart.describe(name, f"{alt} {_alt_gap(ends, gap, unit)}", caption)
 
 
 def _same_hours(ends: Values, old: Values, step: float) -> Values:
@@ -1017,25 +968,17 @@ def _like(ends: Values, old_ends: Values, old: Values) -> Values:
     return np.array([known.get(t, np.nan) for t in ends.tolist()])
 
 
-def _difference_ticks(gap: Values, unit: str) -> tuple[float, _Ticks, str]:
-    """Return reach, ticks and unit of the axis of differences, which is even around zero."""
+def _difference(axes: Axes, ends: Values, gap: Values, unit: str, step: float) -> None:
+    """Draw window minus baseline, filled from zero, which is in the middle."""
     reach = float(np.nanmax(np.abs(gap))) * 1.1 if np.isfinite(gap).any() else 1.0
     reach = reach or 1.0
-    divisor, unit_name = scale(reach, unit)
-    return reach, _ticks(-reach, reach, divisor, signed=True), unit_name
-
-
-def _difference(axes: Axes, ends: Values, gap: Values, step: float) -> None:
-    """Draw window minus baseline, filled from zero."""
+    divisor = _value_axis(axes, (-reach, reach), unit, signed=True)
     middles = ends - step / 2
-    x, y = _broken(middles, gap, step)
-    axes.fill_between(x, 0, y, color="#0072B2", alpha=0.35, linewidth=0)
-    _draw_line(axes, middles, gap, Style("#0072B2", "-"), step)
+    x, y = _broken(middles, gap / divisor, step)
+    axes.fill_between(x / DAY, 0, y, color="#0072B2", alpha=0.35, linewidth=0)
+    _draw_line(axes, middles, gap / divisor, Style("#0072B2", "-"), step)
     axes.axhline(0, color=FAINT, linewidth=0.8)
-    axes.annotate(
-        "difference", (1, 0.5), (20, 0), xycoords="axes fraction", textcoords="offset points",
-        va="center", color=FAINT, annotation_clip=False,
-    )  # fmt: skip
+    _beside(axes, 0, "difference", color=FAINT)
 
 
 def _alt_gap(ends: Values, gap: Values, unit: str) -> str:
@@ -1055,7 +998,7 @@ def heatmap(
     title: str = "Difference from the primary region",
     caption: str = "",
     name: str = "heatmap",
-) -> Figure:
+) -> Chart:
     """Draw regions by KPIs, coloured by how much worse or better, with the numbers inside.
 
     Parameters
@@ -1069,20 +1012,17 @@ def heatmap(
     """
     table = np.asarray(scores, dtype=np.float64).reshape(len(rows), len(columns))
     if not table.size or not np.isfinite(table).any():
-        return _nothing(title, name, _listed(list(rows)) or "any region", caption)
+        return nothing(title, name, _listed(list(rows)) or "any region", caption)
+    letters = max(74 // len(columns), 6)  # that a column has room for
+    heads = [textwrap.fill(printable(c), letters, max_lines=3, placeholder="…") for c in columns]
     with _style():
-        labels = [_short(r, 28) for r in rows]
-        left = 0.2 + max(map(_text_width, labels))
-        heads, high = _wrapped(columns, (WIDTH - left - 0.12) / len(columns) - 0.06)
-        top = 0.4 + high
-        canvas = _canvas(top + 0.12 + 0.24 * len(rows))
-        (axes,) = _axes(canvas, left=left, top=top, bottom=0.12)
-        cell = (WIDTH - left - 0.12) / len(columns)
+        chart = _chart(0.65 + 0.13 * max(h.count("\n") for h in heads) + 0.24 * len(rows))
+        axes = chart.add_subplot()
         for i in range(len(rows)):
             for j in range(len(columns)):
-                _cell(axes, i, j, table[i, j], printable(texts[i][j]), cell)
+                _cell(axes, i, j, table[i, j], printable(texts[i][j]), letters)
         axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
-        axes.set_yticks(np.arange(len(rows)) + 0.5, labels, color=INK)
+        axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(r, 28) for r in rows], color=INK)
         axes.set_xticks(np.arange(len(columns)) + 0.5, heads, color=INK)
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
         axes.grid(visible=False)
@@ -1093,31 +1033,8 @@ def heatmap(
         ]
         if np.isnan(table).any():
             key.append(Patch(label="no data", **EMPTY))
-        _heading(canvas, title, key)
-        return _finish(canvas, name, _alt_heatmap(title, rows, columns, table, texts), caption)
-
-
-def _wrapped(columns: Sequence[str], room: float) -> tuple[list[str], float]:
-    """Break the heads into lines that fit their columns; return them and their height in inches."""
-    heads = []
-    for column in columns:
-        found = [""]
-        for word in printable(column).split():
-            tried = f"{found[-1]} {word}".strip()
-            if _text_width(tried) <= room or not found[-1]:
-                found[-1] = tried
-            else:
-                found.append(word)
-        heads.append("\n".join(_fit(line, room) for line in found[:3]))
-    return heads, 0.13 * max(head.count("\n") + 1 for head in heads)
-
-
-def _fit(text: str, room: float, size: float = TEXT) -> str:
-    """Shorten a text until it is no wider than the room."""
-    most = len(text)
-    while most > 3 and _text_width(_short(text, most), size) > room:
-        most -= 1
-    return _short(text, most)
+        _heading(chart, title, key)
+    return chart.describe(name, _alt_heatmap(title, rows, columns, table, texts), caption)
 
 
 def _blend(score: float) -> str:
@@ -1127,17 +1044,17 @@ def _blend(score: float) -> str:
     return "#" + "".join(f"{round(255 + (c - 255) * share):02x}" for c in strong)
 
 
-def _cell(axes: Axes, row: int, column: int, score: float, text: str, room: float) -> None:
+def _cell(axes: Axes, row: int, column: int, score: float, text: str, letters: int) -> None:
     if math.isnan(score):
         look = EMPTY
         text = text or NO_DATA
     else:
         look = {"facecolor": _blend(score), "linewidth": 0.0}
     axes.add_patch(Rectangle((column + 0.02, row + 0.06), 0.96, 0.88, **look))
-    size = next((s for s in (TEXT, 6.5, 5.5) if _text_width(text, s) < room - 0.08), 5.0)
+    size = TEXT if len(text) <= letters else 5.5
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1} if math.isnan(score) else None
     axes.text(
-        column + 0.5, row + 0.52, _fit(text, room - 0.06, size), ha="center", va="center",
+        column + 0.5, row + 0.52, _short(text, max(letters * 4 // 3, 4)), ha="center", va="center",
         size=size, bbox=box, weight="bold" if score >= 1 else "normal",
     )  # fmt: skip
 
@@ -1180,14 +1097,14 @@ def timeline(
     caption: str = "",
     name: str = "timeline",
     most: int = 16,
-) -> Figure:
+) -> Chart:
     """Draw alerts, incidents and drifts as bars on the window's clock, the gravest first.
 
     Events of one label share a row. Rows beyond `most` are counted in the title, never silent.
     No events is good news; None means that nobody could tell, and reads NO DATA.
     """
     if events is None:
-        return _nothing(title, name, "alerts", caption)
+        return nothing(title, name, "alerts", caption)
     begin, finish = _seconds(start), _seconds(end)
     rows: dict[tuple[int, str], list[Event]] = {}
     events = sorted(events, key=_gravity)
@@ -1197,19 +1114,15 @@ def timeline(
     if len(shown) < len(rows):
         title = f"{title} ({len(shown)} of {len(rows)} kinds, the gravest)"
     with _style():
-        labels = [_short(label, 52) for (_, label), _ in shown]
-        canvas = _canvas(1.0 + 0.2 * max(len(shown), 1))
-        left = 0.2 + max(map(_text_width, labels), default=0.0)
-        (axes,) = _axes(canvas, left=left, right=0.34, top=0.44)
+        chart = _chart(1.0 + 0.2 * max(len(shown), 1))
+        axes = chart.add_subplot()
+        _rows(axes, [label for (_, label), _ in shown] or [""], 52)
         _time_axis(axes, begin, finish)
-        axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
-        axes.set_yticks(range(len(labels)), labels, color=INK)
-        axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
-        for row, (_, found) in enumerate(shown):
-            for event in found:
+        for row, (_, some) in enumerate(shown):
+            for event in some:
                 _bar(axes, row, event, begin, finish)
-        used = {event.severity for _, found in shown for event in found}
+        used = {event.severity for _, some in shown for event in some}
         key = [
             Patch(facecolor=color, hatch=hatch, edgecolor="white", label=label, linewidth=0)
             for severity, (color, hatch, label) in _LANES.items()
@@ -1218,8 +1131,15 @@ def timeline(
         if not shown:
             axes.text(0.5, 0.5, "nothing fired in the window", transform=axes.transAxes,
                       ha="center", va="center", color=FAINT)  # fmt: skip
-        _heading(canvas, title, key)
-        return _finish(canvas, name, _alt_timeline(title, events, begin, finish), caption)
+        _heading(chart, title, key)
+    return chart.describe(name, _alt_timeline(title, events, begin, finish), caption)
+
+
+def _rows(axes: Axes, labels: Sequence[str], most: int) -> None:
+    """Make an axis of rows, each with its label at the left."""
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_yticks(range(len(labels)), [_short(label, most) for label in labels], color=INK)
+    axes.grid(visible=False)
 
 
 def _gravity(event: Event) -> tuple[int, float]:
@@ -1233,13 +1153,12 @@ def _bar(axes: Axes, row: int, event: Event, begin: float, finish: float) -> Non
     high = finish if event.end is None else min(_seconds(event.end), finish)
     if high < begin or low > finish:
         return
-    # an alert of a minute must not vanish in a day: no bar is narrower than 2 points
-    wide = max(high - low, (finish - begin) * 2 / (axes.get_position().width * WIDTH * 72))
+    wide = max(high - low, (finish - begin) / 200)  # an alert of a minute must not vanish in a day
     low = min(low, finish - wide)
     look: dict[str, Any] = {"facecolor": color, "hatch": hatch, "edgecolor": "white", "lw": 0}
-    axes.add_patch(Rectangle((low, row - 0.3), wide, 0.6, **look))
+    axes.add_patch(Rectangle((low / DAY, row - 0.3), wide / DAY, 0.6, **look))
     if event.end is None:
-        axes.plot([finish], [row], ">", color=color, markersize=5, clip_on=False)
+        axes.plot([finish / DAY], [row], ">", color=color, markersize=5, clip_on=False)
 
 
 def _alt_timeline(title: str, events: Sequence[Event], begin: float, finish: float) -> str:
@@ -1256,70 +1175,104 @@ def _alt_timeline(title: str, events: Sequence[Event], begin: float, finish: flo
     return " ".join(said)
 
 
+# --- strips: what state a region or an endpoint was in, when ---
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One row: its label, a text at its right, and its states as (start, end, state) in seconds."""
+
+    label: str
+    text: str
+    states: Sequence[tuple[float, float, str]]
+
+
+_STATES: dict[str, dict[str, Any]] = {
+    "complete": {"facecolor": "#56B4E9", "linewidth": 0},
+    "partial": {"facecolor": "#E69F00", "linewidth": 0},
+    "no data": EMPTY,
+    "up": {"facecolor": PASS, "linewidth": 0},
+    "down": {"facecolor": FAIL, "linewidth": 0},
+    "not observed": EMPTY,
+}
+
+
+def _strips(
+    strips: Sequence[Strip], key: Sequence[str], start: float, end: float, title: str
+) -> Chart:
+    """Draw strips; later states of a row lie over earlier ones, and none is too short to see."""
+    with _style():
+        chart = _chart(0.92 + 0.19 * len(strips))
+        axes = chart.add_subplot()
+        _rows(axes, [strip.label for strip in strips], 28)
+        _time_axis(axes, start, end)
+        axes.spines["left"].set_visible(False)
+        least = (end - start) / 400
+        for row, strip in enumerate(strips):
+            for state in dict.fromkeys(state for *_, state in strip.states):
+                boxes = [
+                    Rectangle(
+                        (min(a, end - least) / DAY, row - 0.36), max(b - a, least) / DAY, 0.72
+                    )
+                    for a, b, one in strip.states
+                    if one == state
+                ]  # fmt: skip
+                axes.add_collection(PatchCollection(boxes, match_original=False, **_STATES[state]))
+            _beside(axes, row, strip.text, color=INK)
+        _heading(chart, title, [Patch(label=state, **_STATES[state]) for state in key])
+    return chart
+
+
 def coverage(
     times: ArrayLike,
-    regions: Series,
+    regions: Mapping[str, ArrayLike] | pd.DataFrame,
     *,
     step: float | None = None,
     title: str = "Coverage: samples seen of samples expected",
     caption: str = "",
     name: str = "coverage",
-) -> Figure:
+) -> Chart:
     """Draw one strip a region: complete, partial or missing in each step (shares 0..1)."""
     ends = _ends(times)
     arrays = _checked(ends, regions)
     if not arrays or not ends.size:
-        return _nothing(title, name, "any region", caption)
-    with _style():
-        step = _step_of(ends, step)
-        labels = [_short(r, 28) for r in arrays]
-        canvas = _canvas(0.92 + 0.19 * len(labels))
-        (axes,) = _axes(canvas, left=0.2 + max(map(_text_width, labels)), right=0.75)
-        start, end = float(ends[0] - step), float(ends[-1])
-        _time_axis(axes, start, end)
-        axes.set_ylim(len(labels) - 0.45, -0.55)
-        axes.set_yticks(range(len(labels)), labels, color=INK)
-        axes.grid(visible=False)
-        axes.spines["left"].set_visible(False)
-        shares: dict[str, float] = {}
-        for row, (region, array) in enumerate(arrays.items()):
-            seen = np.nan_to_num(array, nan=0.0)
-            shares[region] = float(seen.mean())
-            _strip(axes, row, ends, seen, step)
-            axes.annotate(
-                quantity(shares[region], "ratio"), (1, row), (5, 0), va="center",
-                xycoords=axes.get_yaxis_transform(), textcoords="offset points",
-                annotation_clip=False,
-            )  # fmt: skip
-        key = [
-            Patch(facecolor="#56B4E9", label="complete"),
-            Patch(facecolor="#E69F00", label="partial"),
-            Patch(label="no data", **EMPTY),
+        return nothing(title, name, "any region", caption)
+    step = _step_of(ends, step)
+    start, end = float(ends[0] - step), float(ends[-1])
+    tests: dict[str, Callable[[Values], NDArray[np.bool_]]] = {
+        "complete": lambda share: share >= 1,
+        "partial": lambda share: (share > 0) & (share < 1),
+        "no data": lambda share: share <= 0,
+    }
+    strips = []
+    said = [f"Strip chart: {clean(title)}, {window(start, end)}."]
+    for region, array in arrays.items():
+        share = np.nan_to_num(array, nan=0.0)
+        states = [
+            (float(ends[a] - step), float(ends[b - 1]), state)
+            for state, test in tests.items()
+            for a, b in runs(test(share))
         ]
-        _heading(canvas, title, key)
-        said = [f"Strip chart: {clean(title)}, {window(start, end)}."]
-        for region, share in shares.items():
-            holes = _gaps(ends, np.where(np.nan_to_num(arrays[region]) > 0, 0.0, np.nan), step)
-            text = f"; no data from {when(holes[0][0])} to {when(holes[0][1])}" if holes else ""
-            more = f" and {len(holes) - 1} more gaps" if len(holes) > 1 else ""
-            said.append(f"{clean(region)}: {quantity(share, 'ratio')}{text}{more}.")
-        return _finish(canvas, name, " ".join(said), caption)
+        mean = quantity(float(share.mean()), "ratio")
+        strips.append(Strip(region, mean, states))
+        holes = _gaps(ends, np.where(share > 0, 0.0, np.nan), step)
+        text = f"; no data from {when(holes[0][0])} to {when(holes[0][1])}" if holes else ""
+        more = f" and {len(holes) - 1} more gaps" if len(holes) > 1 else ""
+        said.append(f"{clean(region)}: {mean}{text}{more}.")
+    return _strips(strips, list(tests), start, end, title).describe(name, " ".join(said), caption)
 
 
-def _strip(axes: Axes, row: int, ends: Values, share: Values, step: float) -> None:
-    """Draw the steps of one region as few rectangles as there are runs."""
-    looks: tuple[tuple[Callable[[Values], NDArray[np.bool_]], dict[str, Any]], ...] = (
-        (lambda s: s >= 1, {"facecolor": "#56B4E9", "linewidth": 0}),
-        (lambda s: (s > 0) & (s < 1), {"facecolor": "#E69F00", "linewidth": 0}),
-        (lambda s: s <= 0, dict(EMPTY)),
-    )  # fmt: skip
-    for test, look in looks:
-        boxes = [
-            Rectangle((ends[a] - step, row - 0.36), ends[b] - ends[a] + step, 0.72)
-            for a, b in _runs(test(share))
-        ]
-        hatch = look.pop("hatch", None)
-        collection = PatchCollection(boxes, **look)
-        if hatch:
-            collection.set_hatch(hatch)
-        axes.add_collection(collection)
+def downtime(
+    strips: Sequence[Strip],
+    *,
+    start: object,
+    end: object,
+    alt: str,
+    title: str,
+    caption: str = "",
+    name: str = "downtime",
+) -> Chart:
+    """Draw one strip an endpoint: up, down, or not observed."""
+    begin, finish = _seconds(start), _seconds(end)
+    chart = _strips(strips, ("up", "down", "not observed"), begin, finish, title)
+    return chart.describe(name, alt, caption)

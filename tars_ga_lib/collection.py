@@ -26,6 +26,9 @@ from tars_ga_lib.recording import Provenance, Recording, SampleSet, Span
 if TYPE_CHECKING:
     from tars_ga_lib.prometheus import Prometheus
 
+SERIES_A_PLACE = 64
+"""Series that an answer may have for a region and service: a histogram has one a bucket."""
+
 Progress = Callable[..., Iterable[Any]]
 """Wraps an iterable, as `tqdm.tqdm` does; it is told the `total`."""
 
@@ -151,7 +154,7 @@ def with_scrape_intervals(
                 keep(gaps, facts, apart)
     # The usual gap, in whole seconds: samples come a little early or late.
     usual = {p: [max(1.0, round(float(np.quantile(v, 0.25))))] for p, v in gaps.items() if v}
-    places = sorted(usual.keys() | configured.keys() & _declared(job.parameters))
+    places = sorted((usual.keys() | configured.keys()) & _declared(job.parameters))
     known = [min(usual.get(p, []) + configured.get(p, [])) for p in places]
     rows = [{labels["region"]: region, labels["service"]: service} for region, service in places]
     found = {}
@@ -182,7 +185,9 @@ def _from_server(job: Job, progress: Progress) -> Recording:
     parameters, started = job.parameters, utc_now()
     problems: list[str] = []
     gone = threading.Event()
-    with connect(parameters.source) as server:
+    source, places = parameters.source, len(parameters.regions) * len(parameters.services)
+    series, deadline = places * SERIES_A_PLACE, source.whole_deadline
+    with connect(source, series=series, deadline=deadline) as server:
         try:
             version = server.version()
         except SourceError as error:
@@ -212,12 +217,13 @@ def _from_server(job: Job, progress: Progress) -> Recording:
             provenance = Provenance(
                 request.id, request.template, request.by, request.query, server.url, utc_now(),
                 nonfinite=answer.nonfinite, warnings=answer.warnings, error=error,
+                infos=answer.infos,
             )  # fmt: skip
             return SampleSet.of(provenance, answer.labels, answer.values)
 
         wanted = spans(parameters)
         asked = [(name, request) for name in wanted for request in requests(job)]
-        with ThreadPoolExecutor(parameters.source.connections) as pool:
+        with ThreadPoolExecutor(source.connections) as pool, server.interruptible():
             jobs = {pool.submit(ask, wanted[name], r): (name, r.id) for name, r in asked}
             for _ in progress(as_completed(jobs), total=len(jobs)):
                 pass

@@ -128,6 +128,7 @@ def certify(
         ],
         **certification.facts(),
         "waivers": [waiver.model_dump(mode="json") for waiver in job.waivers],
+        **({"left_out": [" ".join(each) for each in job.left_out]} if job.left_out else {}),
         "measured": {kind: results.facts() for kind, results in measured.items()},
         "source": {
             "server": recording.server,
@@ -413,7 +414,8 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
     if criterion.validation == "failed":
         failed = [check["id"] for check in checks if check["verdict"] == "fail"]
         unknown = sum(check["verdict"] == "no_data" for check in checks)
-        reason = f"{unknown} of {len(checks)} checks have no data" if unknown else ""
+        have = "has" if unknown == 1 else "have"
+        reason = f"{unknown} of {len(checks)} checks {have} no data" if unknown else ""
         reason = reason or ("" if checks else "no check was made")
         value = float(len(failed))
         return _Reading(value, reason, _share(checks), ", ".join(failed), True), unit

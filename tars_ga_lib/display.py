@@ -1,4 +1,4 @@
-"""What the notebooks show: tables, figures and the banner of the decision.
+"""What the notebooks show: tables and the banner of the decision.
 
 A notebook ends a cell with one of these objects. Each carries several faces of the same facts:
 one for JupyterLab, one for GitHub, and one for machines, from which the exporters of
@@ -20,7 +20,7 @@ import math
 import re
 import struct
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -29,22 +29,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tars_ga_lib import fingerprint as fingerprints
-from tars_ga_lib import sparks
-from tars_ga_lib.sparks import Spark
+from tars_ga_lib import sanitise
 
 __all__ = [
     "CHIPS",
     "DECISION_MIME",
-    "FIGURE_MIME",
     "NO_DATA",
-    "TABLE_MIME",
     "TONES",
     "Chip",
-    "Column",
     "Decision",
-    "Figure",
-    "Spark",
-    "Table",
     "clean",
     "duration",
     "md_code",
@@ -61,14 +54,9 @@ NO_DATA = "NO DATA"
 NBSP = "\u00a0"
 MINUS = "\u2212"
 
-TABLE_MIME = "application/vnd.tars-ga.table+json"
-FIGURE_MIME = "application/vnd.tars-ga.figure+json"
 DECISION_MIME = "application/vnd.tars-ga.decision+json"
 
 Tone = Literal["pass", "warn", "fail", "none", "info"]
-Align = Literal["left", "right", "center"]
-Kind = Literal["text", "number", "verdict", "code", "spark", "blank"]
-Cell = Any  # a string, the JSON of a sparkline, or None in its place
 Bundle = dict[str, Any]
 
 
@@ -131,13 +119,8 @@ def chip(verdict: str) -> Chip:
 # --- strings from data ---
 
 _UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff]"
-)
-
-
-def _name_unseen(match: re.Match[str]) -> str:
-    return f"‹U+{ord(match[0]):04X}›"
+    f"[{sanitise.HARMFUL}\t\n\r\u00ad\u200b-\u200d\u2060-\u2065\ufeff]"
+)  # and what is harmless in a file, but cannot be seen on a page
 
 
 def clean(text: object) -> str:
@@ -148,7 +131,7 @@ def clean(text: object) -> str:
     ``‹U+202E›``.
     """
     string = str(text).replace("\r\n", "\n").replace("\n", "↵").replace("\r", "↵")
-    return _UNSEEN.sub(_name_unseen, string.replace("\t", " "))
+    return _UNSEEN.sub(sanitise.named, string.replace("\t", " "))
 
 
 def printable(text: object) -> str:
@@ -164,7 +147,7 @@ def printable(text: object) -> str:
     # U+FE0F only asks for the coloured form of the sign before it
     string = unicodedata.normalize("NFC", string).replace("\ufe0f", "")
     return re.sub(
-        r"[^\x00-\x7f]", lambda m: m[0] if ord(m[0]) in glyphs else _name_unseen(m), string
+        r"[^\x00-\x7f]", lambda m: m[0] if ord(m[0]) in glyphs else sanitise.named(m), string
     )
 
 
@@ -438,270 +421,6 @@ def window(start: object, end: object) -> str:
 
 def _clock(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}" + (f":{moment:%S}" if moment.second else "")
-
-
-# --- tables ---
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    kind : {"text", "number", "verdict", "code", "spark", "blank"}
-        ``verdict`` cells hold a key of `CHIPS`. ``code`` cells (queries, digests) are set in a
-        fixed width and may break anywhere. ``spark`` cells hold a `Spark`, or None where there is
-        no series; Markdown, which cannot draw, leaves the column out. ``blank`` cells hold
-        text, or leave room for a pen where there is none.
-    unit : str
-        Unit of the numbers, if the cells are numbers; see `quantity`.
-    align : {"left", "right", "center"}, optional
-        Numbers stand right and everything else left unless told.
-    optional : bool
-        Leave the column out of a table in which all its cells are empty.
-    """
-
-    title: str
-    kind: Kind = "text"
-    unit: str = ""
-    align: Align | None = None
-    optional: bool = False
-
-    @property
-    def side(self) -> Align:
-        """Where the cells stand."""
-        return self.align or ("right" if self.kind == "number" else "left")
-
-    def cell(self, value: object) -> Cell:
-        """Write one value of this column; what is missing says so."""
-        if self.kind == "spark":
-            if value is not None and not isinstance(value, Spark):
-                raise ValueError(f"a cell of {self.title!r} holds a Spark or None, not {value!r}")
-            return value.to_json() if isinstance(value, Spark) else None
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return "no_data" if self.kind == "verdict" else NO_DATA
-        if self.kind == "verdict":
-            chip(str(value))
-            return str(value)
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        if isinstance(value, datetime):
-            return when(value)
-        if _is_number(value):
-            return quantity(float(value), self.unit)  # type: ignore[arg-type]
-        return str(value)
-
-
-def _is_number(value: object) -> bool:
-    """Tell numbers, numpy's too, from text and times."""
-    if isinstance(value, (int, float, Decimal)):
-        return True
-    return str(getattr(value, "dtype", "")).startswith(("int", "uint", "float"))
-
-
-class Table:
-    """A table that looks right in JupyterLab, on GitHub and in the PDF.
-
-    Parameters
-    ----------
-    columns : sequence of Column or str
-        A string stands for a text column of that title.
-    rows : iterable of sequences
-        Strings are shown as they are; numbers are written by `quantity` with the column's unit;
-        None and NaN read ``NO DATA``.
-    caption : str
-        Stands above the table and numbers it.
-    note : str
-        Small print below.
-    empty : str
-        The sentence that stands for a table without rows.
-    most : int, optional
-        Show no more rows than this and say how many were left out: sort the worst first.
-    rest : str
-        Where the rows left out are found, for that sentence.
-    """
-
-    def __init__(
-        self,
-        columns: Sequence[Column | str],
-        rows: Iterable[Sequence[object]],
-        *,
-        caption: str = "",
-        note: str = "",
-        empty: str = "Nothing to show.",
-        most: int | None = None,
-        rest: str = "",
-    ) -> None:
-        self.columns = tuple(c if isinstance(c, Column) else Column(c) for c in columns)
-        given = self._without_empty([self._row(row) for row in rows])
-        self.rows = given if most is None else given[:most]
-        self.caption = caption
-        self.empty = empty
-        left_out = ""
-        if len(self.rows) < len(given):
-            left_out = f"{len(self.rows)} of {len(given)} rows are shown."
-            left_out += f" {rest}" if rest else ""
-        self.note = " ".join(part for part in (left_out, note) if part)
-
-    def _without_empty(self, rows: list[list[Cell]]) -> list[list[Cell]]:
-        """Drop the optional columns that no row fills."""
-        kept = [
-            not column.optional or any(row[place] for row in rows)
-            for place, column in enumerate(self.columns)
-        ]
-        self.columns = tuple(c for c, keep in zip(self.columns, kept, strict=True) if keep)
-        return [[c for c, keep in zip(row, kept, strict=True) if keep] for row in rows]
-
-    def _row(self, row: Sequence[object]) -> list[Cell]:
-        if isinstance(row, str) or len(row) != len(self.columns):
-            raise ValueError(f"a row needs {len(self.columns)} cells: {row!r}")
-        return [column.cell(value) for column, value in zip(self.columns, row, strict=True)]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the machine-readable face."""
-        return {
-            "caption": self.caption,
-            "columns": [{"title": c.title, "kind": c.kind, "align": c.side} for c in self.columns],
-            "empty": self.empty,
-            "note": self.note,
-            "rows": self.rows,
-        }
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
-        facts = self.to_json()
-        return {
-            TABLE_MIME: facts,
-            "text/html": table_html(facts),
-            "text/markdown": table_markdown(facts),
-            "text/plain": f"Table: {clean(self.caption) or 'without caption'}, "
-            f"{len(self.rows)} rows",
-        }
-
-
-def table_markdown(facts: Mapping[str, Any], label: str = "") -> str:
-    """Write the JSON of a table as GitHub Markdown, the caption above and the note below."""
-    caption = f"**{label}{md_escape(facts['caption'])}**\n\n" if facts["caption"] else ""
-    note = f"\n\n*{md_escape(facts['note'])}*" if facts["note"] else ""
-    if not facts["rows"]:
-        return f"{caption}{md_escape(facts['empty'])}{note}"
-    drawn = [place for place, c in enumerate(facts["columns"]) if c["kind"] != "spark"]
-    columns = [facts["columns"][place] for place in drawn]
-    sides = {"left": ":--", "right": "--:", "center": ":-:"}
-    lines = [
-        [md_escape(column["title"]) or " " for column in columns],
-        [sides[column["align"]] for column in columns],
-        *([_md_cell(facts["columns"][place]["kind"], row[place]) for place in drawn]
-          for row in facts["rows"]),
-    ]  # fmt: skip
-    return caption + "\n".join(f"| {' | '.join(line)} |" for line in lines) + note
-
-
-def _md_cell(kind: str, value: str) -> str:
-    if kind == "blank" and not value:
-        return "\\_" * 12
-    if kind == "code":
-        return md_code(value, in_table=True)
-    if kind == "verdict":
-        look = chip(value)
-        return f"**{look.text}**" if look.tone == "fail" else look.text
-    return md_escape(value)
-
-
-_HTML_CHIP = (
-    '<span style="display:inline-block;padding:0 .6em;border-radius:1em;white-space:nowrap;'
-    'font-weight:600;background:{tint};color:{ink}">{text}</span>'
-)
-
-
-def _html_chip(verdict: str) -> str:
-    look = chip(verdict)
-    tint, ink, _ = TONES[look.tone]
-    return _HTML_CHIP.format(tint=tint, ink=ink, text=html.escape(look.text))
-
-
-def table_html(facts: Mapping[str, Any]) -> str:
-    """Write the JSON of a table as HTML that reads well in a light and in a dark theme."""
-    caption = f"<strong>{html.escape(clean(facts['caption']))}</strong>" if facts["caption"] else ""
-    note = f"<small>{html.escape(clean(facts['note']))}</small>" if facts["note"] else ""
-    if not facts["rows"]:
-        return f"<p>{caption} {html.escape(clean(facts['empty']))} {note}</p>"
-    columns = facts["columns"]
-    head = "".join(
-        f'<th scope="col" style="text-align:{c["align"]}">{html.escape(clean(c["title"]))}</th>'
-        for c in columns
-    )
-    body = "".join(
-        "<tr>" + "".join(_html_cell(c, v) for c, v in zip(columns, row, strict=True)) + "</tr>"
-        for row in facts["rows"]
-    )
-    title = (
-        f'<caption style="text-align:left;caption-side:top;color:inherit">{caption}</caption>'
-        if facts["caption"]
-        else ""
-    )
-    return (
-        f'<div style="overflow-x:auto"><table style="margin:.3em 0">{title}'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}</div>"
-    )
-
-
-def _html_cell(column: Mapping[str, str], value: Any) -> str:
-    if column["kind"] == "spark":
-        inner = sparks.svg(value) if value else ""
-    elif column["kind"] == "verdict":
-        inner = _html_chip(value)
-    elif column["kind"] == "code":
-        inner = f"<code>{html.escape(clean(value))}</code>"
-    else:
-        inner = html.escape(clean(value))
-    nowrap = ";white-space:nowrap" if column["kind"] == "number" else ""
-    wrap = ";overflow-wrap:anywhere" if column["kind"] == "code" else ""
-    return f'<td style="text-align:{column["align"]}{nowrap}{wrap}">{inner}</td>'
-
-
-# --- figures ---
-
-
-class Figure:
-    """A chart: its SVG, and a text that says what it shows to those who cannot see it.
-
-    Parameters
-    ----------
-    name : str
-        Name of the file beside the Markdown report, without ``.svg``.
-    svg : str
-        The picture.
-    alt : str
-        Alternative text with the key figures. Must not be empty.
-    caption : str
-        Stands below the picture and numbers it.
-
-    Notes
-    -----
-    The bundle holds the SVG once, and neither HTML nor Markdown: JupyterLab would show those
-    instead of the picture. In a notebook that it does not trust, JupyterLab shows the
-    alternative text.
-    """
-
-    def __init__(self, name: str, svg: str, *, alt: str, caption: str = "") -> None:
-        if not alt.strip():
-            raise ValueError(f"figure {name!r} needs an alternative text")
-        if "<svg" not in svg:
-            raise ValueError(f"figure {name!r} holds no SVG")
-        self.name = slug(name)
-        self.alt = clean(alt)
-        self.caption = caption
-        self.svg = svg
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the machine-readable face, without the picture."""
-        return {"alt": self.alt, "caption": self.caption, "name": self.name}
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
-        return {FIGURE_MIME: self.to_json(), "image/svg+xml": self.svg, "text/plain": self.alt}
 
 
 def slug(name: str) -> str:

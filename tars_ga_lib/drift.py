@@ -44,11 +44,34 @@ STABILITY_CATEGORIES = ("resource", "performance", "behaviour")
 class Evaluation:
     """One rule at one place, evaluated.
 
-    `drift` is in the rule's measure: a share of the baseline, a difference in the KPI's unit, or
-    (exact) the number of steps that differ. `reason` explains a verdict: `uncertain` for an effect
-    beyond a limit that is not significant, `improved` for a significant one the other way,
-    `incident` where only a part of the window was beyond the critical limit, else why there is no
-    data. `incident` holds that part: its times, mean excess in the rule's measure and p-value.
+    id, rule, title, category
+        `RULE/REGION/SERVICE`, and what the rules' file says of the rule.
+    kpi, unit, region, service
+        What was compared, and where; `unit` is the KPI's (SI, ratios 0..1), None stands for all.
+    measure, adverse
+        `relative`, `points` or `exact`, and the direction that counts: `up`, `down` or `either`.
+    verdict, reason
+        `uncertain` for an effect beyond a limit that is not significant, `improved` for a
+        significant one the other way, `incident` where only a part of the window was beyond the
+        critical limit, else why there is no data.
+    baseline, current
+        The KPI's figure over the baseline and the window, in its unit; None if there is none.
+    drift, low, high
+        The change and its 95 % interval, in the rule's measure: a share of the baseline, a
+        difference in the KPI's unit, or (exact) the number of steps that differ.
+    adjusted_p
+        Its p-value after the correction for all evaluations; None where nothing was tested.
+    warning, critical
+        The rule's limits in its measure; None for an exact rule.
+    coverage
+        Share of the samples that were seen and could be compared, 0 to 1.
+    kind, began, ended
+        How it changed (`none`, `shift`, `trend`, `incident` or `spread`), from when to when as ISO
+        times; None where that is not known, or before or after the window.
+    incident
+        The part of the window that stood out: its times, mean excess in the measure and p-value.
+    details
+        What the test found beside this, as `drift_analysis.json` has it.
     """
 
     id: str
@@ -543,7 +566,8 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "coverage": sum(e.coverage for e in asked) / len(asked) if asked else 0.0,
         "reason": reason,
         "doubt": (
-            f"{len(doubtful)} drifts beyond the critical limit are uncertain, the largest "
+            f"{len(doubtful)} drift{'s' if len(doubtful) > 1 else ''} beyond the critical limit "
+            f"{'are' if len(doubtful) > 1 else 'is'} uncertain, the largest "
             f"{max(doubtful, key=lambda e: e.severity).name}"
             if doubtful
             else ""

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from tars_ga_lib import __version__, archive, atomic, attestation, fingerprint
+from tars_ga_lib import __version__, archive, atomic, attestation, fingerprint, strict
 from tars_ga_lib.archive import ArchiveError
 from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import ParametersError, format_time, interval_text, parse_time
@@ -271,7 +271,7 @@ def _belong_together(run: Path, files: Mapping[str, Path]) -> dict[str, Any]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = strict.loads(file.read_bytes())
         if isinstance(document, dict):
             return document
     except ValueError:

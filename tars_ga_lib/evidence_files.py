@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
@@ -60,7 +60,12 @@ def _in_order(start: int, end: int | None) -> None:
 
 
 class Evidence(Model):
-    """What every evidence file says of itself; `release` is the version that it speaks of."""
+    """What every evidence file says of itself; `release` is the version that it speaks of.
+
+    `SHARES` are its keys that hold a share, 0 to 1.
+    """
+
+    SHARES: ClassVar[frozenset[str]] = frozenset()
 
     source: Name
     release: Name
@@ -153,6 +158,8 @@ class SecurityScan(Evidence):
 class Customer(Evidence):
     """What customers said in an interval."""
 
+    SHARES = frozenset({"satisfaction"})
+
     covers: Interval
     support_tickets: Count
     escalated: Count
@@ -202,6 +209,8 @@ class Compared(Model):
 
 class Canary(Evidence):
     """The canary of the release: a share of the traffic for a while, and what was decided then."""
+
+    SHARES = frozenset({"traffic", "success_rate", "error_rate"})
 
     start: Time
     duration: Duration

@@ -10,13 +10,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib import attestation, evidence, verify
 from tars_ga_lib.archive import ArchiveError
-from tars_ga_lib.display import Column, Table, md_escape, quantity, when
+from tars_ga_lib.display import md_escape, quantity, when
 from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.tables import Column, as_markdown, frame, written
 from tars_ga_lib.wording import limit_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Facts = Mapping[str, Any]
 
@@ -199,7 +203,7 @@ def _findings(old: Facts, new: Facts) -> Iterator[dict[str, Any]]:
 # --- as tables -----------------------------------------------------------------------------------
 
 
-def tables(found: Facts, *, verdicts_only: bool = False) -> list[Table]:
+def tables(found: Facts, *, verdicts_only: bool = False) -> list[pd.DataFrame]:
     """Write a difference as tables.
 
     Parameters
@@ -216,7 +220,7 @@ def name_of(head: Facts) -> str:
     return f"{head['release']['name']} {head['release']['version']}"
 
 
-def _head_table(found: Facts) -> Table:
+def _head_table(found: Facts) -> pd.DataFrame:
     heads = found["before"], found["after"]
     rows = [
         ["Release", *(name_of(head) for head in heads)],
@@ -228,7 +232,7 @@ def _head_table(found: Facts) -> Table:
         ["Data", *("SIMULATED" if head["simulated"] else "measured" for head in heads)],
     ]
     rows = [row for row in rows if row[1] != row[2] or row[0] in ("Release", "Decision")]
-    return Table(["", "Before", "After"], rows, caption="What is compared")
+    return frame(["", "Before", "After"], rows, caption="What is compared")
 
 
 def _window_text(window: Facts) -> str:
@@ -239,7 +243,7 @@ def _digest_text(digest: str) -> str:
     return digest.removeprefix("sha256:")[:16]
 
 
-def _criteria_table(found: Facts) -> Table:
+def _criteria_table(found: Facts) -> pd.DataFrame:
     rows = []
     for each in sorted(found["criteria"], key=_verdict_moved):
         sides = each["before"], each["after"]
@@ -252,7 +256,7 @@ def _criteria_table(found: Facts) -> Table:
                 ", ".join(each["changed"]),
             ]
         )
-    return Table(
+    return frame(
         [
             "Criterion",
             "Before",
@@ -288,7 +292,7 @@ def _value_text(side: Facts | None, unit: str) -> str:
     return quantity(side["value"], unit)
 
 
-def _kpi_table(found: Facts) -> Table:
+def _kpi_table(found: Facts) -> pd.DataFrame:
     ordered = sorted(found["kpis"], key=lambda k: (k["place"] != "all", -abs(k["relative"] or 9e9)))
     rows = [
         [
@@ -301,7 +305,7 @@ def _kpi_table(found: Facts) -> Table:
         ]
         for each in ordered
     ]
-    return Table(
+    return frame(
         [
             "KPI",
             "Where",
@@ -332,13 +336,13 @@ def _direction(each: Facts) -> str:
     return "better" if (each["after"] > each["before"]) == (each["better"] == "higher") else "worse"
 
 
-def _finding_table(found: Facts) -> Table:
+def _finding_table(found: Facts) -> pd.DataFrame:
     rows = []
     for each in sorted(found["findings"], key=lambda f: (f["after"] is None, f["id"])):
         sides = each["before"], each["after"]
         kind = "new" if not each["before"] else "gone" if not each["after"] else "changed"
         rows.append([kind, each["id"], *(side["verdict"] if side else "none" for side in sides)])
-    return Table(
+    return frame(
         ["", "Finding", "Before", "After"],
         rows,
         caption="Drift findings that changed",
@@ -350,11 +354,9 @@ def _finding_table(found: Facts) -> Table:
 
 def markdown(found: Facts) -> str:
     """Write a difference as a Markdown document."""
-    from tars_ga_lib.display import table_markdown
-
     before, after = (md_escape(name_of(found[key])) for key in ("before", "after"))
     parts = [f"# From {before} to {after}"]
-    parts += [table_markdown(table.to_json()) for table in tables(found)]
+    parts += [as_markdown(written(table)) for table in tables(found)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tars_ga_lib.catalogues import Kpi
-from tars_ga_lib.grammar import duration_words, format_time
+from tars_ga_lib.grammar import duration_words, format_time, known_as
 from tars_ga_lib.parameters import Job, Parameters
 from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions, needed, sample_count
-from tars_ga_lib.recording import INFO, Recording, SampleSet, Span
+from tars_ga_lib.recording import Recording, SampleSet, Span
 from tars_ga_lib.scrapes import Scrapes, place_of, sample_counts
 
 if TYPE_CHECKING:
@@ -257,6 +257,10 @@ class Kpis:
         """Scrapes seen and expected of each region and service."""
         return Scrapes(self.job, self.span, [other.span for other in self.others])
 
+    def _kpi(self, name: str) -> Kpi:
+        known_as("KPI", name, self.job.kpis)
+        return self.job.kpis[name]
+
     def _part(self, name: str, part: str) -> _Cells:
         key = name, part
         if key not in self._cells:
@@ -271,11 +275,11 @@ class Kpis:
 
     def regions(self, name: str) -> list[str]:
         """Regions that a KPI is told for; none if it is not told by region."""
-        return list(self.job.parameters.regions) if "region" in self.job.kpis[name].by else []
+        return list(self.job.parameters.regions) if "region" in self._kpi(name).by else []
 
     def services(self, name: str) -> list[str]:
         """Services that a KPI is told for; none if it is not told by service."""
-        return list(self.job.parameters.services) if "service" in self.job.kpis[name].by else []
+        return list(self.job.parameters.services) if "service" in self._kpi(name).by else []
 
     def places(self, name: str) -> list[tuple[str | None, str | None]]:
         """Every (region, service) that a KPI is expected of."""
@@ -315,6 +319,10 @@ class Kpis:
         self, name: str, part: str, region: str | None, service: str | None
     ) -> tuple[_Cells, Floats]:
         """Cells of one part, joined to shape (edges, series, T); impossible ones are missing."""
+        if region is not None:
+            known_as("region", region, self.job.parameters.regions)
+        if service is not None:
+            known_as("service", service, self.job.parameters.services)
         cells = self._part(name, part)
         rows = self._rows(cells, name, region, service)
         values = np.array([cells.values[:, i, j] for i, j in rows]).reshape(
@@ -421,7 +429,7 @@ class Kpis:
         if self._counts_scrapes(kpi) and self.scrapes.known:
             cells = self._part(name, part)
             rows = self._rows(cells, name, region, service)
-            return float(sum(self.scrapes.missing[place] for place in rows))
+            return sum(self.scrapes.missing(rows[k], events[k]) for k in range(len(rows)))
         _, share = self._coverage(name, region, service)
         gone = np.isnan(events).sum(axis=1) * self._peak(name, part, region, service)
         partly = np.nansum((1 - share) * events, axis=1)
@@ -472,8 +480,13 @@ class Kpis:
 
         A sum over several series (a gauge that is summed, a rate) has no figure at a step where
         one of the series that were otherwise seen is missing: it would be too small.
+
+        Raises
+        ------
+        ParametersError
+            If there is no such KPI, region or service; it names the nearest.
         """
-        kpi = self.job.kpis[name]
+        kpi = self._kpi(name)
         if kpi.kind == "ratio":
             return _ratio(*self.parts(name, region, service))
         if kpi.kind == "histogram":
@@ -505,8 +518,7 @@ class Kpis:
     def doubts(self, name: str) -> list[str]:
         """Warnings of the server about a KPI's samples: its answer may be partial."""
         sets = [self._part(name, part).set for part in self.job.kpis[name].queries()]
-        texts = [text for one in sets if one for text in one.provenance.warnings]
-        return [text for text in dict.fromkeys(texts) if not text.startswith(INFO)]
+        return list(dict.fromkeys(t for one in sets if one for t in one.provenance.warnings))
 
     def unseen(self, name: str, region: str | None = None, service: str | None = None) -> str:
         """Say for how long and where a figure was not seen; empty if it was seen whole."""
@@ -542,6 +554,28 @@ class Kpis:
             words.append(f"{region} / {listed}" if region else listed)
         return "; ".join(words[:4]) + (f"; and {len(words) - 4} more" if words[4:] else "")
 
+    def during(
+        self, name: str, begin: int, end: int, region: str | None = None, service: str | None = None
+    ) -> float | None:
+        """KPI over the steps [begin, end) alone: totals over totals, None where none was seen."""
+        kpi = self.job.kpis[name]
+        if kpi.kind == "ratio":
+            top, bottom = (part[begin:end] for part in self.parts(name, region, service))
+            total = float(np.nansum(bottom))
+            return float(np.nansum(top)) / total if total > 0 else None
+        if kpi.kind == "histogram":
+            edges, counts = self.buckets(name, region, service)
+            joined = np.nansum(counts[:, begin:end], axis=1)
+            value = float(quantile(kpi.quantile or 0, edges, joined)[0])
+            return None if np.isnan(value) else value
+        series = self.series(name, region, service)[begin:end]
+        seen = series[~np.isnan(series)]
+        if not len(seen):
+            return None
+        if kpi.kind == "counter":
+            return float(seen.mean() if kpi.per_second else seen.sum())
+        return float(_JOINS[kpi.over](seen))
+
     def extremes(self, name: str, region: str | None = None) -> tuple[Extreme, Extreme] | None:
         """Lowest and highest step of a KPI's series; none if there is no step."""
         series = self.series(name, region)
@@ -551,8 +585,14 @@ class Kpis:
         return tuple(Extreme(float(series[i]), self.span.times[i]) for i in (low, high))  # type: ignore[return-value]
 
     def figure(self, name: str, region: str | None = None, service: str | None = None) -> KpiValue:
-        """KPI over the whole span."""
-        kpi = self.job.kpis[name]
+        """KPI over the whole span.
+
+        Raises
+        ------
+        ParametersError
+            If there is no such KPI, region or service; it names the nearest.
+        """
+        kpi = self._kpi(name)
         finders = {
             "ratio": self._ratio_figure,
             "histogram": self._histogram_figure,

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +17,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib.endpoints import FIGURES
-from tars_ga_lib.grammar import ParametersError, format_duration, parse_limit
+from tars_ga_lib import sanitise, strict
+from tars_ga_lib.grammar import ParametersError, check, format_duration, parse_limit
 from tars_ga_lib.parameters import MEASURED, Job
 from tars_ga_lib.recording import write_bytes, write_json
+from tars_ga_lib.results_files import MODELS
 
 if TYPE_CHECKING:
     from tars_ga_lib.run import Run
@@ -96,7 +95,7 @@ def _parse(file: Path, kind: str) -> tuple[dict[str, Any], str]:
     remedy = f"name what '{_COMMANDS[kind]}' wrote"
     try:
         content = file.read_bytes()
-        document = json.loads(content)
+        document = sanitise.tree(strict.loads(content))
     except FileNotFoundError:
         raise ParametersError(f"{file}: there is no such file; {remedy}") from None
     except (OSError, ValueError) as error:
@@ -105,33 +104,10 @@ def _parse(file: Path, kind: str) -> tuple[dict[str, Any], str]:
     if found != SCHEMAS[kind]:
         raise ParametersError(f"{file}: is no {SCHEMAS[kind]}; {remedy}")
     try:
-        _time(document["started_at"])
-        _time(document["ended_at"])
-        str(document["release"]["version"])
-        _figures(document, kind)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ParametersError(f"{file}: is not whole ({error!r}); {remedy}") from None
+        check(MODELS[kind], document, str(file))
+    except ParametersError as error:
+        raise ParametersError(f"{error}; {remedy}") from None
     return document, "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def _figures(document: Mapping[str, Any], kind: str) -> None:
-    """See that what the criteria read is there, and that no number is NaN."""
-    if kind == "validation":
-        for check in document["checks"]:
-            _finite(check["value"])
-            _ = check["id"], check["measure"], check["verdict"], check["unit"], check["reason"]
-            _ = check["group"], check["title"], check["region"], check["target"], check["limit"]
-        _ = document["counts"]["no_data"]
-    else:
-        _ = document["complete"], document["stopped_by"]
-        _finite(document["watched_seconds"] / document["asked_seconds"])
-        for session in document["endpoints"]:
-            for figure in FIGURES:
-                _finite(session["figures"][figure])
-            for key in ("observed_seconds", "forced_seconds", "connected_seconds"):
-                _finite(session[key])
-            _ = session["name"], session["problem"], session["ping"]["count"]
-            _ = [one["start"] for one in session["downtimes"]], list(session["limits"])
 
 
 def _time(text: str) -> float:
@@ -140,11 +116,6 @@ def _time(text: str) -> float:
     if moment.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
     return moment.timestamp()
-
-
-def _finite(value: object) -> None:
-    if value is not None and not math.isfinite(float(value)):  # type: ignore[arg-type]
-        raise ValueError(f"{value} is not a number")
 
 
 def load(job: Job, folder: Path) -> dict[str, Results]:
@@ -189,22 +160,22 @@ def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
 def _doubt_of_checks(document: Mapping[str, Any], job: Job) -> str:
     checks = document["checks"]
     began, ended = _time(document["started_at"]), _time(document["ended_at"])
-    for check in checks:
-        name, value = check["id"], check["value"]
-        low = -math.inf if check["measure"] == "agent_memory_growth" else 0
-        high = 1 if check["unit"] in ("ratio", "bool") else math.inf
-        values = [value, *(check.get("interval") or ())]
+    for one in checks:
+        name, value = one["id"], one["value"]
+        low = -float("inf") if one["measure"] == "agent_memory_growth" else 0
+        high = 1 if one["unit"] in ("ratio", "bool") else float("inf")
+        values = [value, *(one.get("interval") or ())]
         if any(v is not None and not low <= v <= high for v in values):
             return f"the validation's check {name} has the impossible value {value:g}"
-        if check["unit"] != UNITS.get(check["measure"], check["unit"]):
-            return f"the validation's check {name} is in the unit {check['unit']}"
-        fails = check["verdict"] == "fail" and not check.get("interval") and value is not None
-        if fails and parse_limit(check["limit"]).holds(value):
+        if one["unit"] != UNITS.get(one["measure"], one["unit"]):
+            return f"the validation's check {name} is in the unit {one['unit']}"
+        fails = one["verdict"] == "fail" and not one.get("interval") and value is not None
+        if fails and parse_limit(one["limit"]).holds(value):
             return f"the validation's check {name} fails with a value that holds its limit"
-        at = check.get("measured_at")
+        at = one.get("measured_at")
         if at is not None and not began - 1 <= _time(at) <= ended + 1:
             return f"the validation's check {name} was measured at another time than the others"
-    regions = {check["region"] for check in checks}
+    regions = {one["region"] for one in checks}
     if missing := [name for name in job.parameters.regions if name not in regions]:
         return f"the validation results have no check of {', '.join(missing)}"
     return ""

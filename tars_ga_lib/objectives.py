@@ -19,7 +19,7 @@ from __future__ import annotations
 import calendar
 import re
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -40,7 +40,17 @@ from pydantic import (
 )
 
 from tars_ga_lib.catalogues import Kpi
-from tars_ga_lib.grammar import Model, Name, Number, ParametersError, check, parse_yaml
+from tars_ga_lib.grammar import (
+    Model,
+    Name,
+    Number,
+    ParametersError,
+    Problems,
+    check,
+    nearest,
+    parse_yaml,
+)
+from tars_ga_lib.layers import Assignment, Files, Layered
 
 Dimension = Literal["region", "service"]
 Operator = Literal["lte", "gte", "lt", "gt"]
@@ -496,28 +506,51 @@ class Objective(Model):
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read(path: Path, kpis: Mapping[str, Kpi] | None = None) -> dict[str, Objective]:
-    """Read the objectives of a file, by name; their sources may be parts of these KPIs.
+def read(
+    files: Path | Sequence[Path],
+    assignments: Sequence[Assignment] = (),
+    kpis: Mapping[str, Kpi] | None = None,
+) -> dict[str, Objective]:
+    """Read the objectives of a file, or of several laid over each other, by name.
 
-    An SLO with several targets gives several objectives, named `NAME-PERCENT`.
+    Their sources may be parts of `kpis`.
+
+    An SLO with several targets gives several objectives, named `NAME-PERCENT`. Of several files,
+    documents of the same kind and name are laid over each other.
 
     Raises
     ------
     ParametersError
-        In one sentence that names the file, the document and the remedy.
+        In a sentence a problem that names the file, the document and the remedy.
+    """
+    several = Files([files] if isinstance(files, Path) else files)
+    return objectives_of(layers_of(several, assignments), str(several), kpis or {})
+
+
+def objectives_of(
+    layers: Iterable[Layered], named: str, kpis: Mapping[str, Kpi]
+) -> dict[str, Objective]:
+    """Check documents and return their objectives, by name; `named` is what an error calls all.
+
+    Raises
+    ------
+    ParametersError
+        In a sentence a problem that names the file, the document and the remedy.
     """
     documents: dict[tuple[str, str], _Object] = {}
     places: dict[tuple[str, str], str] = {}
-    for place, document in _documents(path):
-        key = document.kind, document.metadata.name  # type: ignore[attr-defined]
-        if key in documents:
-            raise ParametersError(f"{place}: the {key[0]} '{key[1]}' is there twice; rename one")
-        documents[key], places[key] = document, place
+    problems = Problems()
+    for layered in layers:
+        with problems.collected():
+            document = _document(layered)
+            key = document.kind, document.metadata.name  # type: ignore[attr-defined]
+            documents[key], places[key] = document, layered.name_of(())
+    problems.refuse()
     found: dict[str, Objective] = {}
     for (kind, name), document in documents.items():
         if kind == "SLO":
             assert isinstance(document, Slo)
-            for each in _objectives(document, documents, places[kind, name], kpis or {}):
+            for each in _objectives(document, documents, places[kind, name], kpis):
                 if each.name in found:
                     raise ParametersError(
                         f"{places[kind, name]}: the objective '{each.name}' is there twice; give "
@@ -525,8 +558,54 @@ def read(path: Path, kpis: Mapping[str, Kpi] | None = None) -> dict[str, Objecti
                     )
                 found[each.name] = each
     if not found:
-        raise ParametersError(f"{path}: it holds no SLO; add a document of kind SLO")
+        raise ParametersError(f"{named}: it holds no SLO; add a document of kind SLO")
     return found
+
+
+def layers_of(files: Sequence[Path], assignments: Sequence[Assignment] = ()) -> list[Layered]:
+    """Return the documents of several files, those of the same kind and name joined.
+
+    Raises
+    ------
+    ParametersError
+        If a file cannot be read, a document is there twice in it, or an assignment names none.
+    """
+    found: dict[tuple[str, str], Layered] = {}
+    unnamed: list[Layered] = []
+    problems = Problems()
+    for file in files:
+        with problems.collected():
+            seen = set()
+            for place, raw in _raw(file):
+                key = _named(raw)
+                if not all(key):
+                    unnamed.append(Layered.of(raw, place))
+                    continue
+                if key in seen:
+                    raise ParametersError(
+                        f"{place}: the {key[0]} '{key[1]}' is there twice; rename one"
+                    )
+                seen.add(key)
+                if key in found:
+                    found[key].lay(raw, place)
+                    found[key].whole = place
+                else:
+                    found[key] = Layered.of(raw, place)
+    for option, keys, value in assignments:
+        with problems.collected():
+            names = {name: one for (kind, name), one in found.items() if kind == "SLO"}
+            if keys[0] not in names:
+                raise ParametersError(
+                    f"{option}: there is no SLO named {keys[0]!r}; {nearest(keys[0], names)}"
+                )
+            if not keys[1:]:
+                raise ParametersError(
+                    f"{option}: names a whole SLO; name a key in it, like "
+                    f"slos.{keys[0]}.spec.objectives.0.target"
+                )
+            names[keys[0]].assign(Assignment(option, keys[1:], value))
+    problems.refuse()
+    return [*found.values(), *unnamed]
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
@@ -556,28 +635,32 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
         yield f"{path}, document {number}", "\n" * first + "".join(lines[first:last])
 
 
-def _documents(path: Path) -> Iterator[tuple[str, _Object]]:
-    """Yield every document of a file, checked, and what an error calls it."""
+def _raw(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield every document of a file as it was read, and what an error calls it."""
     for place, text in _texts(path):
         raw = parse_yaml(text, place)
         for one in raw if isinstance(raw, list) else [raw]:
-            if one is None:
-                continue
-            kind, name = _named(one)
-            called = f"{place} ({kind} {name})" if name else place
-            if not kind:
-                raise ParametersError(
-                    f"{called}: it is no OpenSLO document; begin it with 'apiVersion: openslo/v1' "
-                    "and a 'kind'"
-                )
-            if kind not in _KINDS:
-                raise ParametersError(
-                    f"{called}: the kind {kind!r} is not supported; use "
-                    f"{', '.join(_KINDS)}, and take others out"
-                )
-            document = check(_KINDS[kind], one, called)
-            _check_annotations(document.metadata, kind, called)
-            yield called, document
+            if one is not None:
+                kind, name = _named(one)
+                yield (f"{place} ({kind} {name})" if name else place), one
+
+
+def _document(layered: Layered) -> _Object:
+    """Check one document."""
+    called, (kind, _) = layered.name_of(()), _named(layered.value)
+    if not kind:
+        raise ParametersError(
+            f"{called}: it is no OpenSLO document; begin it with 'apiVersion: openslo/v1' "
+            "and a 'kind'"
+        )
+    if kind not in _KINDS:
+        raise ParametersError(
+            f"{called}: the kind {kind!r} is not supported; use "
+            f"{', '.join(_KINDS)}, and take others out"
+        )
+    document = check(_KINDS[kind], layered.value, layered.name_of)
+    _check_annotations(document.metadata, kind, called)
+    return document
 
 
 def _named(raw: Any) -> tuple[str, str]:

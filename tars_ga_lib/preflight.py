@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tars_ga_lib import queries
+from tars_ga_lib.catalogues import metric_names
 from tars_ga_lib.collection import spans, utc_now, with_scrape_intervals
 from tars_ga_lib.grammar import format_time
 from tars_ga_lib.parameters import Job, Parameters
@@ -25,7 +26,6 @@ from tars_ga_lib.scrapes import TOLERATED, Scrapes
 LAST_HOURS = 6 * 3600
 """Seconds before now that are looked at where the window has not ended."""
 
-_METRIC = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*[{\[]")
 _MATCHER = re.compile(r"([a-zA-Z_][a-zA-Z0-9_]*)\s*(?:=~|!~|!=|=)")
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"')
 
@@ -46,11 +46,6 @@ class Finding:
     def ok(self) -> bool:
         """Whether the query answers for every region and service."""
         return not self.problem
-
-
-def metric_names(query: str) -> list[str]:
-    """Names of the metrics that a PromQL query selects, in their order."""
-    return list(dict.fromkeys(_METRIC.findall(_STRING.sub('""', query))))
 
 
 def needed(job: Job) -> set[str]:
@@ -244,7 +239,7 @@ def _grouped(places: list[tuple[str, str]], parameters: Parameters) -> list[str]
 def _lacking(scrapes: Scrapes, span: Span, place: tuple[int, int]) -> str:
     """Say what of a place's scrapes is missing; empty if no more than is tolerated."""
     expected = float(scrapes.expected[place].sum())
-    if scrapes.missing[place] <= TOLERATED * expected:
+    if scrapes.missing(place) <= TOLERATED * expected:
         return ""
     seen = scrapes.seen[place]
     if not seen.any():

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from string import Template
 
 from tars_ga_lib.catalogues import Kpi
@@ -62,8 +61,8 @@ def needed(job: Job) -> dict[str, Kpi]:
 
     Those that only the drift criterion rests on are not among them.
     """
-    names = [c.kpi for c in job.criteria.values() if c.kpi and c.mandatory]
-    found = {name: job.kpis[name] for name in dict.fromkeys(names)}
+    names = {c.kpi for c in job.criteria.values() if c.kpi and c.mandatory}
+    found = {name: kpi for name, kpi in job.kpis.items() if name in names}
     return found | {f"slo:{name}": objective.kpi for name, objective in job.slos.items()}
 
 
@@ -79,7 +78,7 @@ def _matchers(by: dict[str, str], parameters: Parameters) -> str:
 
 
 def resolve(
-    template: str, by: dict[str, str], parameters: Parameters, file: Path, step: int
+    template: str, by: dict[str, str], parameters: Parameters, file: object, step: int
 ) -> str:
     """Put the run's regions and services, and a step in seconds, into a template of a file.
 

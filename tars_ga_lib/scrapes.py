@@ -101,15 +101,19 @@ class Scrapes:
         share: Floats = np.clip((self.seen + self.targets) / self.expected, 0.0, 1.0)
         return np.where(self.seen > 0, share, 0.0)
 
-    @property
-    def missing(self) -> Floats:
-        """Scrapes of each region and service that count as missing, shape (regions, services)."""
-        lacking = np.maximum(self.expected - self.seen, 0.0)
-        alone = np.where(self.seen > 0, np.minimum(lacking, self.targets), 0.0).sum(axis=-1)
-        total = self.expected.sum(axis=-1)
-        every = np.maximum(total - self.seen.sum(axis=-1), 0.0)
-        missing: Floats = every - np.minimum(np.minimum(alone, every), TOLERATED * total)
-        return missing
+    def missing(self, place: tuple[int, int], seen: Floats | None = None) -> float:
+        """How many scrapes of a region and service count as missing.
+
+        `seen` are those of each step that could be used, (steps,), all that were seen if not given.
+        """
+        expected, targets = self.expected[place], self.targets[place]
+        most = expected + targets  # as for `seen`
+        usable = self.seen[place] if seen is None else np.minimum(np.nan_to_num(seen), most)
+        lacking = np.maximum(expected - usable, 0.0)
+        alone = np.minimum(lacking, targets)[usable > 0].sum()
+        total = expected.sum()
+        every = max(total - usable.sum(), 0.0)
+        return float(every - min(alone, every, TOLERATED * total))
 
 
 def _typical(grids: Sequence[Floats], otherwise: float) -> Floats:

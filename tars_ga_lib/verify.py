@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import math
 import os
 import stat
 import tempfile
@@ -19,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from tars_ga_lib import archive, attestation, evidence
+from tars_ga_lib import archive, attestation, evidence, sanitise, strict
 from tars_ga_lib.archive import ArchiveError, printable
 from tars_ga_lib.grammar import ParametersError
 
@@ -262,24 +260,8 @@ def strict_json(content: bytes, name: str) -> Any:
         If it is not that, or is built to break its reader.
     """
 
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) < len(items):
-            raise ValueError("a key is there twice")
-        return found
-
-    def number(text: str) -> float:
-        value = float(text)
-        if not math.isfinite(value):
-            raise ValueError("a number is not finite")
-        return value
-
     try:
-        return json.loads(
-            content, object_pairs_hook=pairs, parse_float=number, parse_constant=number
-        )
-    except RecursionError:
-        raise ArchiveError(name, "is nested too deeply") from None
+        return strict.loads(content)
     except ValueError as error:
         raise ArchiveError(name, f"is not sound JSON ({printable(str(error))})") from None
 
@@ -530,7 +512,9 @@ def documents(path: Path, names: Mapping[str, int]) -> tuple[Contents, dict[str,
     contents = _sound(locate(path), names)
     try:
         return contents, {
-            name: strict_json(contents.kept[name], name) for name in names if name in contents.kept
+            name: sanitise.tree(strict_json(contents.kept[name], name))
+            for name in names
+            if name in contents.kept
         }
     except ArchiveError as error:
         raise ParametersError(f"{path}: {error}; take an undamaged copy") from None

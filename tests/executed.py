@@ -10,6 +10,7 @@ from typing import Any
 import IPython.display
 import nbformat
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from nbformat.v4 import new_output
 
 from tests.helpers import ROOT
@@ -33,15 +34,14 @@ def execute(name: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         if "parameters" in cell.metadata.get("tags", []):
             space["run_dir"] = str(run_dir)
         cell.execution_count = count
-        cell.outputs = [_output(each) for each in shown]
+        cell.outputs = [output(each) for each in shown]
     return notebook
 
 
-def _output(value: Any) -> Any:
-    if hasattr(value, "_repr_mimebundle_"):
-        data = value._repr_mimebundle_()
-    elif hasattr(value, "_repr_markdown_"):
-        data = {"text/markdown": value._repr_markdown_(), "text/plain": "Markdown"}
-    else:
-        data = {"text/plain": repr(value)}
-    return new_output("display_data", data=json.loads(json.dumps(data)))
+_FORMATTER = DisplayFormatter()
+
+
+def output(value: Any) -> Any:
+    """Return what a kernel would send of a value."""
+    data, metadata = _FORMATTER.format(value)
+    return new_output("display_data", data=json.loads(json.dumps(data)), metadata=metadata)

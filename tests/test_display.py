@@ -1,6 +1,5 @@
 """What the notebooks show: escaping, figures as people read them, and the faces of the objects."""
 
-import json
 import math
 import subprocess
 import sys
@@ -17,13 +16,8 @@ from tars_ga_lib import display
 from tars_ga_lib.display import (
     CHIPS,
     DECISION_MIME,
-    FIGURE_MIME,
-    TABLE_MIME,
     TONES,
-    Column,
     Decision,
-    Figure,
-    Table,
     clean,
     duration,
     md_code,
@@ -33,6 +27,7 @@ from tars_ga_lib.display import (
     when,
     window,
 )
+from tars_ga_lib.tables import Column, frame, show
 
 NASTY = [
     '#read("/etc/passwd")',
@@ -218,39 +213,6 @@ def test_markdown_from_data_reads_as_itself(escape: Any) -> None:
     assert markdown_reads_as([escape(text) for text in NASTY]) == NASTY
 
 
-def test_markdown_cells_read_as_themselves() -> None:
-    table = Table(["a", Column("b", "code")], [[text, text] for text in NASTY])
-    markdown = table._repr_mimebundle_()["text/markdown"]
-    made = subprocess.run(
-        [pypandoc.get_pandoc_path(), "--from=gfm-emoji", "--to=json"],
-        input=markdown.encode(), capture_output=True, check=True,
-    ).stdout  # fmt: skip
-    (block,) = json.loads(made)["blocks"]
-    assert block["t"] == "Table"
-    bodies = block["c"][4][0][3]
-    for row, text in zip(bodies, NASTY, strict=True):
-        for cell in row[1]:
-            assert inline_text(cell[4][0]["c"]) == text
-            assert not {"Link", "Image", "Math", "RawInline", "Note"} & kinds(cell[4])
-
-
-def inline_text(inlines: list[dict[str, Any]]) -> str:
-    found = []
-    for inline in inlines:
-        if inline["t"] in ("Space", "SoftBreak"):
-            found.append(" ")
-        else:
-            content = inline["c"]
-            found.append(content if isinstance(content, str) else content[1])
-    return "".join(found)
-
-
-def kinds(tree: Any) -> set[str]:
-    if isinstance(tree, dict):
-        return {tree.get("t", "")} | kinds(list(tree.values()))
-    return set().union(*map(kinds, tree)) if isinstance(tree, list) else set()
-
-
 MARKS = st.sampled_from("ab1 .#*_`[]()<>|$~&\\-+=!:@\"'/^{}")
 
 
@@ -263,92 +225,9 @@ def test_markdown_from_any_data_reads_as_itself(texts: list[str]) -> None:
     ]
 
 
-# --- tables ---
-
-
-def test_a_table_says_what_is_missing_and_formats_by_unit() -> None:
-    table = Table(
-        ["Name", Column("P99", "number", "s"), Column("Verdict", "verdict"), "When"],
-        [
-            ["api", 0.25, "pass", datetime(2026, 1, 1, tzinfo=UTC)],
-            ["db", None, None, None],
-            ["x", math.nan, "fail", ""],
-            ["y", np.float64(0.5), "warn", True],
-        ],
-    )
-    assert [[plain(cell) for cell in row] for row in table.rows] == [
-        ["api", "250 ms", "pass", "2026-01-01 00:00 UTC"],
-        ["db", "NO DATA", "no_data", "NO DATA"],
-        ["x", "NO DATA", "fail", ""],
-        ["y", "500 ms", "warn", "yes"],
-    ]
-    bundle = table._repr_mimebundle_()
-    assert set(bundle) == {TABLE_MIME, "text/html", "text/markdown", "text/plain"}
-    assert json.loads(json.dumps(bundle)) == bundle
-    for face in ("text/html", "text/markdown"):
-        assert "nan" not in bundle[face].lower()
-        assert "✗" in bundle[face]
-        assert "FAIL" in bundle[face]
-
-
-def test_a_table_refuses_what_it_cannot_show_truly() -> None:
-    with pytest.raises(ValueError, match="unknown verdict 'ok'"):
-        Table([Column("v", "verdict")], [["ok"]])
-    with pytest.raises(ValueError, match="needs 2 cells"):
-        Table(["a", "b"], [["x"]])
-    with pytest.raises(ValueError, match="needs 2 cells"):
-        Table(["a", "b"], ["xy"])
-
-
-def test_an_empty_table_is_a_sentence() -> None:
-    bundle = Table(["a"], [], caption="Waivers", empty="No waivers.")._repr_mimebundle_()
-    assert bundle["text/markdown"] == "**Waivers**\n\nNo waivers."
-    assert "No waivers." in bundle["text/html"]
-    assert "<table" not in bundle["text/html"]
-
-
-def test_a_table_says_that_it_left_rows_out() -> None:
-    table = Table(["a"], [[str(i)] for i in range(10)], most=4, rest="All are in x.json.")
-    assert len(table.rows) == 4
-    assert table.note == "4 of 10 rows are shown. All are in x.json."
-    assert table.note in table._repr_mimebundle_()["text/markdown"].replace("\\", "")
-
-
-def test_a_sparkline_is_drawn_where_it_can_be_and_left_out_where_it_cannot() -> None:
-    spark = display.Spark([1.0, math.nan, 3.0], "worst 3 at noon <b>", 2.0, "<")
-    table = Table(["Name", Column("Window", "spark"), "Note"], [["a", spark, "x"], ["b", None, ""]])
-    assert table.rows[0][1]["values"] == [1.0, None, 3.0]
-    assert table.rows[1][1] is None
-    bundle = table._repr_mimebundle_()
-    json.dumps(bundle, allow_nan=False)
-    assert bundle["text/html"].count("<svg") == 1
-    assert "worst 3 at noon &lt;b&gt;" in bundle["text/html"]
-    assert bundle["text/markdown"].splitlines()[0] == "| Name | Note |"
-    assert bundle["text/markdown"].splitlines()[-1] == "| b |  |"
-    with pytest.raises(ValueError, match="holds a Spark or None, not 3"):
-        Table([Column("Window", "spark")], [[3]])
-
-
-def test_a_column_that_says_nothing_is_left_out_only_if_it_may_be() -> None:
-    columns: list[Column | str] = ["A", Column("Note", optional=True), Column("B")]
-    assert [c.title for c in Table(columns, [["a", "", ""]]).columns] == ["A", "B"]
-    assert Table(columns, [["a", "", ""]]).rows == [["a", ""]]
-    assert len(Table(columns, [["a", "", ""], ["b", "x", ""]]).columns) == 3
-    # NO DATA says something
-    assert len(Table(columns, [["a", None, ""]]).columns) == 3
-
-
-def test_there_is_room_for_a_pen_where_nothing_is_written() -> None:
-    table = Table([Column("Name", "blank")], [["A. One"], [""]])
-    assert plain(table._repr_mimebundle_()["text/markdown"]).splitlines()[-2:] == [
-        "| A. One |",
-        "| " + "\\_" * 12 + " |",
-    ]
-
-
 def test_html_faces_escape_data() -> None:
     evil = '<img src=x onerror="alert(1)">'
-    table = Table([evil, Column(evil, "code")], [[evil, evil]], caption=evil, note=evil)
+    table = show(frame([evil, Column(evil, "code")], [[evil, evil]], caption=evil, note=evil))
     decision = Decision(
         "CERTIFIED", evil, release=evil, version=evil, start=0, end=1, facts=[(evil, evil)]
     )
@@ -356,21 +235,7 @@ def test_html_faces_escape_data() -> None:
         assert "<img" not in shown._repr_mimebundle_()["text/html"]
 
 
-# --- figures and decisions ---
-
-
-def test_a_figure_needs_a_picture_and_a_text() -> None:
-    with pytest.raises(ValueError, match="alternative text"):
-        Figure("x", "<svg/>", alt=" ")
-    with pytest.raises(ValueError, match="no SVG"):
-        Figure("x", "PNG", alt="a")
-    figure = Figure("../../etc/passwd", "<svg/>", alt="a", caption="c")
-    assert figure.name == "etc-passwd"
-    assert figure._repr_mimebundle_() == {
-        FIGURE_MIME: {"alt": "a", "caption": "c", "name": "etc-passwd"},
-        "image/svg+xml": "<svg/>",
-        "text/plain": "a",
-    }
+# --- decisions ---
 
 
 @pytest.mark.parametrize("decision", display.DECISIONS)

@@ -231,7 +231,7 @@ def test_uncertain_is_no_finding(tmp_path: Path) -> None:
     assert found["counts"]["uncertain"] == 1
     assert found["counts"]["findings"] == 0
     assert found["stability"]["worst"] == 0.0
-    assert "1 drifts beyond the critical limit are uncertain" in found["stability"]["doubt"]
+    assert "1 drift beyond the critical limit is uncertain" in found["stability"]["doubt"]
     assert found["first_alarms"] == {}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import nbconvert.filters
+import pandas as pd
 import pytest
 import typer
 import yaml
@@ -19,10 +20,10 @@ from hypothesis import strategies as st
 
 from tars_ga_lib import fields
 from tars_ga_lib.cli import fields as commands
-from tars_ga_lib.display import Column, Table
 from tars_ga_lib.fields.fill import fill, read_template
 from tars_ga_lib.fields.values import FieldValue, Items
 from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.tables import Column, frame
 from tests.helpers import ROOT, digests, tars_ga
 from tests.test_fields import build, make_job, make_spans
 
@@ -34,8 +35,8 @@ def value(name: str, text: str, **changes: Any) -> FieldValue:
     return FieldValue(name, text, **{"value": text, "unit": "text", "source": "KPI x"} | changes)
 
 
-def table(*rows: list[object]) -> Table:
-    return Table(["Name", Column("Verdict", "verdict"), Column("Value", align="right")], rows)
+def table(*rows: list[object]) -> pd.DataFrame:
+    return frame(["Name", Column("Verdict", "verdict"), Column("Value", align="right")], rows)
 
 
 VALUES = {
@@ -378,13 +379,13 @@ def test_the_end_of_the_report_says_what_is_filled(run: Path) -> None:
     values = fields.values(run)
     filled_table, missing_table = views.field_table(values)
     missing = [each for each in values.values() if each.missing]
-    assert len(filled_table.rows) == len(values) - len(missing)
-    told = [name for row in missing_table.rows for name in row[0].split(", ")]
+    assert len(filled_table) == len(values) - len(missing)
+    told = [name for names in missing_table.fields for name in names.split(", ")]
     assert sorted(told) == sorted(each.name for each in missing)
     said = str(views.fields_summary(Run(run)).data)
-    assert f"{len(filled_table.rows)} of 185 fields" in said
+    assert f"{len(filled_table)} of 185 fields" in said
     numbers = [int(n) for n in re.findall(r"(\d+) from", said)]
-    assert sum(numbers) == len(filled_table.rows)
+    assert sum(numbers) == len(filled_table)
 
 
 def test_a_template_that_cannot_be_read(tmp_path: Path) -> None:

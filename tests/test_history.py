@@ -7,17 +7,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
 from tars_ga_lib import attestation, evidence, history, parameters, views
-from tars_ga_lib.display import Table
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.run import Run
+from tars_ga_lib.tables import written
 from tests.helpers import CRITERION
 from tests.packages import command, finish, finished_run, unpack
 
-WAIVER = "waivers: [{criterion: availability, who: A, why: B, until: 2026-12-24T00:00:00Z}]"
+WAIVER = (
+    "waivers: [{release: v1.0.1, criterion: availability, who: A, why: B, "
+    "until: 2026-12-24T00:00:00Z}]"
+)
 LAXER = {
     "availability": CRITERION | {"target": ">= 0.5"},
     "replicas": {"title": "Replicas", "kpi": "replicas", "target": ">= 1", "mandatory": False},
@@ -40,8 +44,9 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _rows(tables: list[Table]) -> dict[str, list[list[str]]]:
-    return {table.caption: table.rows for table in tables}
+def _rows(tables: list[pd.DataFrame]) -> dict[str, list[list[str]]]:
+    found = [written(table) for table in tables]
+    return {table["caption"]: table["rows"] for table in found}
 
 
 # --- differences ---------------------------------------------------------------------------------
@@ -220,8 +225,8 @@ def test_a_run_keeps_the_facts_of_the_last_release(releases: Path, tmp_path: Pat
 
 def test_without_it_the_report_says_no_data(releases: Path) -> None:
     (table,) = views.changes_since_previous(Run(releases / "good"), {}, {})
-    assert table.rows == []
-    assert table.empty.startswith("NO DATA: the last certified release was not given")
+    assert table.empty
+    assert table.attrs["empty"].startswith("NO DATA: the last certified release was not given")
 
 
 def test_a_previous_release_that_cannot_be_read_is_refused(releases: Path, tmp_path: Path) -> None:

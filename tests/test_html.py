@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tars_ga_lib import report
-from tars_ga_lib.display import Column, Figure, Spark, Table
+from tars_ga_lib.sparks import Spark
+from tars_ga_lib.tables import Column
 from tests import executed, packages, wide
+from tests.browsing import chromium
 from tests.test_report import (
     EVIL,
     LONG,
@@ -28,6 +27,7 @@ from tests.test_report import (
     code,
     notebook,
     sample,
+    shown,
     squeezed,
     text_of,
 )  # fmt: skip
@@ -53,21 +53,8 @@ def page(harmful: Any) -> str:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    assert chromium, "chromium is not installed; run tests/setup.sh"
-    assert driver, "chromedriver is not installed; run tests/setup.sh"
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-dev-shm-usage",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=Service(executable_path=driver))
-    yield found
-    found.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as found:
+        yield found
 
 
 def show(browser: Any, text: str, folder: Path, width: int = 1200, scheme: str = "light") -> None:
@@ -264,10 +251,10 @@ def test_data_is_never_markup() -> None:
             notebook(
                 code(banner(reason=evil, release=evil, version=evil, digest=evil, source=evil,
                             proof=evil, facts=[(evil, evil)])),
-                code(Table([evil, Column(evil, "spark"), Column(evil, "code")],
+                code(shown([evil, Column(evil, "spark"), Column(evil, "code")],
                            [[evil, spark, evil]], caption=evil, note=evil),
-                     Table([evil], [], empty=evil),
-                     Figure(evil, chart().svg, alt=f"{evil}.", caption=evil)),
+                     shown([evil], [], empty=evil),
+                     chart().describe(evil, f"{evil}.", evil)),
             )
         )  # fmt: skip
         tags = Outline(text).tags

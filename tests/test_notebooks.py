@@ -51,12 +51,10 @@ def test_kept_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
-def test_they_tell_and_the_library_computes(path: Path) -> None:
+def test_they_read_as_an_argument_in_small_steps(path: Path) -> None:
     for cell in cells(path):
         text = source(cell)
         assert len(text.splitlines()) <= LONGEST
-        assert not re.search(r"^\s*(def|class|for|while)\b|\blambda\b", text, re.MULTILINE), text
-        assert not re.search(r"import (numpy|pandas|scipy|matplotlib|requests)", text), text
         assert max(map(len, text.splitlines() or [""])) <= 110
     prose = cells(path, "markdown")
     assert source(prose[0]).startswith("# ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ WAIVER = "waivers: [{release: v1.0.1, criterion: %s, who: me, why: because, unti
 
 
 def refusal(path: Path, *overrides: str, now: float | None = None) -> str:
-    """Return the one sentence with which a run's file is refused."""
+    """Return the sentences, a line each, with which a run's file is refused."""
     with pytest.raises(ParametersError) as caught:
         parameters.load(path, overrides, now=now)
     text = str(caught.value)
-    assert "\n" not in text
     assert "pydantic" not in text.lower()
-    assert len(text) < 400
+    lines = text.splitlines()
+    assert len(lines) == len(set(lines)) <= grammar.MOST_PROBLEMS + 1
+    for line in lines:
+        assert len(line) < 400
+        assert re.match(r"(/|--set )", line), line  # the file or the option
     return text
 
 
@@ -157,7 +161,7 @@ def test_overridden_paths_are_relative_to_the_working_directory(
     found = parameters.load(path, ["source.recording=rec", "criteria=mine.yaml"]).parameters
     assert found.source.recording == tmp_path / "here" / "rec"
     assert found.source.prometheus is None  # the one replaces the other
-    assert found.criteria == tmp_path / "here" / "mine.yaml"
+    assert found.criteria == (tmp_path / "here" / "mine.yaml",)
     back = parameters.load(path, ["source.recording=rec", "source.prometheus='http://127.0.0.1'"])
     assert back.parameters.source.recording is None
 
@@ -171,7 +175,8 @@ def test_overridden_paths_are_relative_to_the_working_directory(
         ("window.step=[", "--set window.step, line"),
         ("window.stepp=1m", "unknown key 'window.stepp'; did you mean 'step'?"),
         ("release.version=2.0", "release.version: must be a valid string, not 2.0; put it in quo"),
-        ("regions.0=x", "regions: must be a valid list"),
+        ("regions.x=x", "regions is a list of 2; 'x' is no place in it: give 0 to 1, or the whole"),
+        ("regions.2=x", "regions is a list of 2; '2' is no place in it"),
         ("window.end=2026-11-21T00:00:00Z", "window: give either 'duration' or 'end', and not bot"),
     ],
 )
@@ -367,7 +372,8 @@ INCIDENT = "{id: I, severity: sev1, title: t, start: 2026-11-20T02:00:00Z, end: 
         ),
         (
             "customer",
-            "{source: s, covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, support_tickets: 1, "
+            "{source: s, release: v1, support_tickets: 1, "
+            "covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, "
             "escalated: 0, satisfaction: 96}",
             "satisfaction",
         ),

@@ -1,7 +1,6 @@
 """The exporters: a notebook becomes a PDF and Markdown, or an error, never half a report."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -13,11 +12,15 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tars_ga_lib import charts, fingerprint, report
-from tars_ga_lib.display import Column, Decision, Figure, Table, quantity
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import Decision
 from tars_ga_lib.report import pdf as typst_report
+from tars_ga_lib.tables import Column, Shown, frame, show
+from tests import executed
 
 EVIL = [
     '#read("/etc/passwd")',
@@ -34,17 +37,18 @@ PROOF = "tars-ga/fingerprint/1\nT.A.R.S. v1.0.1\nNOT CERTIFIED\n"
 LONG = "x" * 30 + "_" + "y" * 200
 
 
-def output(shown: Any) -> Any:
-    data = json.loads(json.dumps(shown._repr_mimebundle_()))
-    return new_output("execute_result", data=data, execution_count=1)
+def shown(*facts: Any, **more: Any) -> Shown:
+    return show(frame(*facts, **more))
 
 
-def code(*shown: Any, tags: tuple[str, ...] = (), source: str = "show()") -> Any:
+def code(*values: Any, tags: tuple[str, ...] = (), source: str = "show()") -> Any:
     return new_code_cell(
         source,
         execution_count=1,
         metadata={"tags": list(tags)},
-        outputs=[output(item) if hasattr(item, "_repr_mimebundle_") else item for item in shown],
+        outputs=[
+            item if isinstance(item, NotebookNode) else executed.output(item) for item in values
+        ],
     )
 
 
@@ -64,23 +68,25 @@ def banner(**changes: Any) -> Decision:
     return Decision(**(facts | changes))
 
 
-def criteria() -> Table:
-    rows: list[list[str | None]] = [
-        ["Availability", "≥ 99.9 %", quantity(0.99934, "ratio", limit=0.999), "pass"],
-        ["Error rate", "< 0.1 %", quantity(0.00099996, "ratio", limit=0.001), "pass"],
-        ["P99 latency", "< 500 ms", quantity(0.512, "s", limit=0.5), "fail"],
-        ["WebSocket uptime", "≥ 99.9 %", None, "no_data"],
+def criteria() -> Shown:
+    rows: list[list[Any]] = [
+        ["Availability", "≥ 99.9 %", 0.99934, "ratio", 0.999, "pass"],
+        ["Error rate", "< 0.1 %", 0.00099996, "ratio", 0.001, "pass"],
+        ["P99 latency", "< 500 ms", 0.512, "s", 0.5, "fail"],
+        ["WebSocket uptime", "≥ 99.9 %", None, "ratio", 0.999, "no_data"],
     ]
     columns: list[Column | str] = [
         "Criterion",
         "Target",
-        Column("Measured", "number"),
+        Column("Measured", "number", unit_from="unit", limit_from="limit"),
+        Column("Unit", hidden=True),
+        Column("Limit", hidden=True),
         Column("Verdict", "verdict"),
     ]
-    return Table(columns, rows, caption="Criteria", note="Shares are totals over totals.")
+    return shown(columns, rows, caption="Criteria", note="Shares are totals over totals.")
 
 
-def chart(title: str = "Availability by region", caption: str = "Share of scrapes up.") -> Figure:
+def chart(title: str = "Availability by region", caption: str = "Share of scrapes up.") -> Chart:
     ends = np.datetime64("2026-11-20T00:00", "s") + np.arange(1, 289) * np.timedelta64(300, "s")
     values = 1 - np.random.default_rng(1).exponential(2e-4, 288)
     values[100:110] = np.nan
@@ -99,10 +105,10 @@ def sample() -> Any:
              chart("Again", "")),
         new_markdown_cell("## Evidence\n\n| a | b |\n|---|--:|\n| c1 | 2 |\n\n> quoted\n\n"
                           "- item\n\n```promql\nsum(up)\n\n## not a part\n```"),
-        code(Table(["Name", Column("Query", "code")], [[x, x] for x in [*EVIL, LONG]],
+        code(shown(["Name", Column("Query", "code")], [[x, x] for x in [*EVIL, LONG]],
                    caption='Names # $ @ < " * \\')),
-        code(Table(["a"], [], empty="No waivers were given.", caption="Waivers")),
-        code(Table(["hidden table"], [["hidden cell"]]), tags=("remove_cell",)),
+        code(shown(["a"], [], empty="No waivers were given.", caption="Waivers")),
+        code(shown(["hidden table"], [["hidden cell"]]), tags=("remove_cell",)),
     ]  # fmt: skip
     return new_notebook(cells=cells)
 
@@ -231,9 +237,9 @@ def test_data_is_not_markup_anywhere_else(tmp_path: Path) -> None:
                 code(banner(reason=evil or "-", release=evil, version=evil, digest=evil,
                             source=evil, proof=evil, facts=[(evil, evil)])),
                 new_markdown_cell("## One\n\ntext\n\n## Two\n\ntext"),
-                code(Table([evil, Column(evil, "number")], [[evil, evil]], caption=evil, note=evil),
-                     Table([evil], [], empty=evil),
-                     Figure(evil, chart().svg, alt=evil + ".", caption=evil)),
+                code(shown([evil, Column(evil, "number")], [[evil, evil]], caption=evil, note=evil),
+                     shown([evil], [], empty=evil),
+                     chart().describe(evil, evil + ".", evil)),
                 code(stream("stdout", evil)),
             )
         )  # fmt: skip
@@ -258,7 +264,7 @@ def test_markdown_of_outputs_is_prose_but_not_typst() -> None:
 def test_an_unclosed_fence_does_not_swallow_the_next_cells() -> None:
     prose = typst_report._typst_prose(["```\nopen", "second", "third"])
     assert len(prose) == 3
-    assert prose[0].count("```") == 2
+    assert "second" not in prose[0]
     assert [text.strip() for text in prose[1:]] == ["second", "third"]
 
 
@@ -343,13 +349,13 @@ def assert_within_margins(pdf: bytes, folder: Path) -> None:
 @pytest.mark.parametrize("cell", ["12.35\u00a0%", "word word word word word", "W" * 60, LONG])
 def test_no_table_runs_off_the_page(columns: int, cell: str, tmp_path: Path) -> None:
     heads = [Column(f"eu-central-{i} long", "number" if i % 2 else "code") for i in range(columns)]
-    made = report.to_pdf(notebook(code(Table(heads, [[cell] * columns] * 3))))
+    made = report.to_pdf(notebook(code(shown(heads, [[cell] * columns] * 3))))
     assert_within_margins(made, tmp_path)
 
 
 def test_a_long_table_repeats_its_head(tmp_path: Path) -> None:
     rows = [[f"service-{i}", 0.5] for i in range(200)]
-    made = report.to_pdf(notebook(code(Table(["Service", Column("P99", "number", "s")], rows))))
+    made = report.to_pdf(notebook(code(shown(["Service", Column("P99", "number", "s")], rows))))
     pages = text_of(made, tmp_path, "-layout").split("\f")[:-1]
     assert len(pages) > 2
     assert all(re.search(r"Service\s+P99", page) for page in pages)

@@ -12,16 +12,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tars_ga_lib import collection, parameters, rules, slo, views
-from tars_ga_lib.display import Table
 from tars_ga_lib.grammar import format_time, parse_duration
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.slo import ALERTS, Counts, budget_words, burn_rates
+from tars_ga_lib.tables import written
 from tests import servers
 from tests.helpers import (
     KPIS,
@@ -616,8 +617,8 @@ def shown(job: Job, bad: Any, total: Any, **more: Any) -> tuple[Any, dict[str, A
     return run, slo.evaluate(kpis, job.slos)
 
 
-def cells(table: Table) -> list[list[str]]:
-    return [[plain(str(cell)) for cell in row] for row in table.to_json()["rows"]]
+def cells(table: pd.DataFrame) -> list[list[str]]:
+    return [[plain(str(cell)) for cell in row] for row in written(table)["rows"]]
 
 
 def test_tables(day: Job) -> None:
@@ -630,7 +631,7 @@ def test_tables(day: Job) -> None:
         "errors", "all", "fail", "99.31 %", "99.9 %",
         "10 of 1.44 minutes used (690 %): overspent", "25 %", "100 %",
     ]  # fmt: skip
-    note = plain(views.slo_table(run, facts).to_json()["note"])
+    note = plain(written(views.slo_table(run, facts))["note"])
     assert "The data cover 1 d of 28d" in note
     assert cells(views.violation_table(run, facts)) == [
         ["errors", region, "2026-11-20 02:00 UTC", "20 min", "500", "690 %"]
@@ -640,15 +641,15 @@ def test_tables(day: Job) -> None:
     assert cells(alerts)[0] == [
         "page", "14.4 over 1h/5m", "errors", "all", "2026-11-20 02:05 UTC", "20 min", "167",
     ]  # fmt: skip
-    assert "1 over 3d/6h: the data cover 24h, which is less than 3d" in alerts.to_json()["note"]
+    assert "1 over 3d/6h: the data cover 24h, which is less than 3d" in written(alerts)["note"]
 
 
 def test_tables_of_a_good_day_and_of_nothing(day: Job) -> None:
     run, good = shown(day, 0, 1000)
-    said = views.violation_table(run, good).to_json()["empty"]
+    said = written(views.violation_table(run, good))["empty"]
     assert said == "No objective was missed in any step that was seen."
     run, nothing = shown(day, NAN, NAN)
-    assert views.violation_table(run, nothing).to_json()["empty"].startswith("NO DATA")
+    assert written(views.violation_table(run, nothing))["empty"].startswith("NO DATA")
     assert "NO DATA" in str(cells(views.slo_table(run, nothing))[0])
     assert cells(views.slo_table(run, nothing))[0][2] == "no_data"
     assert "no data" in views.budget_chart(run, nothing).alt

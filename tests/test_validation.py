@@ -25,6 +25,7 @@ from tars_ga_lib.criteria import evaluate
 from tars_ga_lib.grammar import Limit, ParametersError
 from tars_ga_lib.measured import read as read_results
 from tars_ga_lib.run import Run
+from tars_ga_lib.tables import written
 from tars_ga_lib.validation import plugin, session, suite, words
 from tars_ga_lib.validation.check import (
     GROUPS,
@@ -46,7 +47,7 @@ from tests import grafana
 from tests.helpers import ROOT, digests, dump, make_job, tars_ga, write_run
 
 SECRET = "s3cr3t-value"
-ENV = {"GRAFANA_TOKEN": grafana.TOKEN}
+ENV = {"TARS_GA_GRAFANA_TOKEN": grafana.TOKEN}
 
 
 def make_check(
@@ -374,7 +375,7 @@ def grafana_only(url: str, **more: Any) -> dict[str, Any]:
     return {
         "grafana": {
             "url": url,
-            "token_env": "GRAFANA_TOKEN",
+            "token_env": "TARS_GA_GRAFANA_TOKEN",
             "dashboards": ["tars-overview"],
             "load_time": "< 60",
             "panel_query": "< 60",
@@ -497,7 +498,9 @@ def test_no_data_is_exit_code_4_and_its_cause_is_told(
     command: Command, tmp_path: Path, target: grafana.Grafana, token: str, cause: str
 ) -> None:
     file = validated(tmp_path, grafana_only(target.url))
-    done = command(file, "--output", tmp_path / "out", "-k", "load", env={"GRAFANA_TOKEN": token})
+    done = command(
+        file, "--output", tmp_path / "out", "-k", "load", env={"TARS_GA_GRAFANA_TOKEN": token}
+    )
     assert done.returncode == 4, done.stderr
     (check,) = json.loads((tmp_path / "out" / "validation_results.json").read_text())["checks"]
     assert (check["verdict"], check["cause"], check["value"]) == ("no_data", cause, None)
@@ -740,15 +743,15 @@ def test_views_show_the_worst_first_and_never_a_blank() -> None:
         make_check(0.0500001, "f"),
     ]
     results = results_of(*(run_check(check, 5) for check in made))
-    table = validation_table(results).to_json()
+    table = written(validation_table(results))
     assert [row[1] for row in table["rows"]] == ["fail", "no_data", "warn", "pass"]
     assert table["rows"][0][2] == "50.0001\xa0ms"
     assert table["rows"][1][2] == "NO DATA"
     assert table["rows"][1][6] == "unreachable: nobody there"
-    short = validation_table(results, most=1).to_json()
+    short = written(validation_table(results, most=1))
     assert len(short["rows"]) == 1
     assert "1 of 4 rows are shown." in short["note"]
-    failures = validation_failures(results).to_json()
+    failures = written(validation_failures(results))
     assert [row[0] for row in failures["rows"]] == ["f", "n"]
     assert failures["rows"][0][4] == "SELECT 1"
     said = str(validation_summary(results).data)
@@ -776,14 +779,14 @@ def test_views_show_the_worst_first_and_never_a_blank() -> None:
 def test_a_warning_says_why(reading: Reading, warning: Limit | None, said: str) -> None:
     outcome = run_check(make_check(lambda: reading, warning=warning), 5)
     assert said in words.why(outcome.facts()).replace("\xa0", " ")
-    note = validation_table(results_of(outcome)).to_json()["rows"][0][6]
+    note = written(validation_table(results_of(outcome)))["rows"][0][6]
     assert "the limit" in note
 
 
 def test_views_of_nothing_say_so() -> None:
     assert "NO DATA" in str(validation_summary(None).data)
     for view in (validation_table, validation_failures):
-        assert "NO DATA" in view(None).to_json()["empty"]
+        assert "NO DATA" in written(view(None))["empty"]
 
 
 def test_memory_is_read_in_the_units_of_its_limit() -> None:

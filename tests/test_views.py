@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from tars_ga_lib import charts, fingerprint, report, views
-from tars_ga_lib.display import TABLE_MIME, Table, quantity
+from tars_ga_lib import drift, fingerprint, parameters, report, views
+from tars_ga_lib.display import quantity
+from tars_ga_lib.evidence_files import EVIDENCE_MODELS
+from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.report.blocks import blocks
 from tars_ga_lib.run import Run
+from tars_ga_lib.tables import TABLE_MIME, written
 from tars_ga_lib.wording import value_text
 from tests import executed, packages, wide
-from tests.helpers import dump
+from tests.helpers import ROOT, dump
 from tests.test_report import assert_within_margins, squeezed, text_of
 
 Finished = Callable[..., Run]
@@ -50,9 +54,10 @@ def certification(run: Run) -> dict[str, Any]:
     return run.read("certification_metadata.json")
 
 
-def cells(table: Table, title: str) -> list[Any]:
-    place = [column.title for column in table.columns].index(title)
-    return [row[place] for row in table.rows]
+def cells(table: pd.DataFrame, title: str) -> list[Any]:
+    facts = written(table)
+    place = [column["title"] for column in facts["columns"]].index(title)
+    return [row[place] for row in facts["rows"]]
 
 
 # --- the first page ---
@@ -122,7 +127,7 @@ def signed(run: Run, **changes: Any) -> Run:
 
 def test_each_role_has_a_line_and_those_who_signed_are_on_it(run: Run) -> None:
     table = views.sign_off_table(signed(run))
-    rows = {row[0]: row[1:4] for row in table.rows}
+    rows = {row[0]: row[1:4] for row in written(table)["rows"]}
     assert list(rows) == [
         "Engineering lead", "Release manager", "QA lead", "DevOps lead", "SRE lead",
         "Product manager", "VP Engineering", "Security",
@@ -131,7 +136,7 @@ def test_each_role_has_a_line_and_those_who_signed_are_on_it(run: Run) -> None:
     assert rows["Product manager"] == ["B. Two", "refused", "2026-11-21 09:30 UTC"]
     assert rows["Security"] == ["C. Three", "approved", "2026-11-21 10:00 UTC"]
     assert rows["QA lead"] == ["", "not_signed", ""]
-    assert "Release tool" in table.note
+    assert "Release tool" in table.attrs["note"]
 
 
 def test_a_refusal_stands_first_on_the_first_page(run: Run, certification: dict[str, Any]) -> None:
@@ -156,38 +161,31 @@ def test_signatures_for_something_else_sign_nothing(
     object.__setattr__(other.job, "parameters", real)
     table = views.sign_off_table(other)
     assert set(cells(table, "Decision")) == {"not_signed"}
-    assert "A. One" not in str(table.rows)
-    assert said in table.note
+    assert "A. One" not in table.to_string()
+    assert said in table.attrs["note"]
 
 
 # --- charts against the recording ---
 
 
-def test_each_line_of_a_chart_is_the_recordings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Any] = []
-    finish = charts._finish
-
-    def keep(canvas: Any, *facts: Any) -> Any:
-        drawn.append(canvas)
-        return finish(canvas, *facts)
-
-    monkeypatch.setattr(charts, "_finish", keep)
+def test_each_line_of_a_chart_is_the_recordings(run: Run) -> None:
     analysis = run.read("drift_analysis.json")
     primary = wide.regions(5)[0]
-    views.kpi_chart(run, "availability", analysis)
-    views.latency_chart(run, analysis)
-    views.delta_chart(run, "error_rate", analysis)
-    wanted = [
-        [run.kpis.series("availability", r) for r in wide.regions(5)],
-        [run.kpis.series(f"latency_p{q}") for q in (50, 95, 99)],
-        [run.kpis.series("error_rate", r) - run.kpis.series("error_rate", primary)
-         for r in wide.regions(5)[1:]],
-    ]  # fmt: skip
-    for canvas, series in zip(drawn, wanted, strict=True):
-        lines = [np.asarray(line.get_ydata(), dtype=float) for line in canvas.axes[0].get_lines()]
-        for values in series:
+    # a chart's axis is in the unit that is read
+    for chart, divisor, wanted in [
+        (views.kpi_chart(run, "availability", analysis), 0.01,
+         [run.kpis.series("availability", r) for r in wide.regions(5)]),
+        (views.latency_chart(run, analysis), 0.001,
+         [run.kpis.series(f"latency_p{q}") for q in (50, 95, 99)]),
+        (views.delta_chart(run, "error_rate", analysis), 0.01,
+         [run.kpis.series("error_rate", r) - run.kpis.series("error_rate", primary)
+          for r in wide.regions(5)[1:]]),
+    ]:  # fmt: skip
+        lines = [np.asarray(line.get_ydata(), dtype=float) for line in chart.axes[0].get_lines()]
+        for values in wanted:
             assert any(
-                line.shape == values.shape and np.allclose(line, values, equal_nan=True)
+                line.shape == values.shape
+                and np.allclose(line * divisor, values, equal_nan=True, atol=1e-12)
                 for line in lines
             )
 
@@ -209,13 +207,10 @@ def test_any_figure_with_its_extremes(run: Run) -> None:
     region, service = wide.regions(5)[2], wide.services(4)[1]
     table = views.figure_table(run, "availability", region, service)
     series = run.kpis.series("availability", region, service)
-    window = dict(zip([c.title for c in table.columns], table.rows[0], strict=True))
-    assert window["Figure"] == quantity(
-        run.kpis.figure("availability", region, service).value, "ratio"
-    )
-    assert window["Lowest step"].startswith(quantity(float(np.nanmin(series)), "ratio"))
-    assert len(table.rows) == 1 + len(run.baseline_kpis)
-    assert "availability" in views.figure_table(run, "nonsense").empty
+    assert table.figure[0] == run.kpis.figure("availability", region, service).value
+    assert table.lowest_step[0] == np.nanmin(series)
+    assert cells(table, "Lowest step")[0] == quantity(float(np.nanmin(series)), "ratio")
+    assert len(table) == 1 + len(run.baseline_kpis)
 
 
 def test_all_evaluations_of_a_place_not_only_the_findings(run: Run) -> None:
@@ -225,11 +220,11 @@ def test_all_evaluations_of_a_place_not_only_the_findings(run: Run) -> None:
     wanted = [
         e for e in analysis["evaluations"] if e["kpi"] == "memory_usage" and e["region"] == region
     ]
-    assert len(table.rows) == len(wanted) == 4
+    assert len(table) == len(wanted) == 4
     order = ["fail", "warn", "no_data", "pass"]
     verdicts = cells(table, "Verdict")
     assert sorted(verdicts, key=order.index) == verdicts
-    assert views.evaluation_table(analysis, "nonsense").rows == []
+    assert views.evaluation_table(analysis, "nonsense").empty
 
 
 # --- whole reports ---
@@ -273,8 +268,10 @@ def test_no_table_shows_more_than_four_digits(notebook: Any) -> None:
     seen = 0
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
-            facts = output["data"].get(TABLE_MIME)
-            if facts is None or facts["caption"] == "Criteria":
+            if TABLE_MIME not in output["data"]:
+                continue
+            facts = written(output["data"][TABLE_MIME])
+            if facts["caption"] == "Criteria":
                 continue
             for row in facts["rows"]:
                 for column, text in zip(facts["columns"], row, strict=True):
@@ -305,3 +302,117 @@ def test_twelve_regions_and_sixty_services_fit(tmp_path: Path) -> None:
     (by_region,) = [alt for alt in alts if "Availability by region" in alt]
     assert "6 others, in grey" in by_region
     assert f"{wide.regions(12)[2]}: lowest" in by_region
+
+
+# --- looking further: a mistyped name, a place, and one chart an event ---
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("latency_p9", None, None), "no KPI named 'latency_p9'; did you mean 'latency_p99'"),
+        (("availability", "us-east-11", None), "no region named 'us-east-11'; did you mean"),
+        (
+            ("availability", None, "engine-1"),
+            "named 'engine-1'; did you mean 'engine-01'",
+        ),
+        (("cluster_memory", "mars", None), "no region named 'mars'; there are "),
+        (("zzz", None, None), "no KPI named 'zzz'; there are availability, "),
+    ],
+)
+@pytest.mark.parametrize("view", [views.kpi_chart, views.figure_table, views.overlay])
+def test_a_mistyped_name_draws_nothing_and_names_the_nearest(
+    run: Run, view: Any, names: tuple[str, str | None, str | None], said: str
+) -> None:
+    kpi, region, service = names
+    with pytest.raises(ParametersError, match=re.escape(said)):
+        view(run, kpi, region=region, service=service)
+
+
+def test_a_kpi_that_a_notebook_names_may_be_missing(run: Run) -> None:
+    """The report of a catalogue without it says so."""
+    named = set()
+    for file in (ROOT / "notebooks").glob("*.ipynb"):
+        source = file.read_text("utf-8")
+        named |= set(re.findall(r'kpi(?:, region, service)? = \\"(\w+)\\"', source))
+        named |= set(re.findall(r'_chart\(run, \\"(\w+)\\"', source))
+    assert len(named) > 3
+    other = Run(run.folder)
+    for name in named:
+        other.job.kpis.pop(name, None)
+        alt = views.kpi_chart(other, name).caption
+        assert f"no KPI named '{name}'" in alt
+
+
+def test_a_chart_of_one_place(run: Run) -> None:
+    region, service = wide.regions(5)[1], wide.services(4)[2]
+    everything = views.kpi_chart(run, "request_rate").alt
+    assert all(name in everything for name in wide.regions(5))
+    one = views.kpi_chart(run, "request_rate", region=region).alt
+    assert region in one
+    assert wide.regions(5)[0] not in one
+    both = views.kpi_chart(run, "request_rate", region=region, service=service).alt
+    assert f"{region} / {service}" in both
+    assert both != one
+    assert service in views.kpi_chart(run, "request_rate", service=service).alt
+
+
+def test_one_chart_an_event_and_the_deciding_one_first() -> None:
+    demo = ROOT / "demo" / "recording"
+    run = Run.__new__(Run)
+    run.folder = demo
+    run.job = parameters.load(ROOT / "parameters" / "demo.yaml")
+    analysis = drift.analyse(run.kpis, run.baseline_kpis)
+    titles = [figure.alt for figure in views.worst_overlays(run, analysis)]
+    assert "Memory use, eu-central-1 / policy-learner" in titles[0].replace(
+        "Memory,", "Memory use,"
+    )
+    assert len([title for title in titles if "us-west-2" in title]) == 1
+    assert len(titles) == 3
+
+
+# --- facts of evidence files ---
+
+INCIDENT = {"id": "I", "severity": "sev1", "title": "t", "start": "2026-11-20T02:00:00Z"}
+WINDOW = {"start": "2026-11-20T00:00:00Z", "duration": "24h"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "said"),
+    [
+        (
+            "security_scan",
+            {"release": "v1", "scanner": "s", "scanned_at": "2026-11-19T12:00:00Z",
+             "critical": 0, "high": 1, "patched": 5},
+            "critical: 0; high: 1; patched: 5",
+        ),
+        ("incidents", {"incidents": [INCIDENT]}, "1 incident"),
+        ("incidents", {"incidents": [INCIDENT, INCIDENT]}, "2 incidents"),
+        ("incidents", {"incidents": []}, "0 incidents"),
+        ("deployments", {"deployments": [{"at": "2026-11-20T01:00:00Z", "kind": "rollout",
+                                          "title": "t"}]}, "1 deployment"),
+        (
+            "rollback",
+            {"release": "v1", "tested_at": "2026-11-19T12:00:00Z", "successful": True},
+            "successful: yes",
+        ),
+        ("customer", {"support_tickets": 1, "escalated": 0, "satisfaction": 1},
+         "support tickets: 1; escalated: 0; satisfaction: 100"),
+        (
+            "canary",
+            {"release": "v1", "start": "2026-11-19T12:00:00Z", "duration": "1h", "traffic": 0.05,
+             "decision": "promoted", "compared": [
+                 {"title": "t", "before": 1, "after": 1, "unit": "count"}]},
+            "traffic: 5\u00a0%; decision: promoted; 0 gates; 1 comparison",
+        ),
+    ],
+)  # fmt: skip
+def test_facts_read_as_what_they_are(run: Run, kind: Any, facts: dict[str, Any], said: str) -> None:
+    """A count of 0 or 1 is no word, a share is read in percent, and one of something is one."""
+    model = EVIDENCE_MODELS[kind]
+    covers = {"covers": WINDOW} if "covers" in model.model_fields else {}
+    other = Run(run.folder)
+    other.job.evidence[kind] = model.model_validate({"source": "s"} | covers | facts)
+    rows = dict(zip(cells(views.evidence_table(other), "Evidence"),
+                    cells(views.evidence_table(other), "What it says"), strict=True))  # fmt: skip
+    assert said in rows[kind]

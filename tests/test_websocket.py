@@ -24,6 +24,7 @@ from rich.console import Console
 from tars_ga_lib import cli, views
 from tars_ga_lib.endpoints import Limits, WebSocketTargets, judge, outcome
 from tars_ga_lib.grammar import Limit, ParametersError, check, read_yaml
+from tars_ga_lib.tables import written
 from tars_ga_lib.websocket import dialling
 from tars_ga_lib.websocket import monitor as websocket
 from tars_ga_lib.websocket.ledger import Clock, Ledger, Tally
@@ -557,12 +558,18 @@ def test_a_signal_ends_the_watch(
     assert f"it was stopped by {number.name} after" in said
 
 
+def is_socket(link: Path) -> bool:
+    try:
+        return os.readlink(link).startswith("socket:")
+    except OSError:  # it was closed meanwhile
+        return False
+
+
 def wait_for_session(process: subprocess.Popen[str], sockets: int = 4) -> None:
     """Wait until the command holds a connection, by what the system says of its sockets."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
-        links = Path(f"/proc/{process.pid}/fd").iterdir()
-        if sum(os.readlink(link).startswith("socket:") for link in links) >= sockets:
+        if sum(map(is_socket, Path(f"/proc/{process.pid}/fd").iterdir())) >= sockets:
             time.sleep(0.8)
             return
         time.sleep(0.05)
@@ -872,7 +879,7 @@ def test_views(hosts: Hosting) -> None:
     results = websocket.watch(
         targets(**urls), pace=pace(duration=0.6), environ={}, note="Of tests."
     )
-    table = views.websocket_table(results).to_json()
+    table = written(views.websocket_table(results))
     assert [row[0] for row in table["rows"]] == ["<gone>", "denied", "good"]
     assert [row[1] for row in table["rows"]] == ["fail", "no_data", "no_data"]
     assert table["rows"][1][2] == "NO DATA"
@@ -882,6 +889,6 @@ def test_views(hosts: Hosting) -> None:
     assert "connection refused" in chart.alt
     assert chart.svg == views.downtime_chart(results).svg
     many = results | {"endpoints": results["endpoints"] * 20}
-    assert len(views.websocket_table(many).rows) == 40
+    assert len(written(views.websocket_table(many))["rows"]) == 40
     assert views.downtime_chart(None).alt.endswith("no data for any endpoint.")
-    assert views.websocket_table(None).to_json()["empty"].startswith("NO DATA: no WebSocket")
+    assert views.websocket_table(None).attrs["empty"].startswith("NO DATA: no WebSocket")

@@ -5,13 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from tars_ga_lib.cli.console import COLOURS, PublicKey, Sign, err, out, print_table, signer_of
+from tars_ga_lib.cli.console import (
+    COLOURS,
+    Json,
+    PublicKey,
+    Sign,
+    err,
+    out,
+    print_json,
+    print_table,
+    signer_of,
+)
+
+if TYPE_CHECKING:
+    from tars_ga_lib.verify import Verification
 
 
 def package(
@@ -23,11 +36,12 @@ def package(
 
     Exit codes: 0 built, 2 bad input.
     """
-    from tars_ga_lib import atomic, evidence
+    from tars_ga_lib import atomic, evidence, made
 
     signer = signer_of(sign, public_key)
     with atomic.writing(folder, str(folder)):
         built = evidence.build(folder, signer)
+        made.record(folder, [evidence.ARCHIVE, f"{evidence.ARCHIVE}.sha256", evidence.EMAIL])
     who = f"signed by {built.signed_by}" if built.signed_by else "unsigned"
     out.print(f"{escape(str(built.archive))} ({who})\nSHA-256 {built.digest}")
 
@@ -66,6 +80,7 @@ def verify(
             "versions, 1e-9 with others.",
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Check an evidence package, offline. Nothing of it is run.
 
@@ -78,6 +93,9 @@ def verify(
 
     trusted = attestation.load_key(key) if key else None
     found = verification.verify(path, trusted, replay=replay, tolerance=tolerance)
+    if as_json:
+        print_json(_facts(found))
+        raise typer.Exit(found.exit_code)
     for text in found.holds:
         out.print(f"[green]✓[/] {escape(text)}")
     for failure in found.failures:
@@ -92,6 +110,26 @@ def verify(
             f"[dim]Fingerprint {fingerprint.of(found.certification)}[/], as on the report's pages"
         )
     raise typer.Exit(found.exit_code)
+
+
+def _facts(found: Verification) -> dict[str, Any]:
+    """Return what a verification found, for programs; of a refused package, nothing it claims."""
+    words = {0: "VERIFIED", 1: "REFUSED", 4: "ORIGIN NOT PROVEN"}
+    claims = found.certification if found.exit_code != 1 else {}
+    return {
+        "exit_code": found.exit_code,
+        "verdict": words[found.exit_code],
+        "holds": found.holds,
+        "failures": [{"file": each.file, "cause": each.cause} for each in found.failures],
+        "unproven": found.unproven,
+        "notes": found.notes,
+        "sha256": found.digest or None,
+        "policy": found.policy or None,
+        "signed_by": found.signed_by,
+        "release": claims.get("release"),
+        "decision": claims.get("decision"),
+        "simulated": claims.get("simulated"),
+    }
 
 
 def _verdict(code: int, certification: Mapping[str, Any]) -> str:
@@ -153,6 +191,7 @@ def diff(
     before: Annotated[Path, typer.Argument(metavar="A", help="The earlier package.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="The later package.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Write Markdown.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show what changed from one package to another: criteria, KPIs and findings.
 
@@ -161,6 +200,9 @@ def diff(
     from tars_ga_lib import history as past
 
     found = past.difference(past.facts(before), past.facts(after))
+    if as_json:
+        print_json(found)
+        return
     if markdown:
         sys.stdout.write(past.markdown(found))
         return

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tars_ga_lib.display import Column, Table, duration, quantity, when
+from tars_ga_lib.display import duration, quantity, when
 from tars_ga_lib.fields.values import (
     Found,
     Items,
     Known,
     NoDataError,
+    Part,
     block,
     change_text,
     file_of,
@@ -19,6 +20,7 @@ from tars_ga_lib.fields.values import (
 )
 from tars_ga_lib.grammar import format_time
 from tars_ga_lib.parameters import MEASURED
+from tars_ga_lib.tables import Column, frame
 
 RIGHT = "right"
 VALIDATION, SESSIONS = MEASURED["validation"], MEASURED["websocket"]
@@ -108,7 +110,7 @@ def incident_table(known: Known) -> Found:
         for each in inside
     ]
     columns: list[Column | str] = ["Incident", "Severity", "What", "Where", "Since", "For"]
-    table = Table(columns, rows, empty="The incidents file names none in the window.")
+    table = frame(columns, rows, empty="The incidents file names none in the window.")
     return block(table, source=file_of("incidents", facts))
 
 
@@ -146,14 +148,14 @@ def fix(identity: str) -> Callable[[Any], Found]:
         named = [each for each in facts.fixes if each.id == identity]
         if not named:
             raise NoDataError(f"the hotfix file does not name {identity}", file_of("hotfix", facts))
-        parts: list[Items | Table] = []
+        parts: list[Part] = []
         for each in named:
             verdict = "validated" if each.successful else "NOT validated"
             said = f"{each.id}, {each.title}: {verdict} {when(each.validated_at)} by {each.method}"
             parts.append(Items([said]))
             if each.compared:
                 columns: list[Column | str] = ["Measured", *right("Before", "After", "Change")]
-                parts.append(Table(columns, compared_rows(each.compared)))
+                parts.append(frame(columns, compared_rows(each.compared)))
         return block(*parts)
 
     return read
@@ -174,7 +176,7 @@ def canary_comparison(facts: Any) -> Found | None:
     if not facts.compared:
         return None
     columns: list[Column | str] = ["Measured", *right("Old release", "Canary", "Change")]
-    return block(Table(columns, compared_rows(facts.compared)))
+    return block(frame(columns, compared_rows(facts.compared)))
 
 
 def canary_gates(facts: Any) -> Found | None:
@@ -182,7 +184,7 @@ def canary_gates(facts: Any) -> Found | None:
     if not facts.gates:
         return None
     rows = [[g.title, "pass" if g.passed else "fail", g.value, g.target] for g in facts.gates]
-    return block(Table(["Gate", Column("Verdict", "verdict"), *right("Value", "Target")], rows))
+    return block(frame(["Gate", Column("Verdict", "verdict"), *right("Value", "Target")], rows))
 
 
 def gate_decision(facts: Any) -> Found:
@@ -209,7 +211,7 @@ def load_test(facts: Any) -> Found:
         "Scenario", Column("Verdict", "verdict"), *right("Requests", "Error rate", "P95", "P99"),
     ]  # fmt: skip
     note = f"{facts.tool}, {when(facts.tested_at)}"
-    return block(Table(columns, rows, note=note))
+    return block(frame(columns, rows, note=note))
 
 
 def scan(facts: Any) -> Found:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tars_ga_lib.display import Column, Table, duration, quantity, when
+from tars_ga_lib.display import duration, quantity, when
 from tars_ga_lib.fields.values import (
     BASELINE,
     CERTIFICATION,
@@ -23,6 +23,7 @@ from tars_ga_lib.fields.values import (
 )
 from tars_ga_lib.grammar import format_duration, parse_time
 from tars_ga_lib.parameters import MEASURED
+from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.wording import limit_text, value_text, why
 
 RIGHT = "right"
@@ -89,7 +90,7 @@ def certification_criteria(known: Known) -> Found:
         *right("Value", "Target"),
         "Note",
     ]
-    return block(Table(columns, rows))
+    return block(frame(columns, rows))
 
 
 def slo_status(known: Known) -> Found:
@@ -148,7 +149,7 @@ def slo_table(known: Known) -> Found:
         *right("Value", "Target"),
         "Budget",
     ]
-    return block(Table(columns, rows))
+    return block(frame(columns, rows))
 
 
 def slo_violations(known: Known) -> Found:
@@ -176,7 +177,7 @@ def slo_violations(known: Known) -> Found:
     ]
     columns: list[Column | str] = ["Objective", "From", *right("For", "Of the budget")]
     note = f"No data: {', '.join(unknown)}." if unknown else ""
-    table = Table(
+    table = frame(
         columns, rows, empty="No objective was missed in any step.", most=12, note=note,
         rest=f"The others are in {SLO}.",
     )  # fmt: skip
@@ -365,7 +366,7 @@ def kpi_rows(names: Sequence[str], by: str) -> Callable[[Known], Found]:
             for place in sorted(first[by], key=badness)
         ]
         titles = [document[name]["title"] for name in there]
-        table = Table(
+        table = frame(
             [by[:-1].title(), *right(*titles)], rows, most=16, rest=f"The others are in {SUMMARY}."
         )
         coverage = min(document[name]["overall"]["coverage"] for name in there)
@@ -409,7 +410,7 @@ def window_and_baseline(names: Sequence[str]) -> Callable[[Known], Found]:
             *right("Baseline", "Window", "Change", "Highest step"),
         ]
         coverage = min(now[name]["overall"]["coverage"] for name in there)
-        return block(Table(columns, rows), coverage=coverage)
+        return block(frame(columns, rows), coverage=coverage)
 
     return find
 
@@ -446,7 +447,7 @@ def drift_severities(known: Known) -> Found:
         "Category",
         *right("Critical", "Warning", "Pass", "No data"),
     ]
-    return block(Table(columns, rows, empty="No drift rule was evaluated."))
+    return block(frame(columns, rows, empty="No drift rule was evaluated."))
 
 
 def drift_details(known: Known) -> Found:
@@ -470,7 +471,7 @@ def drift_details(known: Known) -> Found:
     ]  # fmt: skip
     more = document["counts"]["findings"] - len(rows)
     note = f"{more} more findings are in {DRIFT}." if more > 0 else ""
-    return block(Table(columns, rows, empty="No drift was found.", note=note))
+    return block(frame(columns, rows, empty="No drift was found.", note=note))
 
 
 def _drift_text(finding: Facts) -> str:

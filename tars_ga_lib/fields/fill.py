@@ -2,34 +2,41 @@
 
 A mark is `{{FIELD}}`, with spaces inside the braces if one likes; `{{FIELD.number}}` is the bare
 number for a template that writes the unit itself, `{{FIELD.source}}` where the value comes from and
-`{{FIELD.reason}}` why there is none. What a mark turns into depends on where it stands: in text and
-table cells it is escaped, in code it is literal, in a link's target percent-encoded. A block (a
-field that is a table or a list) stands alone on its line, or is told in one line elsewhere.
+`{{FIELD.reason}}` why there is none. A mark is an expression of Jinja2, evaluated in its sandbox: a
+field, an aspect of it, filters. It is no statement; what is no mark stays as it is, to the byte.
 
-Nothing of a template is executed: a mark is looked up, and no more.
+What a mark turns into depends on where it stands: in text and table cells it is escaped, in code it
+is literal, in a link's target percent-encoded. A Markdown parser (markdown-it) says where it
+stands; a filter says it instead: `{{FIELD|code}}`, or `text`, `cell`, `url`, `title`, `html`. A
+block (a field that is a table or a list) stands alone on its line, gives its rows inside a table,
+or is told in one line elsewhere.
 """
 
 from __future__ import annotations
 
 import difflib
 import html
-import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from tars_ga_lib.display import CHIPS, NO_DATA, Table, clean, md_code, md_escape
+from jinja2 import TemplateSyntaxError, nodes
+from jinja2.sandbox import SandboxedEnvironment
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from tars_ga_lib import tables
+from tars_ga_lib.display import NO_DATA, clean, md_escape
 from tars_ga_lib.fields.values import FieldValue, Items, link_target, markdown, plain
 from tars_ga_lib.grammar import ParametersError
 
 ASPECTS = ("number", "source", "reason")
 
-_MARK = r"\{\{[^{}\r\n]*\}\}"
-MARK = re.compile(r"\{\{([^{}\r\n]*)\}\}")
-_LINES = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
+MARK = re.compile(r"(?<!\\)\{\{([^{}\r\n]*)\}\}")
 
 
 @dataclass(frozen=True)
@@ -86,453 +93,369 @@ def fill(template: str, values: Mapping[str, FieldValue], notice: str = "") -> F
     A mark that names no field reads NO DATA, and is among `Filled.unknown`. A notice is put above
     all that a reader sees.
     """
-    filler = _Filler(values)
-    lines = _LINES.findall(template)
-    filled = list(filler.lines(lines))
-    if notice:
-        filled.insert(_front_matter(lines), f"> ⚠ **{md_escape(notice)}**\n\n")
-    return Filled("".join(filled), filler.marks)
+    front = _front_matter(template)
+    head = "".join(_filled_front(line, values) for line in template[:front].splitlines(True))
+    body = template[front:]
+    found = list(MARK.finditer(body))
+    places = _places(body, found)
+    first = template.count("\n", 0, front) + 1
+    marks = [
+        _look_up(match[1], first + body.count("\n", 0, match.start()), values) for match in found
+    ]
+    pieces, at, number = [], 0, 0
+    while number < len(found):
+        start, end, text, number = _set(body, found, places, values, number)
+        pieces += [body[at:start], text]
+        at = end
+    pieces.append(body[at:])
+    above = f"> ⚠ **{md_escape(notice)}**\n\n" if notice else ""
+    in_front = [
+        _look_up(match[1], template.count("\n", 0, match.start()) + 1, values)
+        for match in MARK.finditer(template[:front])
+    ]
+    return Filled(head + above + "".join(pieces), [*in_front, *marks])
 
 
-# --- what a mark turns into, by where it stands ---------------------------------------------------
+# --- filters: how a value is written into each language -------------------------------------------
 
 
-def _in_text(value: FieldValue) -> str:
-    return md_escape(value.text)
+class Written(str):
+    """A text that a filter has written for its place; it is not escaped again."""
+
+    __slots__ = ()
 
 
-def _in_cell(value: FieldValue) -> str:
-    if value.parts:
-        return "<br>".join(md_escape(line) for line in plain(value.parts))
-    return md_escape(value.text)
+class _Field:
+    """A field as a template sees it."""
+
+    def __init__(self, value: FieldValue) -> None:
+        self.value, self.parts, self.text = value, value.parts, value.text
+        self.number = NO_DATA if value.missing else value.number or value.text
+        self.source, self.reason = value.source, value.reason
+
+    def __str__(self) -> str:
+        return self.text
 
 
-def _literal(value: FieldValue) -> str:
-    return clean(value.text)
+def _lines(said: object) -> list[str]:
+    """Return the lines of a block; what is none is one line."""
+    return plain(said.parts) if isinstance(said, _Field) and said.parts else [str(said)]
 
 
-def _in_html(value: FieldValue) -> str:
-    lines = plain(value.parts) if value.parts else [value.text]
-    return "<br>".join(html.escape(clean(line)) for line in lines).replace("|", "&#124;")
+def _text(said: object) -> Written:
+    return Written(md_escape(str(said)))
 
 
-def _in_attribute(value: FieldValue) -> str:
-    return html.escape(clean(value.text)).replace("|", "&#124;")
+def _cell(said: object) -> Written:
+    return Written("<br>".join(md_escape(line) for line in _lines(said)))
 
 
-def _in_title(value: FieldValue) -> str:
-    return re.sub(r"[\"'()]", r"\\\g<0>", md_escape(value.text))
+def _code(said: object) -> Written:
+    return Written(clean(str(said)))
 
 
-def _in_target(value: FieldValue) -> str:
-    return quote(value.text, safe="", errors="replace")
+def _html(said: object) -> Written:
+    lines = [html.escape(clean(line)) for line in _lines(said)]
+    return Written("<br>".join(lines).replace("|", "&#124;"))
 
 
-def _whole_target(value: FieldValue) -> str:
-    # Only a web address may be one: 'javascript:' must not become a link.
-    if re.match(r"https?://[^\s/]", value.text):
-        return link_target(clean(value.text))
-    return _in_target(value)
+def _attribute(said: object) -> Written:
+    return Written(html.escape(clean(str(said))).replace("|", "&#124;"))
 
 
-Put = Callable[[FieldValue], str]
+def _title(said: object) -> Written:
+    return Written(re.sub(r"[\"'()]", r"\\\g<0>", md_escape(str(said))))
 
 
-# --- the lines of a template ----------------------------------------------------------------------
-
-_QUOTE = r"(?:[ \t]*>[ \t]?)*"
-_LIST = r"(?:[-*+]|\d{1,9}[.)])[ \t]+"
-_CONTAINER = re.compile(rf"{_QUOTE}[ \t]*(?:{_LIST})*")
-_ALONE = re.compile(rf"({_QUOTE}[ \t]*(?:{_LIST})*)({_MARK})[ \t]*(\r?\n|\r)?")
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^\r\n]*)")
-_DELIMITERS = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
-_HTML_BLOCK = re.compile(
-    r" {0,3}</?(?:address|article|aside|base|blockquote|body|caption|center|col|colgroup|dd|details"
-    r"|dialog|dir|div|dl|dt|fieldset|figcaption|figure|footer|form|frame|h[1-6]|head|header|hr|html"
-    r"|iframe|legend|li|link|main|menu|nav|ol|optgroup|option|p|param|search|section|summary|table"
-    r"|tbody|td|tfoot|th|thead|title|tr|track|ul)(?:[\s>/]|$)",
-    re.IGNORECASE,
-)
-_RAW_HTML = re.compile(r" {0,3}<(?:(!--)|(pre|script|style|textarea)(?=[\s>]|$))", re.IGNORECASE)
-_ADDRESS = re.compile(
-    rf"(\b(?:href|src|action|cite|data)\s*=\s*[\"']?)((?:{_MARK}|[^\"'>])*+)", re.IGNORECASE
-)
-_CELLS = re.compile(rf"{_MARK}|\\.|\|")
+def _url(said: object) -> Written:
+    """Write a whole target: only a web address may be one, 'javascript:' must not become a link."""
+    if re.match(r"https?://[^\s/]", str(said)):
+        return Written(link_target(clean(str(said))))
+    return _url_part(said)
 
 
-def _body(line: str) -> str:
-    """Return a line without its quote marks and line end."""
-    return re.sub(rf"^{_QUOTE}", "", line).rstrip("\r\n")
+def _url_part(said: object) -> Written:
+    return Written(quote(str(said), safe="", errors="replace"))
 
 
-def _cells(line: str) -> list[str]:
-    """Cut a table's line at its pipes, which stay at the beginning of the cells after them."""
-    cuts = [m.start() for m in _CELLS.finditer(line) if m[0] == "|"]
-    edges = [0, *(cut for cut in cuts if cut), len(line)]
-    return [line[a:b] for a, b in itertools.pairwise(edges)]
+FILTERS: Mapping[str, Callable[[object], Written]] = {
+    "text": _text, "cell": _cell, "code": _code, "url": _url, "url_part": _url_part,
+    "title": _title, "html": _html, "attribute": _attribute,
+}  # fmt: skip
+"""What a template may name, and what is chosen by the place of a mark."""
+
+_SANDBOX = SandboxedEnvironment()
+_SANDBOX.filters |= FILTERS
 
 
-def _width(line: str) -> int:
-    """Count a table line's columns."""
-    inner = line.strip().removeprefix("|")
-    return len(_cells(inner[:-1] if inner.endswith("|") else inner))
+def _read(inner: str) -> tuple[str, str]:
+    """Return the field and the aspect that a mark names; what is more than that names no field."""
+    try:
+        (output,) = _SANDBOX.parse("{{" + inner + "}}").body
+        (node,) = getattr(output, "nodes", [None])
+        _SANDBOX.compile_expression(inner.strip())
+    except (TemplateSyntaxError, ValueError):
+        return inner.strip().partition(".")[0], "?"
+    while isinstance(node, nodes.Filter) and node.node is not None:
+        node = node.node
+    aspect = ""
+    if isinstance(node, nodes.Getattr):
+        aspect, node = node.attr, node.node
+    return (node.name, aspect) if isinstance(node, nodes.Name) else (inner.strip(), "?")
 
 
-@dataclass
-class _Filler:
-    """Goes through a template from top to bottom and keeps the marks that it meets."""
+def _look_up(inner: str, line: int, values: Mapping[str, FieldValue]) -> Mark:
+    """Return the mark with the value that it names."""
+    name, aspect = _read(inner)
+    value = values.get(name)
+    if value is None or aspect not in ("", *ASPECTS):
+        near = difflib.get_close_matches(name.upper()[:60], values, 1)
+        return Mark(line, inner.strip(), None, near[0] if near else "")
+    return Mark(line, f"{name}.{aspect}" if aspect else name, value)
 
-    values: Mapping[str, FieldValue]
-    marks: list[Mark] = field(default_factory=list)
 
-    def look_up(self, inner: str, line: int) -> FieldValue:
-        """Return the value that a mark names, and note the mark."""
-        name, _, aspect = inner.strip().partition(".")
-        value = self.values.get(name)
-        if value is None or (aspect and aspect not in ASPECTS) or inner.strip().endswith("."):
-            near = difflib.get_close_matches(name.upper()[:60], self.values, 1)
-            self.marks.append(Mark(line, inner.strip(), None, near[0] if near else ""))
-            return FieldValue(name, NO_DATA, reason="no such field")
-        self.marks.append(Mark(line, inner.strip(), value))
-        if not aspect:
-            return value
-        text = str(getattr(value, aspect))
-        if aspect == "number":
-            text = NO_DATA if value.missing else text or value.text
-        return FieldValue(name, text, reason=value.reason)
+def _evaluated(inner: str, values: Mapping[str, FieldValue]) -> object:
+    """Return what a mark says: a field, a text, or what a filter has written."""
+    if _look_up(inner, 0, values).value is None:
+        return NO_DATA
+    name, _ = _read(inner)
+    return _SANDBOX.compile_expression(inner.strip())(**{name: _Field(values[name])})
 
-    def put(self, text: str, line: int, how: Put) -> str:
-        """Replace every mark of a text that is all in one context."""
 
-        def one(match: re.Match[str]) -> str:
-            return how(self.look_up(match[1], line + text.count("\n", 0, match.start())))
+# --- places: where a mark stands, as a Markdown parser says ---------------------------------------
 
-        return MARK.sub(one, text)
 
-    def lines(self, lines: Sequence[str]) -> Iterator[str]:
-        """Yield the filled lines."""
-        at = 0
-        if (end := _front_matter(lines)) > 0:
-            for at in range(end):
-                yield self.front(lines[at], at + 1)
-            at = end
-        in_list = False
-        before = ""
-        while at < len(lines):
-            line, body = lines[at], _body(lines[at])
-            if re.match(rf"[ \t]*{_LIST}", body):
-                in_list = True
-            elif body and body[0] not in " \t":
-                in_list = False
-            if fence := _fence(body):
-                stop = self.until(lines, at + 1, _closes(fence))
-                yield self.put(line, at + 1, lambda v: _literal(v).replace("`", "'"))
-                for n in range(at + 1, stop):
-                    yield from self.code_line(lines[n], n + 1, fence)
-            elif raw := _RAW_HTML.match(body):
-                ends = _holds("-->" if raw[1] else f"</{raw[2]}")
-                stop = at + 1 if ends(body) else self.until(lines, at + 1, ends)
-                yield from (self.html_line(lines[n], n + 1) for n in range(at, stop))
-            elif _HTML_BLOCK.match(body):
-                stop = self.until(lines, at + 1, lambda b: not b.strip(), keep=False)
-                yield from (self.html_line(lines[n], n + 1) for n in range(at, stop))
-            elif columns := _table_at(lines, at):
-                stop = at + 2
-                yield self.row(line, at + 1)
-                yield lines[at + 1]
-                while stop < len(lines) and _body(lines[stop]).strip():
-                    yield from self.table_line(lines[stop], stop + 1, columns)
-                    stop += 1
-            elif body[:4] in ("    ", "\t") and not before.strip() and not in_list:
-                stop = at + 1
-                yield from self.code_line(line, at + 1, "")
-            elif (alone := _ALONE.fullmatch(line)) and (found := self.block(alone, at + 1)):
-                stop = at + 1
-                after = lines[stop] if stop < len(lines) else ""
-                yield _set_apart(alone, found, before, after)
-            else:
-                stop = at + 1
-                while stop < len(lines) and _continues(lines, stop):
-                    stop += 1
-                yield self.inline("".join(lines[at:stop]), at + 1)
-            before = _body(lines[stop - 1])
-            at = stop
+@dataclass(frozen=True)
+class _Place:
+    """Where a mark stands: the filter that writes for it, and what is around it.
 
-    @staticmethod
-    def until(
-        lines: Sequence[str], first: int, ends: Callable[[str], bool], *, keep: bool = True
-    ) -> int:
-        """Return the index after the line that ends a block, or of it where it is not kept."""
-        for n in range(first, len(lines)):
-            if ends(_body(lines[n])):
-                return n + 1 if keep else n
-        return len(lines)
+    `columns` are those of the table that it stands in, `fence` is that of its code, `span` whether
+    that is within a line, `block` whether a block may stand there.
+    """
 
-    # --- one line ---
+    filter: str = "title"
+    columns: int = 0
+    fence: str = ""
+    span: bool = False
+    block: bool = False
 
-    def front(self, line: str, number: int) -> str:
-        """Fill a line of YAML front matter, so that it stays YAML."""
-        if not MARK.search(line):
-            return line
-        body = line.rstrip("\r\n")
-        end = line[len(body) :]
-        key = re.match(r"\s*(?:-\s+)*(?:[\w.-]+:\s+)?", body)
-        head, scalar = body[: key.end()] if key else "", body[key.end() if key else 0 :]
-        if scalar.startswith('"'):
-            how: Put = lambda v: json.dumps(_literal(v), ensure_ascii=False)[1:-1]  # noqa: E731
-            return head + self.put(scalar, number, how) + end
-        if scalar.startswith("'"):
-            return head + self.put(scalar, number, lambda v: _literal(v).replace("'", "''")) + end
-        return head + json.dumps(self.put(scalar, number, _literal), ensure_ascii=False) + end
 
-    def code_line(self, line: str, number: int, fence: str) -> Iterator[str]:
-        """Fill a line of code, in which everything is literal."""
-        alone = _ALONE.fullmatch(line)
-        mark = MARK.fullmatch(alone[2]) if alone else None
-        if alone is None or mark is None:
-            yield self.put(line, number, _literal)
-            return
-        value = self.look_up(mark[1], number)
-        texts = plain(value.parts) if value.parts else [value.text]
-        for n, text in enumerate(texts):
-            shown = clean(text)
-            if fence and _closes(fence)(shown):
-                shown = "    " + shown  # or it would end the code
-            more = n < len(texts) - 1
-            yield alone[1] + shown + ((alone[3] or "\n") if more else (alone[3] or ""))
+Found = Sequence[re.Match[str]]
+_PARSER = MarkdownIt("commonmark", {"maxNesting": 100}).enable("table")
+_STAND_IN = re.compile(r"tarsgamark(\d+)x", re.IGNORECASE)
 
-    def html_line(self, line: str, number: int) -> str:
-        """Fill a line of HTML."""
-        parts, last = [], 0
-        for tag in re.finditer(rf"<(?:{_MARK}|[^<>])*+>", line):
-            parts.append(self.put(line[last : tag.start()], number, _in_html))
-            parts.append(self.tag(tag[0], number))
-            last = tag.end()
-        return "".join(parts) + self.put(line[last:], number, _in_html)
 
-    def tag(self, tag: str, number: int) -> str:
-        """Fill an HTML tag: addresses are percent-encoded, other attributes escaped."""
+def _places(body: str, found: Found) -> list[_Place]:
+    """Return the place of each mark: the template is parsed with a word in each mark's stead.
 
-        def address(match: re.Match[str]) -> str:
-            return match[1] + self.target(match[2], number)
+    A mark that the parser does not show again is escaped for all places.
+    """
+    numbers = iter(range(len(found)))
+    state: dict[str, Any] = {}
+    tokens = _PARSER.parse(MARK.sub(lambda _: f"tarsgamark{next(numbers)}x", body), state)
+    places = dict(_walk(tokens))
+    for reference in (state.get("references") or {}).values():
+        places |= dict(_target(reference["href"], _Place()))
+    return [
+        _beside(body[max(m.start() - 400, 0) : m.start()], places.get(number, _Place()))
+        for number, m in enumerate(found)
+    ]
 
-        return self.put(_ADDRESS.sub(address, tag), number, _in_attribute)
 
-    def target(self, text: str, number: int) -> str:
-        """Fill a link's target: only a mark that is all of it, or its beginning, may be a URL."""
-        whole = MARK.match(text)
-        if whole and not text[whole.end() :].startswith(":"):
-            value = self.look_up(whole[1], number)
-            rest = self.put(text[whole.end() :], number, _in_target)
-            return _whole_target(value) + rest
-        return self.put(text, number, _in_target)
+def _in(text: object, place: _Place) -> Iterator[tuple[int, _Place]]:
+    """Yield the marks whose stand-ins are in a text."""
+    for match in _STAND_IN.finditer(str(text)):
+        yield int(match[1]), place
 
-    def row(self, line: str, number: int) -> str:
-        """Fill a line of a table, cell by cell."""
-        return "".join(self.inline(cell, number, cell=True) for cell in _cells(line))
 
-    def table_line(self, line: str, number: int, columns: int) -> Iterator[str]:
-        """Fill a line below a table's head: a block that stands alone gives its rows."""
-        alone = _ALONE.fullmatch(line)
-        mark = MARK.fullmatch(alone[2]) if alone else None
-        if not alone or not mark:
-            yield self.row(line, number)
-            return
-        value = self.look_up(mark[1], number)
-        rows = list(_rows(value))
-        end = alone[3] or "\n"
-        for n, row in enumerate(rows):
-            extra = [" · ".join(row[columns - 1 :])] if len(row) > columns else row[columns - 1 :]
-            cells = [*row[: columns - 1], *extra]
-            cells += [""] * (columns - len(cells))
-            last = n == len(rows) - 1
-            yield f"{alone[1]}| {' | '.join(cells)} |{alone[3] or '' if last else end}"
+def _target(text: object, place: _Place) -> Iterator[tuple[int, _Place]]:
+    """Yield the marks of a link's target: only one at its beginning may be a web address."""
+    for match in _STAND_IN.finditer(str(text)):
+        whole = match.start() == 0 and not str(text)[match.end() :].startswith(":")
+        yield int(match[1]), replace(place, filter="url" if whole else "url_part")
 
-    def block(self, alone: re.Match[str], number: int) -> str:
-        """Return the Markdown of a block field that stands alone; empty if it is none."""
-        mark = MARK.fullmatch(alone[2])
-        value = self.values.get(mark[1].strip()) if mark else None
-        if value is None or not (value.parts or value.unit == "Markdown"):
-            return ""
-        self.marks.append(Mark(number, value.name, value))
-        if value.missing:
-            return f"{NO_DATA}: {md_escape(value.reason)}."
-        return markdown(value.parts)
 
-    # --- inside a line ---
+def _walk(tokens: Sequence[Token]) -> Iterator[tuple[int, _Place]]:
+    columns, around = 0, ""
+    for token in tokens:
+        if token.type in ("table_open", "table_close"):
+            columns = 0
+        columns += token.type == "th_open"
+        if token.type == "fence":
+            yield from _in(token.info, _Place("code", fence="`", span=True))
+            yield from _in(token.content, _Place("code", fence=token.markup))
+        elif token.type == "code_block":
+            yield from _in(token.content, _Place("code"))
+        elif token.type == "html_block":
+            yield from _in(token.content, _Place("html"))
+        elif token.type == "inline":
+            block = around in ("paragraph_open", "td_open")
+            place = _Place("cell" if columns else "text", columns, block=block)
+            yield from _inline(token.children or [], place)
+        around = token.type
 
-    def inline(self, text: str, number: int, *, cell: bool = False) -> str:
-        """Fill a paragraph or a table's cell, by what each mark stands in."""
-        if not MARK.search(text):
-            return text
-        how = _in_cell if cell else _in_text
-        parts, at = [], 0
-        while at < len(text):
-            here = number + text.count("\n", 0, at)
-            match = _TOKEN.match(text, at)
-            kind = match.lastgroup if match else None
-            if match is None:
-                parts.append(text[at])
-                at += 1
-                continue
-            whole = match[0]
-            if kind == "ticks":
-                end, filled = self.code_span(text, at, len(whole), here, cell=cell)
-                parts.append(filled)
-                at = end
-                continue
-            if kind == "mark":
-                parts.append(self.put(whole, here, how))
-            elif kind == "link":
-                parts.append(self.link(whole, here))
-            elif kind == "comment":
-                parts.append(self.put(whole, here, _in_attribute))
-            elif kind == "auto":
-                parts.append("<" + self.put(whole[1:-1], here, _in_target) + ">")
-            elif kind == "tag":
-                parts.append(self.tag(whole, here))
-            elif kind == "bare":
-                parts.append(self.put(whole, here, _in_target))
-            else:
-                parts.append(whole)
-            at = match.end()
-        return "".join(parts)
 
-    def code_span(
-        self, text: str, at: int, ticks: int, number: int, *, cell: bool
-    ) -> tuple[int, str]:
-        """Fill a code span, its fence made longer where the code holds one like it."""
-        close = next((m for m in re.finditer("`+", text[at + ticks :]) if len(m[0]) == ticks), None)
-        if close is None:
-            return at + ticks, "`" * ticks  # a lone backtick
-        content = text[at + ticks : at + ticks + close.start()]
-        end = at + ticks + close.end()
-        pipe: Put = lambda v: _literal(v).replace("|", "\\|") if cell else _literal(v)  # noqa: E731
-        filled = self.put(content, number, pipe)
-        if filled == content:
-            return end, text[at:end]
-        runs = {len(run) for run in re.findall("`+", filled)}
-        fence = "`" * (max(runs) + 1 if ticks in runs else ticks)
-        pad = " " if "`" in (filled[:1], filled[-1:]) else ""
-        return end, f"{fence}{pad}{filled}{pad}{fence}"
-
-    def link(self, text: str, number: int) -> str:
-        """Fill the target and the title of a link: `](target "title")`, or a definition."""
-        match = _LINK.fullmatch(text)
-        if match is None:
-            return self.put(text, number, _in_text)
-        head, target, rest = match[1], match[2], match[3]
-        if target.startswith("<"):
-            filled = "<" + self.target(target[1:-1], number) + ">"
+def _inline(tokens: Sequence[Token], place: _Place) -> Iterator[tuple[int, _Place]]:
+    for token in tokens:
+        if token.type == "code_inline":
+            code = _Place("code", place.columns, token.markup, span=True)
+            yield from _in(token.content, code)
+        elif token.type == "html_inline":
+            yield from _in(token.content, _Place("html", place.columns))
+        elif token.type in ("link_open", "image"):
+            target = token.attrs.get("href", token.attrs.get("src", ""))
+            yield from _target(target, _Place(columns=place.columns))
+            yield from _in(token.attrs.get("title", ""), _Place("title", place.columns))
+            yield from _inline(token.children or [], replace(place, block=False))
         else:
-            filled = self.target(target, number)
-        return head + filled + self.put(rest, number, _in_title)
+            yield from _in(token.content, place)
 
 
-# Possessive throughout: what can be read in two ways takes exponentially long without.
-_TARGET = rf"(?:<(?:{_MARK}|[^<>\r\n])*+>|(?:{_MARK}|\\.|[^\s()<>\\]|\((?:{_MARK}|[^\s()])*+\))*+)"
-_TITLE = rf"(?:\s+(?:\"(?:{_MARK}|\\.|[^\"\\])*+\"|'(?:{_MARK}|\\.|[^'\\])*+'))?"
-_LINK = re.compile(rf"(\]\([ \t]*|\[[^\[\]]*\]:[ \t]*)({_TARGET})({_TITLE}[ \t]*\)?)", re.S)
-_TOKEN = re.compile(
-    rf"(?P<escape>\\[!-/:-@\[-`{{-~])"
-    rf"|(?P<ticks>`+)"
-    rf"|(?P<mark>{_MARK})"
-    rf"|(?P<link>\]\([ \t]*{_TARGET}{_TITLE}[ \t]*\)|^\[[^\[\]\n]+\]:[ \t]*{_TARGET}{_TITLE})"
-    rf"|(?P<comment><!--.*?-->)"
-    rf"|(?P<auto><[A-Za-z][A-Za-z0-9+.-]{{1,31}}:(?:{_MARK}|[^<>\s])*+>)"
-    rf"|(?P<tag></?[A-Za-z](?:{_MARK}|[^<>])*+>)"
-    rf"|(?P<bare>https?://(?:{_MARK}|[^\s<>()\[\]`|*])*+)"
-    rf"|(?P<plain>[A-Za-z0-9 ,.;\n]+?(?=[^A-Za-z0-9 ,.;\n]|https?://|\Z))",
-    re.S | re.M,
-)
+def _beside(before: str, place: _Place) -> _Place:
+    """Add what only the text before a mark tells: a tag's attribute, an address in plain text."""
+    line = re.split(r"[\r\n]", before)[-1]
+    if place.filter == "html":
+        tag = line.rpartition("<")[2]
+        if "<" not in line or ">" in tag:
+            return place
+        if re.search(r"\b(?:href|src|action|cite|data)\s*=\s*[\"']?[^\"'>]*$", tag, re.IGNORECASE):
+            whole = re.search(r"=\s*[\"']?$", tag)
+            return replace(place, filter="url" if whole else "url_part")
+        return replace(place, filter="attribute")
+    if place.filter in ("text", "cell") and re.search(r"https?://[^\s<>()\[\]`|*]*$", line):
+        return replace(place, filter="url_part", block=False)
+    return place
 
 
-def _front_matter(lines: Sequence[str]) -> int:
-    """Return how many lines of YAML a template begins with, both fences included."""
-    if not lines or lines[0].removeprefix("\ufeff").rstrip() != "---":
-        return 0
-    ends = (n for n, line in enumerate(lines[1:], 1) if line.rstrip() in ("---", "..."))
-    return next(ends, -1) + 1
+# --- what a mark turns into, with what is around it -----------------------------------------------
+
+_PREFIX = re.compile(r"(?:[ \t]*>[ \t]?)*[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*")
+_REST = re.compile(r"[ \t]*(\r\n|\n|\r|\Z)")
 
 
-def _fence(body: str) -> str:
-    """Return the fence that begins a code on this line; empty if none does."""
-    match = _FENCE.match(re.sub(rf"^(?:{_LIST})+", "", body.lstrip()))
-    if match is None or (match[1][0] == "`" and "`" in match[2]):
-        return ""
-    return match[1]
+def _set(
+    body: str, found: Found, places: Sequence[_Place], values: Mapping[str, FieldValue], number: int
+) -> tuple[int, int, str, int]:
+    """Return what a mark replaces (from, to), with what, and which mark is next."""
+    match, place = found[number], places[number]
+    start, end = match.span()
+    if place.span and (span := _code_span(body, match, place.fence)):
+        inside = [m for m in found[number:] if m.start() < span[1]]
+        return (*span, _filled_span(body, span, inside, place, values), number + len(inside))
+    said = _evaluated(match[1], values)
+    line = max(body.rfind("\n", 0, start), body.rfind("\r", 0, start)) + 1
+    prefix, rest = body[line:start], _REST.match(body, end)
+    next_line = (rest[1] if rest else "") or ("\r\n" if "\r\n" in body else "\n")
+    if isinstance(said, Written):
+        text = said
+    elif rest is None or not _PREFIX.fullmatch(prefix):
+        text = FILTERS[place.filter](said)
+    elif place.filter == "code":
+        shown = [_guarded(clean(one), place.fence) for one in _lines(said)]
+        text = Written((next_line + prefix).join(shown))
+    elif place.block and place.columns:
+        rows = [f"| {' | '.join(row)} |" for row in _rows(said, place.columns)]
+        text = Written((next_line + prefix).join(rows))
+    elif place.block and isinstance(said, _Field) and _is_block(said.value):
+        before = body[:line].splitlines()[-1:] or [""]
+        after = body[rest.end() :].splitlines()[:1] or [""]
+        text = Written(_set_apart(prefix, said.value, before[0], after[0], next_line))
+        start = line
+    else:
+        text = FILTERS[place.filter](said)
+    return start, end, text, number + 1
 
 
-def _holds(mark: str) -> Callable[[str], bool]:
-    """Return the test for a line that holds a text, in any case."""
-    return lambda body: mark.lower() in body.lower()
+def _code_span(body: str, match: re.Match[str], fence: str) -> tuple[int, int] | None:
+    """Return where the code within a line begins and ends, its fences included."""
+    exact = re.compile(rf"(?<!`){fence}(?!`)")
+    opening = [m.start() for m in exact.finditer(body, max(match.start() - 2000, 0), match.start())]
+    closing = exact.search(body, match.end())
+    return (opening[-1], closing.end()) if opening and closing else None
 
 
-def _closes(fence: str) -> Callable[[str], bool]:
-    """Return the test for the line that ends a fenced code."""
-    pattern = re.compile(rf"[ \t]*{re.escape(fence[:1])}{{{len(fence)},}}[ \t]*")
-    return lambda body: bool(pattern.fullmatch(body))
+def _filled_span(
+    body: str, span: tuple[int, int], inside: Found, place: _Place, values: Mapping[str, FieldValue]
+) -> str:
+    """Fill code within a line, its fences made longer where the code holds one like them."""
+    pieces, at = [], span[0] + len(place.fence)
+    for match in inside:
+        said = clean(str(_evaluated(match[1], values)))
+        pieces += [body[at : match.start()], said.replace("|", "\\|") if place.columns else said]
+        at = match.end()
+    code = "".join([*pieces, body[at : span[1] - len(place.fence)]])
+    held = {len(run) for run in re.findall("`+", code)}
+    fence = "`" * (max(held) + 1) if len(place.fence) in held else place.fence
+    pad = " " if "`" in (code[:1], code[-1:]) else ""
+    return f"{fence}{pad}{code}{pad}{fence}"
 
 
-def _table_at(lines: Sequence[str], at: int) -> int:
-    """Return the columns of the table that begins here; 0 if none does."""
-    if at + 1 >= len(lines) or "|" not in lines[at]:
-        return 0
-    head, rule = _body(lines[at]), _body(lines[at + 1]).strip()
-    if not _DELIMITERS.fullmatch(rule) or "-" not in rule:
-        return 0
-    return _width(rule) if _width(head) == _width(rule) else 0
+def _guarded(text: str, fence: str) -> str:
+    """Indent a line that would end the code that it stands in."""
+    closes = fence and re.fullmatch(rf"[ \t]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*", text)
+    return f"    {text}" if closes else text
 
 
-def _continues(lines: Sequence[str], at: int) -> bool:
-    """Tell whether a line goes on with the paragraph before it."""
-    line, body = lines[at], _body(lines[at])
-    return bool(
-        body.strip()
-        and not _fence(body)
-        and not _HTML_BLOCK.match(body)
-        and not _RAW_HTML.match(body)
-        and not _table_at(lines, at)
-        and not _ALONE.fullmatch(line)
-        and not re.match(rf"[ \t]*(?:#|{_LIST})", body)
-    )
+def _is_block(value: FieldValue) -> bool:
+    return bool(value.parts) or value.unit == "Markdown"
 
 
-def _set_apart(alone: re.Match[str], text: str, before: str, after: str) -> str:
-    """Indent a block as its mark was, with a blank line on each side."""
-    prefix, end = alone[1], alone[3] or ""
-    newline = end or "\n"
-    marker = re.sub(rf"{_LIST}", lambda m: " " * len(m[0]), prefix)
+def _set_apart(prefix: str, value: FieldValue, before: str, after: str, newline: str) -> str:
+    """Write a block, indented as its mark was, with a blank line on each side."""
+    missing = f"{NO_DATA}: {md_escape(value.reason)}."
+    marker = re.sub(r"(?:[-*+]|\d{1,9}[.)])[ \t]+", lambda m: " " * len(m[0]), prefix)
+    text = missing if value.missing else markdown(value.parts)
     lines = [f"{marker}{line}".rstrip() for line in text.split("\n")]
-    lines[0] = prefix + lines[0][len(marker) :] if prefix != marker else lines[0]
-    blank = marker.rstrip()
-    if before.strip() and prefix == marker:
-        lines.insert(0, blank)
-    if _body(after).strip():
-        lines.append(blank)
-    return newline.join(lines) + end
+    if prefix != marker:  # it begins an item of a list
+        lines[0] = prefix + lines[0][len(marker) :]
+    elif _PREFIX.sub("", before, count=1).strip():
+        lines.insert(0, marker.rstrip())
+    if _PREFIX.sub("", after, count=1).strip() and not re.match(r"[ \t]*(?:[-*+]|\d+[.)])", after):
+        lines.append(marker.rstrip())
+    return newline.join(lines)
 
 
-def _rows(value: FieldValue) -> Iterator[list[str]]:
-    """Yield a value as rows of a table that the template began."""
-    if not value.parts:
-        yield [md_escape(value.text)]
-    for part in value.parts:
+def _rows(said: object, columns: int) -> Iterator[list[str]]:
+    """Yield a block's rows for a table that the template began, with as many cells as it has."""
+    rows: list[list[str]] = []
+    for part in said.parts if isinstance(said, _Field) else ():
         if isinstance(part, Items):
-            yield from ([md_escape(line)] for line in part.lines())
-        elif not part.rows:
-            yield [md_escape(part.empty)]
-        else:
-            yield from (_row(part, row) for row in part.rows)
+            rows += [[md_escape(line)] for line in part.lines()]
+            continue
+        facts = tables.written(part)
+        rows += tables.markdown_rows(facts, strong=False) or [[md_escape(facts["empty"])]]
+    for row in rows or [[md_escape(str(said))]]:
+        extra = [" · ".join(row[columns - 1 :])] if len(row) > columns else row[columns - 1 :]
+        cells = [*row[: columns - 1], *extra]
+        yield cells + [""] * (columns - len(cells))
 
 
-def _row(table: Table, row: Sequence[object]) -> list[str]:
-    cells = []
-    for column, cell in zip(table.columns, row, strict=True):
-        if column.kind == "verdict":
-            cells.append(CHIPS[str(cell)].text)
-        elif column.kind == "code":
-            cells.append(md_code(cell, in_table=True))
-        elif column.kind != "spark":
-            cells.append(md_escape(cell))
-    return cells
+# --- front matter ---------------------------------------------------------------------------------
+
+
+def _front_matter(template: str) -> int:
+    """Return the length of the YAML that a template begins with, both fences included."""
+    fence = re.match(r"\ufeff?---[ \t]*\r?\n", template)
+    end = fence and re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.M).search(
+        template, fence.end()
+    )
+    return end.end() if end else 0
+
+
+def _filled_front(line: str, values: Mapping[str, FieldValue]) -> str:
+    """Fill a line of YAML, so that it stays YAML."""
+    if not MARK.search(line):
+        return line
+
+    def put(text: str, how: Callable[[str], str]) -> str:
+        return MARK.sub(lambda m: how(clean(str(_evaluated(m[1], values)))), text)
+
+    content = line.rstrip("\r\n")
+    key = re.match(r"\s*(?:-\s+)*(?:[\w.-]+:\s+)?", content)
+    at = key.end() if key else 0
+    head, scalar, end = content[:at], content[at:], line[len(content) :]
+    if scalar.startswith('"'):
+        return head + put(scalar, lambda said: json.dumps(said, ensure_ascii=False)[1:-1]) + end
+    if scalar.startswith("'"):
+        return head + put(scalar, lambda said: said.replace("'", "''")) + end
+    return head + json.dumps(put(scalar, str), ensure_ascii=False) + end

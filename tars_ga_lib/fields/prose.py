@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tars_ga_lib.display import Column, Table, duration, when
+from tars_ga_lib.display import duration, when
 from tars_ga_lib.fields.values import (
     CERTIFICATION,
     DRIFT,
@@ -19,6 +19,7 @@ from tars_ga_lib.fields.values import (
 )
 from tars_ga_lib.grammar import parse_time
 from tars_ga_lib.parameters import MEASURED
+from tars_ga_lib.tables import Column, frame
 
 RIGHT = "right"
 VALIDATION, SESSIONS = MEASURED["validation"], MEASURED["websocket"]
@@ -133,7 +134,7 @@ def timeline(phase: str, kinds: Sequence[str] = ()) -> Callable[[Known], Found]:
             "What happened",
         ]
         empty = story.EMPTY.get("events" if phase == "window" else phase, "Nothing is known.")
-        return block(Table(columns, rows, empty=empty))
+        return block(frame(columns, rows, empty=empty))
 
     return find
 

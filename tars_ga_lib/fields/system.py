@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tars_ga_lib.display import Column, Table, quantity, when
+from tars_ga_lib.display import quantity, when
 from tars_ga_lib.fields.values import Found, Items, Known, NoDataError, block, right
 from tars_ga_lib.parameters import MEASURED
+from tars_ga_lib.tables import Column, frame
 
 RIGHT = "right"
 VALIDATION, SESSIONS = MEASURED["validation"], MEASURED["websocket"]
@@ -56,7 +57,7 @@ def checks_by_group(known: Known) -> Found:
         for group in groups
     ]
     columns: list[Column | str] = ["Group", *right("Pass", "Warning", "Fail", "No data")]
-    return block(Table(columns, rows, empty="No check was made."))
+    return block(frame(columns, rows, empty="No check was made."))
 
 
 def checks_where(wanted: Callable[[Facts], bool], empty: str) -> Callable[[Known], Found]:
@@ -85,7 +86,7 @@ def checks_where(wanted: Callable[[Facts], bool], empty: str) -> Callable[[Known
             "Note",
         ]
         rest = f"The others are in {VALIDATION}."
-        return block(Table(columns, rows, empty=empty, most=20, rest=rest))
+        return block(frame(columns, rows, empty=empty, most=20, rest=rest))
 
     return find
 
@@ -180,4 +181,4 @@ def session_limits(known: Known) -> Found:
         Column("Verdict", "verdict"),
         *right("Value", "Limit"),
     ]
-    return block(Table(columns, rows, empty="No limit was set."))
+    return block(frame(columns, rows, empty="No limit was set."))

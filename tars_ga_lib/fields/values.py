@@ -11,14 +11,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
-from tars_ga_lib import display, kpis
-from tars_ga_lib.display import NBSP, NO_DATA, Column, Table, quantity, when
+from tars_ga_lib import display, kpis, tables
+from tars_ga_lib.display import NBSP, NO_DATA, quantity, when
 from tars_ga_lib.evidence_files import Evidence, Links
 from tars_ga_lib.grammar import ParametersError, format_time
 from tars_ga_lib.run import Run
+from tars_ga_lib.tables import Column
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Value = float | str | bool | None
 
@@ -103,7 +107,7 @@ class Items:
         return [each if isinstance(each, str) else f"{each[0]} ({each[1]})" for each in self.items]
 
 
-Part = Table | Items
+Part: TypeAlias = "pd.DataFrame | Items"
 
 
 @dataclass(frozen=True)
@@ -162,8 +166,8 @@ def markdown(parts: Sequence[Part]) -> str:
     """Write a block as GitHub Markdown."""
     texts = []
     for part in parts:
-        if isinstance(part, Table):
-            texts.append(display.table_markdown(part.to_json()))
+        if not isinstance(part, Items):
+            texts.append(tables.as_markdown(tables.written(part)))
             continue
         title = [f"**{display.md_escape(part.title)}**\n"] if part.title else []
         texts.append("\n".join([*title, *(f"- {_item(each)}" for each in part.items)]))
@@ -183,24 +187,11 @@ def link_target(url: str) -> str:
 
 def plain(parts: Sequence[Part]) -> list[str]:
     """Write a block as lines of plain text: an item or a row each."""
-    lines: list[str] = []
-    for part in parts:
-        if isinstance(part, Items):
-            lines += part.lines()
-        elif not part.rows:
-            lines.append(part.empty)
-        else:
-            lines += [_row(part, row) for row in part.rows]
-    return lines
-
-
-def _row(table: Table, row: Sequence[Any]) -> str:
-    cells = [
-        display.CHIPS[cell].label if column.kind == "verdict" else str(cell)
-        for column, cell in zip(table.columns, row, strict=True)
-        if column.kind not in ("spark", "blank") and cell
+    return [
+        line
+        for part in parts
+        for line in (part.lines() if isinstance(part, Items) else tables.lines(part))
     ]
-    return cells[0] + (f": {', '.join(cells[1:])}" if cells[1:] else "") if cells else ""
 
 
 def settle(name: str, unit: Unit, find: Callable[[], Found], source: str) -> FieldValue:

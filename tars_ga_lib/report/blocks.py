@@ -1,18 +1,19 @@
 """What is meant for readers, read out of an executed notebook: the blocks that all reports set.
 
-Tables, figures and the banner are taken from the machine-readable face of the objects of
-:mod:`tars_ga_lib.display`, so no report has to read figures back out of rendered HTML. A notebook
-that failed or did not run makes no report; code and stderr are not for readers and stay out.
+Tables are read from their values, the banner from its machine-readable face, and charts from their
+SVG and what its metadata says of it, so no report has to read figures back out of rendered HTML. A
+notebook that failed or did not run makes no report; code and stderr are not for readers and stay
+out.
 """
 
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from tars_ga_lib.display import DECISION_MIME, FIGURE_MIME, TABLE_MIME, clean, slug
+from tars_ga_lib.display import DECISION_MIME, clean, slug
+from tars_ga_lib.tables import TABLE_MIME, written
 
 Notebook = Mapping[str, Any]
 Block = dict[str, Any]
@@ -102,15 +103,15 @@ def _output(output: Mapping[str, Any]) -> Iterator[Block]:
     if DECISION_MIME in data:
         yield {"kind": "decision", **data[DECISION_MIME]}
     elif TABLE_MIME in data:
-        yield {"kind": "table", **data[TABLE_MIME]}
-    elif FIGURE_MIME in data:
-        yield {"kind": "figure", **data[FIGURE_MIME], "svg": text_of(data["image/svg+xml"])}
+        yield {"kind": "table", **written(data[TABLE_MIME])}
     elif "text/markdown" in data:
         for part in _parts(text_of(data["text/markdown"])):
             yield {"kind": "prose", "text": part}
     elif "image/svg+xml" in data:
-        yield {"kind": "figure", "name": "figure", "caption": "", "alt": plain or "picture",
-               "svg": text_of(data["image/svg+xml"]), "foreign": True}  # fmt: skip
+        known = output.get("metadata", {}).get("image/svg+xml", {})
+        yield {"kind": "figure", "name": known.get("name", "figure"),
+               "caption": known.get("caption", ""), "alt": known.get("alt") or plain or "picture",
+               "svg": text_of(data["image/svg+xml"]), "foreign": "name" not in known}  # fmt: skip
     elif "image/png" in data:
         yield {"kind": "image", "alt": plain or "picture", "png": text_of(data["image/png"])}
     elif plain.strip():
@@ -188,38 +189,3 @@ def unmarked(markdown: str) -> str:
 def title_of(found: Sequence[Block]) -> str:
     """Return the title of the report."""
     return next((unmarked(text) for text in headings(found, 1)), "Report")
-
-
-# --- prose ---
-
-_BETWEEN = "TarsGaNextChunkOfProse"
-
-
-def converted(texts: Sequence[str], to: str, between: str) -> list[str]:
-    """Convert Markdown texts by one call of pandoc: a process for each would be slow.
-
-    Parameters
-    ----------
-    to : str
-        pandoc's name of the format.
-    between : str
-        Pattern of an emphasised paragraph in that format, ``{}`` where its text stands.
-    """
-    if not texts:
-        return []
-    # emphasised, so that a mark which an unclosed fence swallowed is told from one that was read
-    joined = f"\n\n*{_BETWEEN}*\n\n".join(texts)
-    made = pandoc(joined, to).split(between.replace("{}", _BETWEEN))
-    return made if len(made) == len(texts) else [pandoc(text, to) for text in texts]
-
-
-def pandoc(markdown: str, to: str) -> str:
-    """Convert Markdown; HTML in it is text, and `:100:` no picture."""
-    import pypandoc
-
-    command = [pypandoc.get_pandoc_path(), "--sandbox", f"--to={to}", "--wrap=none"]
-    command.append("--from=gfm-emoji-raw_html")
-    done = subprocess.run(command, input=markdown.encode(), capture_output=True, timeout=60)
-    if done.returncode:
-        raise ReportError(f"pandoc: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout.decode()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tars_ga_lib.display import clean, decision_markdown, md_escape, table_markdown
+from tars_ga_lib.display import clean, decision_markdown, md_escape
 from tars_ga_lib.report.blocks import (
     PARTS,
     Block,
@@ -18,6 +17,8 @@ from tars_ga_lib.report.blocks import (
     unmarked,
     unused,
 )
+from tars_ga_lib.report.prose import Anchors
+from tars_ga_lib.tables import as_markdown
 
 
 def to_markdown(notebook: Notebook, *, folder: str = "charts") -> tuple[str, dict[str, bytes]]:
@@ -54,7 +55,7 @@ def _md_block(block: Block, folder: str, files: dict[str, bytes]) -> str:
     if kind == "decision":
         return decision_markdown(block)
     if kind == "table":
-        return table_markdown(block, block["label"])
+        return as_markdown(block, block["label"])
     if kind == "figure":
         path = f"{folder}/{block['name']}.svg"
         files[path] = block["svg"].encode()
@@ -72,21 +73,7 @@ def _md_contents(found: Sequence[Block]) -> str:
     parts = [unmarked(text) for text in headings(found, len(PARTS))]
     if len(parts) < 2:
         return ""
-    seen: set[str] = {_anchor(title_of(found))}
-    links = []
-    for part in parts:
-        links.append(f"[{md_escape(part)}](#{_unused_anchor(_anchor(part), seen)})")
+    anchors = Anchors()
+    anchors.new(title_of(found))
+    links = [f"[{md_escape(part)}](#{anchors.new(part)})" for part in parts]
     return "Contents: " + " · ".join(links)
-
-
-def _anchor(heading: str) -> str:
-    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
-
-
-def _unused_anchor(anchor: str, seen: set[str]) -> str:
-    tried, count = anchor, 0
-    while tried in seen:
-        count += 1
-        tried = f"{anchor}-{count}"
-    seen.add(tried)
-    return tried

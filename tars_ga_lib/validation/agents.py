@@ -196,9 +196,8 @@ class _Samples:
             late = "no answer in time" in str(error)
             reason = f"no answer within {self._timeout} s" if late else str(error)
             raise NotMeasured("timed_out" if late else "refused", reason) from None
-        doubts = [text for text in answer.warnings if not text.startswith("info: ")]
-        if doubts:
-            raise NotMeasured("error", f"the server warned about its answer: {doubts[0]}")
+        if answer.warnings:
+            raise NotMeasured("error", f"the server warned about its answer: {answer.warnings[0]}")
         pods: dict[str, dict[str, Floats]] = {}
         for labels, values in zip(answer.labels, answer.values, strict=True):
             region, pod = labels.get(self._region, ""), labels.get(self._pod, "")

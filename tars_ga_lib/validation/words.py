@@ -6,11 +6,15 @@ All take the facts that `validation_results.json` holds of a check, or all of it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib import wording
-from tars_ga_lib.display import NO_DATA, Column, Table, quantity
+from tars_ga_lib.display import NO_DATA, quantity
 from tars_ga_lib.grammar import Limit
+from tars_ga_lib.tables import Column, frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Facts = Mapping[str, Any]
 
@@ -106,7 +110,7 @@ NOTHING = "NO DATA: the running system was not validated."
 """What stands where there are no results."""
 
 
-def table(document: Facts | None, most: int | None = None) -> Table:
+def table(document: Facts | None, most: int | None = None) -> pd.DataFrame:
     """Show every check with its value and limit: failures first, then what has no data."""
     columns: list[Column | str] = [
         "Check",
@@ -129,7 +133,7 @@ def table(document: Facts | None, most: int | None = None) -> Table:
         ]
         for check in _worst_first(document)
     ]
-    return Table(
+    return frame(
         columns,
         rows,
         caption="Checks of the running system",
@@ -148,14 +152,14 @@ def _note(check: Facts) -> str:
     return str(check["reason"])
 
 
-def failures(document: Facts | None, most: int | None = None) -> Table:
+def failures(document: Facts | None, most: int | None = None) -> pd.DataFrame:
     """Show what was asked where, of each check that fails or has no data."""
     rows = [
         [check["id"], check["verdict"], why(check), check["target"], check["query"] or "none"]
         for check in _worst_first(document)
         if check["verdict"] in ("fail", "no_data")
     ]
-    return Table(
+    return frame(
         ["Check", Column("Verdict", "verdict"), "What", "Where", Column("Query", "code")],
         rows,
         caption="Checks that fail or have no data, and what was asked",

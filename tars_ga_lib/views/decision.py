@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from IPython.display import Markdown
 
 from tars_ga_lib import fingerprint
-from tars_ga_lib.display import Column, Decision, Spark, Table, duration, md_escape, quantity, when
+from tars_ga_lib.display import Decision, duration, md_escape, quantity, when
 from tars_ga_lib.evidence_files import SignOff, SignOffs
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.run import Run
-from tars_ga_lib.sparks import MOST, breaks
+from tars_ga_lib.sparks import MOST, Spark, breaks
+from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import Facts
 from tars_ga_lib.views.sources import collection_table
-from tars_ga_lib.wording import limit_text, value_text, why
+from tars_ga_lib.wording import count, limit_text, value_text, why
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def banner(run: Run, certification: Facts) -> Decision:
@@ -74,14 +78,13 @@ def _binding(certification: Facts) -> tuple[str, str]:
     return "Decided by", f"{found[0]['title']}: {value_text(found[0])}, target {target}"
 
 
-def criteria_table(certification: Facts, run: Run | None = None) -> Table:
-    """Show every criterion with its verdict, the mandatory ones first.
+def criteria_table(certification: Facts, run: Run | None = None) -> pd.DataFrame:
+    """Return every criterion with its verdict, the mandatory ones first.
 
     With the run, each criterion on a KPI has a sparkline of its series over the window.
     """
     rows = []
     for outcome in sorted(certification["criteria"], key=lambda o: not o["mandatory"]):
-        verdict = "waived" if outcome["waiver"] else outcome["verdict"]
         note = [] if outcome["mandatory"] else ["optional"]
         note += [part for part in (outcome["where"], outcome["reason"]) if part]
         if outcome["verdict"] == "warn" and not outcome["reason"]:
@@ -89,11 +92,14 @@ def criteria_table(certification: Facts, run: Run | None = None) -> Table:
         rows.append(
             [
                 outcome["title"],
-                verdict,
+                "waived" if outcome["waiver"] else outcome["verdict"],
                 _spark(run, outcome) if run else None,
-                value_text(outcome),
+                outcome["value"],
+                outcome["unit"],
+                float(outcome["target"].split()[1]),
                 limit_text(outcome["target"], outcome["unit"]),
                 "" if outcome["coverage"] is None else quantity(outcome["coverage"], "ratio"),
+                outcome["mandatory"],
                 "; ".join(note),
             ]
         )
@@ -101,15 +107,18 @@ def criteria_table(certification: Facts, run: Run | None = None) -> Table:
         "Criterion",
         Column("Verdict", "verdict"),
         Column("Window", "spark", optional=True),
-        Column("Value", align="right"),
+        Column("Value", align="right", unit_from="unit", limit_from="limit"),
+        Column("Unit", hidden=True),
+        Column("Limit", hidden=True),
         Column("Target", align="right"),
         Column("Coverage", align="right"),
+        Column("Mandatory", hidden=True),
         Column("Note", optional=True),
     ]
     key = "Window: the figure of each step; dashed: the target; red and underlined: steps beyond "
     key += "it; grey: no data. The verdict is on the figure of the whole window."
     drawn = any(row[2] for row in rows)
-    return Table(columns, rows, caption="Criteria", note=key if drawn else "")
+    return frame(columns, rows, caption="Criteria", note=key if drawn else "")
 
 
 def _spark(run: Run, outcome: Facts) -> Spark | None:
@@ -150,16 +159,16 @@ def _place_of(kpis: Kpis, name: str, where: str) -> tuple[str | None, str | None
     return named.get(where, (None, None))
 
 
-def waiver_table(certification: Facts) -> Table:
+def waiver_table(certification: Facts) -> pd.DataFrame:
     """Show who accepted which failure, why and until when."""
     waivers = [o["waiver"] for o in certification["criteria"] if o["waiver"]]
     rows = [[w["criterion"], w["who"], w["why"], w["until"]] for w in waivers]
-    return Table(
+    return frame(
         ["Criterion", "Who", "Why", "Until"], rows, caption="Waivers", empty="Nothing is waived."
     )
 
 
-def evidence_table(run: Run) -> Table:
+def evidence_table(run: Run) -> pd.DataFrame:
     """Show the facts that no metric holds, and the files that were not given."""
     from tars_ga_lib.evidence_files import EVIDENCE_MODELS
 
@@ -168,12 +177,16 @@ def evidence_table(run: Run) -> Table:
         facts = run.job.evidence.get(kind)
         given = None if facts is None else facts.source
         rows.append([kind, _facts_text(facts) if facts else None, given])
-    return Table(
+    return frame(
         ["Evidence", "What it says", "Source"],
         rows,
         caption="Evidence files",
         note="NO DATA: no such file was given to this run.",
     )
+
+
+_NOUNS = {"fixes": ("fix", "fixes"), "compared": ("comparison", "comparisons")}
+"""What the entries of a list are called, where its key does not say."""
 
 
 def _facts_text(facts: Any) -> str:
@@ -183,13 +196,21 @@ def _facts_text(facts: Any) -> str:
     for key, value in raw.items():
         name = key.replace("_", " ")
         if isinstance(value, list):
-            parts.append(f"{len(value)} {name}")
+            parts.append(count(len(value), *_NOUNS.get(key, (name.removesuffix("s"), name))))
         elif isinstance(value, dict):
             parts.append(f"{name} " + ", ".join(f"{k} {v}" for k, v in value.items()))
         else:
-            text = {True: "yes", False: "no"}.get(value, value) if value in (True, False) else value
-            parts.append(f"{name}: {text}")
+            parts.append(f"{name}: {_fact_text(facts, key, value)}")
     return "; ".join(parts) + (" (simulated)" if facts.simulated else "")
+
+
+def _fact_text(facts: Any, key: str, value: object) -> str:
+    """Write one fact: a share as a share of 100, yes and no as words, a count as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)) and key in facts.SHARES:
+        return quantity(value, "ratio")
+    return str(value)
 
 
 # --- signatures ---
@@ -252,7 +273,7 @@ def _signed_text(signatures: Sequence[tuple[str, SignOff | None]]) -> str:
     return text + (f"; {missing} not signed" if missing else "")
 
 
-def sign_off_table(run: Run) -> Table:
+def sign_off_table(run: Run) -> pd.DataFrame:
     """Show who signed and who refused, with a line for a pen where nobody has yet."""
     rows = [
         [role, each.name, "approved" if each.approved else "refused", when(each.at), ""]
@@ -267,7 +288,7 @@ def sign_off_table(run: Run) -> Table:
         Column("Date", "blank"),
         Column("Signature", "blank"),
     ]
-    return Table(columns, rows, caption="Signatures", note=_sign_offs(run)[1])
+    return frame(columns, rows, caption="Signatures", note=_sign_offs(run)[1])
 
 
 def check_note(certification: Facts) -> Markdown:
@@ -282,9 +303,16 @@ def check_note(certification: Facts) -> Markdown:
     )
 
 
-def notices(run: Run, certification: Facts) -> list[Table]:
+def notices(run: Run, certification: Facts) -> list[pd.DataFrame]:
     """Show what a reviewer must not overlook: waivers, and queries that went wrong."""
     found = [collection_table(run, problems_only=True)]
+    if run.job.left_out:
+        found.insert(0, frame(
+            ["What", "Name"],
+            [list(each) for each in run.job.left_out],
+            caption="Left out by the parameters",
+            note="Nothing is known of these: the parameters drop a KPI, and what rests on it.",
+        ))  # fmt: skip
     if any(o["waiver"] for o in certification["criteria"]):
         found.insert(0, waiver_table(certification))
-    return [table for table in found if table.rows]
+    return [table for table in found if len(table)]

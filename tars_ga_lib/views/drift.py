@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tars_ga_lib import charts
-from tars_ga_lib.display import Column, Figure, Table, quantity, when
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import quantity, when
 from tars_ga_lib.run import Run
+from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import ALL, Facts, as_far_as_known, incident_spans, no_chart, place
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def change_text(value: float | None, measure: str, unit: str, signed: bool = True) -> str:
@@ -43,7 +50,7 @@ def _none(text: str, analysis: Facts) -> str:
     return as_far_as_known(text, counts["missing"], counts["evaluations"])
 
 
-def drift_chart(analysis: Facts, most: int = 12) -> Figure:
+def drift_chart(analysis: Facts, most: int = 12) -> Chart:
     """Draw the worst drifts with their intervals against their own limits.
 
     Where none is worth a finding, the largest of those within their limits are drawn.
@@ -70,30 +77,29 @@ def _mark(e: Facts) -> charts.Mark:
     return charts.Mark(e["name"], sign * e["drift"], low, high, *limits, e["verdict"], text)
 
 
-def drift_table(analysis: Facts, most: int = 16) -> Table:
-    """Show the figures of the window that drifted beyond a limit, the worst first."""
+def drift_table(analysis: Facts, most: int = 16) -> pd.DataFrame:
+    """Return the figures of the window that drifted beyond a limit, the worst first."""
     rows = [
         [
             e["verdict"],
             e["title"],
             place(e["region"], e["service"]),
-            quantity(e["baseline"], e["unit"]),
-            quantity(e["current"], e["unit"]),
-            change_text(e["drift"], e["measure"], e["unit"]),
-            _interval_text(e),
+            e["unit"],
+            e["baseline"],
+            e["current"],
+            *_change(e),
+            _half_width(e),
             _since(e, analysis),
         ]
         for e in _moved(analysis)
     ]
-    return Table(
+    return frame(
         [
             Column("Verdict", "verdict"),
             "Rule",
             "Where",
-            Column("Baseline", align="right"),
-            Column("Window", align="right"),
-            Column("Drift", align="right"),
-            Column("± (95 %)", align="right"),
+            *_COMPARED,
+            Column("± (95 %)", align="right", unit_from="drift_unit", digits=3, name="half_width"),
             "Since",
         ],
         rows,
@@ -104,14 +110,30 @@ def drift_table(analysis: Facts, most: int = 16) -> Table:
     )
 
 
-def _interval_text(e: Facts) -> str:
-    """Write the half width of an interval, which is symmetric."""
+_COMPARED = (
+    Column("Unit", hidden=True),
+    Column("Baseline", align="right", unit_from="unit"),
+    Column("Window", align="right", unit_from="unit"),
+    Column("Drift unit", hidden=True),
+    Column("Drift", align="right", unit_from="drift_unit", digits=3, signed=True),
+)
+
+
+def _change(e: Facts) -> tuple[str, object]:
+    """Return the unit of a drift, and the drift; in words where it is compared exactly."""
+    if e["measure"] == "exact":
+        return "", None if e["drift"] is None else "differs" if e["drift"] else "same"
+    if e["measure"] == "relative":
+        return "ratio", e["drift"]
+    return "pp" if e["unit"] == "ratio" else e["unit"], e["drift"]
+
+
+def _half_width(e: Facts) -> float | str:
+    """Return the half width of an interval, which is symmetric."""
     if e["low"] is None:
         return "exact"
     half = (e["high"] - e["low"]) / 2
-    if half < abs(e["drift"]) / 1000:
-        return "±\xa00"
-    return f"±\xa0{change_text(half, e['measure'], e['unit'], signed=False)}"
+    return 0.0 if half < abs(e["drift"]) / 1000 else float(half)
 
 
 def _since(e: Facts, analysis: Facts) -> str:
@@ -134,7 +156,7 @@ def _clock(time: str, analysis: Facts) -> str:
     return time[11:16] if one_day and window["start"][11:16] == "00:00" else when(time)
 
 
-def incident_table(analysis: Facts, most: int = 8) -> Table:
+def incident_table(analysis: Facts, most: int = 8) -> pd.DataFrame:
     """Show what passed within the window: incidents by region, with what they hit."""
     known = {e["id"]: e for e in analysis["evaluations"]}
     rows = []
@@ -151,7 +173,7 @@ def incident_table(analysis: Facts, most: int = 8) -> Table:
                 f"{worst['title']} {place(None, worst['service'])}: {excess}",
             ]
         )
-    return Table(
+    return frame(
         ["Region", "When", "What it hit", "Worst"],
         rows,
         caption="Incidents that passed within the window",
@@ -161,7 +183,7 @@ def incident_table(analysis: Facts, most: int = 8) -> Table:
     )
 
 
-def action_table(analysis: Facts) -> Table:
+def action_table(analysis: Facts) -> pd.DataFrame:
     """Show what to do, each with the findings that it answers."""
     names = {e["id"]: e["name"] for e in analysis["evaluations"]}
     rows = []
@@ -169,7 +191,7 @@ def action_table(analysis: Facts) -> Table:
         shown = [names[identity] for identity in each["findings"][:3]]
         more = len(each["findings"]) - len(shown)
         rows.append([each["action"], "; ".join(shown) + (f"; {more} more" if more else "")])
-    return Table(
+    return frame(
         ["Recommended action", "Answers"],
         rows,
         caption="Recommended actions",
@@ -177,22 +199,24 @@ def action_table(analysis: Facts) -> Table:
     )
 
 
-def drift_counts(analysis: Facts) -> Table:
+def drift_counts(analysis: Facts) -> pd.DataFrame:
     """Show how many evaluations there were, by category and verdict."""
     verdicts = ("pass", "warn", "fail", "no_data")
     rows = [
-        [category, *(str(counts[v]) for v in verdicts)]
+        [category, *(counts[v] for v in verdicts)]
         for category, counts in analysis["counts"]["by_category"].items()
     ]
     total = analysis["counts"]["by_verdict"]
-    rows.append(["all", *(str(total[v]) for v in verdicts)])
+    rows.append(["all", *(total[v] for v in verdicts)])
     heads = ("Pass", "Warning", "Critical", "No data")
-    return Table(
-        ["Category", *(Column(h, align="right") for h in heads)], rows, caption="Drift evaluations"
+    return frame(
+        ["Category", *(Column(h, align="right", unit="whole") for h in heads)],
+        rows,
+        caption="Drift evaluations",
     )
 
 
-def baseline_table(analysis: Facts, most: int = 12) -> Table:
+def baseline_table(analysis: Facts, most: int = 12) -> pd.DataFrame:
     """Show what makes the baseline doubtful."""
     rows = [
         [
@@ -203,7 +227,7 @@ def baseline_table(analysis: Facts, most: int = 12) -> Table:
         ]
         for p in analysis["baseline_problems"]
     ]
-    return Table(
+    return frame(
         ["KPI", "Where", "Problem", "When"],
         rows,
         caption="Problems of the baseline",
@@ -213,11 +237,11 @@ def baseline_table(analysis: Facts, most: int = 12) -> Table:
     )
 
 
-def alarm_table(analysis: Facts, most: int = 12) -> Table:
+def alarm_table(analysis: Facts, most: int = 12) -> pd.DataFrame:
     """Show when each significant change could first have been known."""
     names = {e["id"]: e["name"] for e in analysis["evaluations"]}
     rows = [[when(time), names[identity]] for identity, time in analysis["first_alarms"].items()]
-    return Table(
+    return frame(
         ["First alarm", "Evaluation"],
         sorted(rows),
         caption="First alarms, if it had been watched step by step",
@@ -233,7 +257,7 @@ def overlay(
     region: str | None = None,
     service: str | None = None,
     analysis: Facts | None = None,
-) -> Figure:
+) -> Chart:
     """Lay a KPI of the window over its baseline by the hour of the day."""
     if kpi not in run.job.kpis:
         return no_chart(run, kpi)
@@ -258,7 +282,7 @@ def evaluation_table(
     region: str | None = None,
     service: str | None = None,
     most: int = 16,
-) -> Table:
+) -> pd.DataFrame:
     """Show every evaluation of a KPI, what passed and what is missing included, the worst first."""
     rank = {"fail": 0, "warn": 1, "no_data": 2, "pass": 3}
     found = [
@@ -271,21 +295,22 @@ def evaluation_table(
             e["verdict"],
             e["title"],
             place(e["region"], e["service"]),
-            quantity(e["baseline"], e["unit"]),
-            quantity(e["current"], e["unit"]),
-            change_text(e["drift"], e["measure"], e["unit"]) if e["drift"] is not None else None,
+            e["unit"],
+            e["baseline"],
+            e["current"],
+            *_change(e),
             _limits_text(e),
             e["reason"].replace("_", " "),
         ]
         for e in sorted(found, key=lambda e: rank[e["verdict"]])
     ]
-    heads = ("Baseline", "Window", "Drift", "Limits")
-    return Table(
+    return frame(
         [
             Column("Verdict", "verdict"),
             "Rule",
             "Where",
-            *(Column(head, align="right") for head in heads),
+            *_COMPARED,
+            Column("Limits", align="right"),
             Column("Note", optional=True),
         ],
         rows,
@@ -305,7 +330,18 @@ def _limits_text(e: Facts) -> str:
     )
 
 
-def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Figure]:
-    """Lay the worst measured findings over their baselines."""
+def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Chart]:
+    """Lay the worst measured findings over their baselines: one an incident, or else one a rule.
+
+    The finding that the drift criterion rests on comes first.
+    """
+    incidents = {name: each["began"] for each in analysis["incidents"] for name in each["findings"]}
+    decisive = analysis["stability"]["finding"]
     found = [e for e in _moved(analysis) if e["measure"] != "exact"]
-    return [overlay(run, e["kpi"], e["region"], e["service"]) for e in found[:most]]
+    found.sort(key=lambda e: e["id"] != decisive)
+    chosen: dict[object, Facts] = {}
+    for e in found:
+        in_incident = e["reason"] == "incident" or e["kind"] == "incident"
+        event = (incidents.get(e["id"]), e["region"]) if in_incident else e["rule"]
+        chosen.setdefault(event, e)
+    return [overlay(run, e["kpi"], e["region"], e["service"]) for e in [*chosen.values()][:most]]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from IPython.display import Markdown
 
-from tars_ga_lib.display import Column, Table, md_escape
+from tars_ga_lib.display import md_escape
 from tars_ga_lib.fields.values import FieldValue, plain
 from tars_ga_lib.run import Run
+from tars_ga_lib.tables import Column, frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Values = Mapping[str, FieldValue]
 
@@ -34,7 +39,7 @@ def fields_summary(run: Run | Values) -> Markdown:
     return Markdown(md_escape(text))
 
 
-def field_table(run: Run | Values) -> list[Table]:
+def field_table(run: Run | Values) -> list[pd.DataFrame]:
     """Show what was filled with its source, and what is missing with the reason.
 
     `run` may be the values of `fields.values` instead, where they are at hand.
@@ -49,14 +54,14 @@ def field_table(run: Run | Values) -> list[Table]:
             reasons.setdefault(each.reason, []).append(each.name)
     columns: list[Column | str] = [Column("Field", "code"), "Value", "Source"]
     return [
-        Table(
+        frame(
             columns,
             filled,
             caption="Fields of the report that have a value",
             empty="NO DATA: no field has a value.",
             note="KPIs are those of ga_kpi_summary.json; 'tars-ga fields' tells what each means.",
         ),
-        Table(
+        frame(
             [Column("Fields", "code"), "NO DATA, because"],
             [[", ".join(names), reason] for reason, names in reasons.items()],
             caption="Fields of the report without data",

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tars_ga_lib import charts, kpis
-from tars_ga_lib.display import Column, Figure, Table, duration, when
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import instant
 from tars_ga_lib.run import Run
+from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import ALL, Facts, place
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def timeline(run: Run, analysis: Facts | None = None) -> Figure:
+
+def timeline(run: Run, analysis: Facts | None = None) -> Chart:
     """Draw alerts, incidents and drifts on the window's clock."""
     window = run.recording.window
     fired = kpis.alerts(run.job, window)
@@ -67,7 +73,7 @@ def _labels(fired: Sequence[kpis.Alert]) -> dict[tuple[str, str | None, str | No
     }
 
 
-def alerts_table(run: Run, most: int = 12) -> Table:
+def alerts_table(run: Run, most: int = 12) -> pd.DataFrame:
     """Show the alerts that fired in the window."""
     fired = kpis.alerts(run.job, run.recording.window)
     rank = {"critical": 0, "warning": 1}
@@ -76,14 +82,20 @@ def alerts_table(run: Run, most: int = 12) -> Table:
             alert.severity if alert.severity in ("critical", "warning", "info") else "info",
             alert.name,
             place(alert.region, alert.service),
-            when(alert.start),
-            "still firing" if alert.ongoing else duration(alert.end - alert.start),
+            instant(alert.start),
+            "still firing" if alert.ongoing else alert.end - alert.start,
         ]
         for alert in sorted(fired.fired, key=lambda a: (rank.get(a.severity, 2), a.start))
     ]
     known = "" if fired.known == 1 else f"Rules were evaluated in {fired.known:.1%} of the steps."
-    return Table(
-        [Column("Severity", "verdict"), "Alert", "Where", "Since", "For"],
+    return frame(
+        [
+            Column("Severity", "verdict"),
+            "Alert",
+            "Where",
+            Column("Since", unit="time"),
+            Column("For", unit="duration", name="seconds"),
+        ],
         rows,
         caption="Alerts",
         empty=f"NO DATA: {fired.reason}." if fired.reason else "No alert fired.",
@@ -93,7 +105,7 @@ def alerts_table(run: Run, most: int = 12) -> Table:
     )
 
 
-def coverage_chart(run: Run, kpi: str = "requests") -> Figure:
+def coverage_chart(run: Run, kpi: str = "requests") -> Chart:
     """Draw where samples are missing, by region: of one KPI that is told by service."""
     name = kpi if kpi in run.job.kpis else next(iter(run.job.kpis))
     series = {

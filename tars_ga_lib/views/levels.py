@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from IPython.display import Markdown
 
 from tars_ga_lib import charts, kpis
 from tars_ga_lib.catalogues import Criterion
-from tars_ga_lib.display import Column, Figure, Table, md_escape, quantity, when
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import md_escape, quantity, when
 from tars_ga_lib.grammar import Limit
 from tars_ga_lib.run import Run
-from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans, no_chart, place
+from tars_ga_lib.tables import Column, frame
+from tars_ga_lib.views.common import ALL, Facts, colours, incident_spans, no_chart, place
 
 WORSE: dict[str, charts.Worse] = {"higher": "down", "lower": "up", "either": "either"}
 """Which way is worse, by which way a KPI is better."""
@@ -28,23 +31,39 @@ def _target(run: Run, kpi: str) -> float | None:
     return limit.value if limit else None
 
 
-def by_region(run: Run, kpi: str) -> dict[str, Floats]:
-    """Series of a KPI in each region; of the whole where it is not told by region."""
+def by_region(run: Run, kpi: str, service: str | None = None) -> pd.DataFrame:
+    """Return a KPI at each step: a row a step's end, a column a region.
+
+    A KPI that is not told by region has one column, `all`.
+    """
     regions = run.kpis.regions(kpi)
-    return {region: run.kpis.series(kpi, region) for region in regions} or {
-        ALL: run.kpis.series(kpi)
-    }
+    series = {region: run.kpis.series(kpi, region, service) for region in regions}
+    index = pd.DatetimeIndex(run.recording.window.times, name="step_end", tz="UTC")
+    return pd.DataFrame(series or {ALL: run.kpis.series(kpi, None, service)}, index=index)
 
 
-def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Figure:
-    """Draw one KPI by region over the window, with its target."""
+def kpi_chart(
+    run: Run,
+    kpi: str,
+    analysis: Facts | None = None,
+    *,
+    region: str | None = None,
+    service: str | None = None,
+) -> Chart:
+    """Draw one KPI over the window, with its target: by region, or that of a region or service.
+
+    Raises
+    ------
+    ParametersError
+        If there is no such KPI, region or service; it names the nearest.
+    """
     if kpi not in run.job.kpis:
         return no_chart(run, kpi)
     facts = run.job.kpis[kpi]
     target = _target(run, kpi)
     draw = charts.availability if kpi == "availability" else charts.lines
     common: dict[str, Any] = {
-        "title": f"{facts.title} by region",
+        "title": f"{facts.title} by region" + (f", {service}" if service else ""),
         "name": kpi,
         "caption": facts.about,
         "spans": incident_spans(analysis),
@@ -57,10 +76,15 @@ def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Figure:
         common["unit"] = facts.unit
         common["worse"] = WORSE[facts.better]
         common["limits"] = [] if target is None else [charts.Limit(target)]
-    return draw(run.recording.window.times, by_region(run, kpi), **common)
+    if region is not None:
+        common["title"] = f"{facts.title}, {place(region, service)}"
+        series = by_region(run, kpi, service)[[region]]
+    else:
+        series = by_region(run, kpi, service)
+    return draw(run.recording.window.times, series, **common)
 
 
-def latency_chart(run: Run, analysis: Facts | None = None) -> Figure:
+def latency_chart(run: Run, analysis: Facts | None = None) -> Chart:
     """Draw P50, P95 and P99 of all requests over the window, with the P99 target."""
     names = {"P50": "latency_p50", "P95": "latency_p95", "P99": "latency_p99"}
     series = {q: run.kpis.series(name) for q, name in names.items() if name in run.job.kpis}
@@ -74,13 +98,13 @@ def latency_chart(run: Run, analysis: Facts | None = None) -> Figure:
     )
 
 
-def delta_chart(run: Run, kpi: str = "error_rate", analysis: Facts | None = None) -> Figure:
+def delta_chart(run: Run, kpi: str = "error_rate", analysis: Facts | None = None) -> Chart:
     """Draw how far each region's KPI is from the primary's, over the window."""
     if kpi not in run.job.kpis or not run.kpis.regions(kpi):
         return no_chart(run, kpi)
     primary = run.job.parameters.primary_region
     facts, series = run.job.kpis[kpi], by_region(run, kpi)
-    differences = {r: values - series[primary] for r, values in series.items() if r != primary}
+    differences = series.sub(series[primary], axis="index").drop(columns=primary)
     return charts.region_delta(
         run.recording.window.times,
         differences,
@@ -96,27 +120,26 @@ def delta_chart(run: Run, kpi: str = "error_rate", analysis: Facts | None = None
     )
 
 
-def kpi_table(run: Run, names: Sequence[str] | None = None) -> Table:
-    """Show every KPI over the window beside the baseline, with its coverage."""
+def kpi_table(run: Run, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return every KPI over the window beside the baseline, with its coverage."""
     rows = []
     for name in names or run.job.kpis:
         kpi, now = run.job.kpis[name], run.kpis.figure(name)
         before = [each.figure(name).value for each in run.baseline_kpis]
         rows.append(
             [
-                kpi.title,
-                kpi_text(now),
-                quantity(before[0] if before else None, kpi.unit),
-                quantity(now.coverage, "ratio"),
-                now.reason,
+                name, kpi.title, kpi.unit, kpi_value(now), before[0] if before else None,
+                now.coverage, now.reason,
             ]
-        )
-    return Table(
+        )  # fmt: skip
+    return frame(
         [
-            "KPI",
-            Column("Window", align="right"),
-            Column("Baseline", align="right"),
-            Column("Coverage", align="right"),
+            Column("Name", name="kpi", hidden=True),
+            Column("KPI", name="title"),
+            Column("Unit", hidden=True),
+            Column("Window", align="right", unit_from="unit"),
+            Column("Baseline", align="right", unit_from="unit"),
+            Column("Coverage", align="right", unit="ratio"),
             Column("Note", optional=True),
         ],
         rows,
@@ -125,10 +148,9 @@ def kpi_table(run: Run, names: Sequence[str] | None = None) -> Table:
     )
 
 
-def kpi_text(figure: kpis.KpiValue) -> str:
-    """Write a KPI's value; a percentile beyond the highest bucket is a lower bound."""
-    text = quantity(figure.value, figure.unit)
-    return f"> {text}" if figure.beyond else text
+def kpi_value(figure: kpis.KpiValue) -> float | str | None:
+    """Return a KPI's value; of a percentile beyond the highest bucket, that it is higher."""
+    return f"> {quantity(figure.value, figure.unit)}" if figure.beyond else figure.value
 
 
 def main_kpis(run: Run) -> list[str]:
@@ -136,23 +158,31 @@ def main_kpis(run: Run) -> list[str]:
     return [name for name, kpi in run.job.kpis.items() if not kpi.optional]
 
 
-def region_table(run: Run, names: Sequence[str]) -> Table:
-    """Show chosen KPIs for each region."""
+def region_table(run: Run, names: Sequence[str]) -> pd.DataFrame:
+    """Return chosen KPIs for each region."""
     names = [name for name in names if name in run.job.kpis and run.kpis.regions(name)]
     rows = [
-        [region, *(kpi_text(run.kpis.figure(name, region)) for name in names)]
+        [region, *(kpi_value(run.kpis.figure(name, region)) for name in names)]
         for region in run.job.parameters.regions
     ]
     primary = run.job.parameters.primary_region
-    return Table(
-        ["Region", *(Column(run.job.kpis[name].title, align="right") for name in names)],
+    return frame(
+        ["Region", *_kpi_columns(run, names)],
         rows,
         caption="Service levels by region",
         note=f"The primary region is {primary}.",
     )
 
 
-def service_table(run: Run, names: Sequence[str], most: int = 16) -> Table:
+def _kpi_columns(run: Run, names: Sequence[str]) -> list[Column]:
+    kpis_of = [run.job.kpis[name] for name in names]
+    return [
+        Column(kpi.title, align="right", unit=kpi.unit, name=name)
+        for name, kpi in zip(names, kpis_of, strict=True)
+    ]
+
+
+def service_table(run: Run, names: Sequence[str], most: int = 16) -> pd.DataFrame:
     """Show chosen KPIs for each service, the least available first."""
     names = [name for name in names if name in run.job.kpis and run.kpis.services(name)]
     order = names[0] if names else ""
@@ -162,11 +192,11 @@ def service_table(run: Run, names: Sequence[str], most: int = 16) -> Table:
         return -1.0 if value is None else value
 
     rows = [
-        [service, *(kpi_text(run.kpis.figure(name, None, service)) for name in names)]
+        [service, *(kpi_value(run.kpis.figure(name, None, service)) for name in names)]
         for service in sorted(run.job.parameters.services, key=badness)
     ]
-    return Table(
-        ["Service", *(Column(run.job.kpis[name].title, align="right") for name in names)],
+    return frame(
+        ["Service", *_kpi_columns(run, names)],
         rows,
         caption="Service levels by service, the least available first",
         most=most,
@@ -176,36 +206,36 @@ def service_table(run: Run, names: Sequence[str], most: int = 16) -> Table:
 
 def figure_table(
     run: Run, kpi: str, region: str | None = None, service: str | None = None
-) -> Table:
-    """Show one KPI of one place, or of all, with its extremes and its coverage."""
+) -> pd.DataFrame:
+    """Return one KPI of one place, or of all, with its extremes and its coverage."""
     if kpi not in run.job.kpis:
-        known = ", ".join(run.job.kpis)
-        return Table(["KPI"], [], empty=f"There is no KPI named '{kpi}'; there are {known}.")
+        return frame(["KPI"], [], empty=no_chart(run, kpi).caption)
     facts = run.job.kpis[kpi]
     spans = [("Window", run.kpis), *(("Baseline", each) for each in run.baseline_kpis)]
-    rows = []
+    rows: list[list[object]] = []
     for title, span in spans:
         figure, series = span.figure(kpi, region, service), span.series(kpi, region, service)
-        seen = np.flatnonzero(~np.isnan(series))
-        low = _extreme(span, series, seen, facts.unit, np.argmin)
-        high = _extreme(span, series, seen, facts.unit, np.argmax)
-        coverage = quantity(figure.coverage, "ratio")
-        rows.append([title, kpi_text(figure), low, high, coverage, figure.reason])
-    heads = ("Figure", "Lowest step", "Highest step", "Coverage")
-    return Table(
-        ["Span", *(Column(h, align="right") for h in heads), Column("Note", optional=True)],
+        extremes: list[object] = [None, "", None, ""]
+        if not np.isnan(series).all():
+            low, high = int(np.nanargmin(series)), int(np.nanargmax(series))
+            times = span.span.times
+            extremes = [series[low], when(times[low]), series[high], when(times[high])]
+        rows.append([title, kpi_value(figure), *extremes, figure.coverage, figure.reason])
+    return frame(
+        [
+            "Span",
+            Column("Figure", align="right", unit=facts.unit),
+            Column("Lowest step", align="right", unit=facts.unit),
+            Column("At", name="lowest_at"),
+            Column("Highest step", align="right", unit=facts.unit),
+            Column("At", name="highest_at"),
+            Column("Coverage", align="right", unit="ratio"),
+            Column("Note", optional=True),
+        ],
         rows,
         caption=f"{facts.title}, {place(region, service)}",
         note=facts.about,
     )
-
-
-def _extreme(span: kpis.Kpis, series: Floats, seen: Any, unit: str, find: Any) -> str:
-    """Write the lowest or highest step of a series, with its time."""
-    if not seen.size:
-        return "NO DATA"
-    at = int(seen[find(series[seen])])
-    return f"{quantity(float(series[at]), unit)}, {when(span.span.times[at])}"
 
 
 def cost_note(run: Run) -> Markdown:

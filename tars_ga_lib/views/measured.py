@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib.display import Column, Table, when
+from tars_ga_lib.display import when
 from tars_ga_lib.measured import Results
+from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import Facts
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _TITLES = {"validation": "Validation", "websocket": "WebSocket sessions"}
 
 
-def measured_table(results: Mapping[str, Results]) -> Table:
+def measured_table(results: Mapping[str, Results]) -> pd.DataFrame:
     """Show what was measured when, and why it does not count where it does not."""
     rows = []
     for kind, one in results.items():
@@ -32,7 +33,7 @@ def measured_table(results: Mapping[str, Results]) -> Table:
                 "; ".join(marks),
             ]
         )
-    return Table(
+    return frame(
         ["What", "From", "To", "Counts", Column("SHA-256", "code"), "Note"],
         rows,
         caption="Measured on the running system",

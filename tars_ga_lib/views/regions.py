@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tars_ga_lib import charts
-from tars_ga_lib.display import Column, Figure, Table, quantity
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import quantity
+from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import Facts, as_far_as_known
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def heatmap(comparison: Facts, names: Sequence[str] | None = None) -> Figure:
+
+def heatmap(comparison: Facts, names: Sequence[str] | None = None) -> Chart:
     """Draw regions by KPIs: how far each region is from the median of the others."""
     known = {
         name: kpi for name, kpi in comparison["kpis"].items() if names is None or name in names
@@ -42,7 +48,7 @@ def heatmap(comparison: Facts, names: Sequence[str] | None = None) -> Figure:
     )
 
 
-def shift_table(comparison: Facts, most: int = 12) -> Table:
+def shift_table(comparison: Facts, most: int = 12) -> pd.DataFrame:
     """Show which KPIs shifted from the baseline, where, and which region stands out."""
     compared = [region for kpi in comparison["kpis"].values() for region in kpi["regions"].values()]
     rows = []
@@ -54,7 +60,7 @@ def shift_table(comparison: Facts, most: int = 12) -> Table:
             for region in kpi["shifted"]
         )
         rows.append([kpi["title"], kpi["scope"], moves, ", ".join(kpi["stand_out"]) or "none"])
-    return Table(
+    return frame(
         ["KPI", "Shift", "Regions, against their baseline", "Stands out"],
         rows,
         caption="Shifts by region",
@@ -75,7 +81,7 @@ def _move(shift: Facts, unit: str) -> str:
     return quantity(shift["effect"], unit, digits=3, signed=True)
 
 
-def delta_table(comparison: Facts, names: Sequence[str]) -> Table:
+def delta_table(comparison: Facts, names: Sequence[str]) -> pd.DataFrame:
     """Show chosen KPIs of each region and their delta from the primary."""
     rows = []
     for name in names:
@@ -90,38 +96,42 @@ def delta_table(comparison: Facts, names: Sequence[str]) -> Table:
                 [
                     kpi["title"],
                     region,
-                    quantity(facts["value"], kpi["unit"]),
-                    "primary" if primary else quantity(delta, unit, digits=3, signed=True),
-                    quantity(facts["coverage"], "ratio"),
+                    kpi["unit"],
+                    facts["value"],
+                    unit,
+                    "primary" if primary else delta,
+                    facts["coverage"],
                 ]
             )
-    return Table(
+    return frame(
         [
             "KPI",
             "Region",
-            Column("Value", align="right"),
-            Column("From primary", align="right"),
-            Column("Coverage", align="right"),
+            Column("Unit", hidden=True),
+            Column("Value", align="right", unit_from="unit"),
+            Column("Delta unit", hidden=True),
+            Column("From primary", align="right", unit_from="delta_unit", digits=3, signed=True),
+            Column("Coverage", align="right", unit="ratio"),
         ],
         rows,
         caption="Regions against the primary",
     )
 
 
-def share_table(comparison: Facts) -> Table:
+def share_table(comparison: Facts) -> pd.DataFrame:
     """Show each region's share of all requests, now and in the baseline."""
     shares = comparison["request_share"]
     rows = [
-        [
-            region,
-            quantity(facts["share"], "ratio"),
-            quantity(facts["baseline"], "ratio"),
-            quantity(facts["change"], "pp", digits=3, signed=True),
-        ]
+        [region, facts["share"], facts["baseline"], facts["change"]]
         for region, facts in shares["regions"].items()
     ]
-    return Table(
-        ["Region", *(Column(h, align="right") for h in ("Window", "Baseline", "Change"))],
+    return frame(
+        [
+            "Region",
+            Column("Window", align="right", unit="ratio"),
+            Column("Baseline", align="right", unit="ratio"),
+            Column("Change", align="right", unit="pp", digits=3, signed=True),
+        ],
         rows,
         caption="Share of all requests",
         empty=f"NO DATA: {shares['reason']}.",

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tars_ga_lib import charts
-from tars_ga_lib.display import Column, Figure, Table, duration, quantity, when
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import duration, instant
 from tars_ga_lib.run import Run
 from tars_ga_lib.slo import ALERTS, HOUR
+from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LOOKS = ("#12305C", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours of objectives: none that the first regions have."""
@@ -25,7 +31,7 @@ def _places(objective: Facts) -> Iterator[tuple[str, Facts]]:
     yield from objective["regions"].items()
 
 
-def slo_table(run: Run, slos: Facts) -> Table:
+def slo_table(run: Run, slos: Facts) -> pd.DataFrame:
     """Show every objective over the window, overall and by region, with its budget in words."""
     rows = []
     for objective in slos["objectives"].values():
@@ -36,25 +42,25 @@ def slo_table(run: Run, slos: Facts) -> Table:
                     objective["title"] if where == ALL else "",
                     where,
                     facts["verdict"],
-                    quantity(facts["value"], "ratio", limit=facts["target"]),
-                    quantity(facts["target"], "ratio"),
+                    facts["value"],
+                    facts["target"],
                     facts["budget"]["words"].replace(" of budget used", " used"),
-                    quantity(period["share_spent"], "ratio", digits=2),
-                    quantity(facts["coverage"], "ratio"),
+                    period["share_spent"],
+                    facts["coverage"],
                 ]
             )
     names = {each["period"] for each in slos["objectives"].values() if each["period"]}
     period = f"Of {names.pop()}" if len(names) == 1 else "Of its own window"
-    return Table(
+    return frame(
         [
             "Objective",
             "Where",
             Column("Verdict", "verdict"),
-            Column("Measured", align="right"),
-            Column("Target", align="right"),
-            "Error budget of this window",
-            Column(period, align="right"),
-            Column("Coverage", align="right"),
+            Column("Measured", align="right", unit="ratio", limit_from="target"),
+            Column("Target", align="right", unit="ratio"),
+            Column("Error budget of this window", name="budget"),
+            Column(period, align="right", unit="ratio", digits=2, name="period_spent"),
+            Column("Coverage", align="right", unit="ratio"),
         ],
         rows,
         caption="Service level objectives",
@@ -99,7 +105,7 @@ def _course(run: Run, facts: Facts, key: str) -> Floats:
 
 def budget_chart(
     run: Run, slos: Facts, analysis: Facts | None = None, objective: str | None = None
-) -> Figure:
+) -> Chart:
     """Draw what is left of the window's error budgets: of all objectives, or of one by region."""
     series, colors = _series(run, slos, objective, "budget_left")
     what = f"{slos['objectives'][objective]['title']}: error" if objective else "Error"
@@ -118,7 +124,7 @@ def budget_chart(
 
 def burn_chart(
     run: Run, slos: Facts, analysis: Facts | None = None, objective: str | None = None
-) -> Figure:
+) -> Chart:
     """Draw how fast the budgets burned over an hour: of all objectives, or of one by region."""
     series, colors = _series(run, slos, objective, "burn_rate_1h")
     (page,) = [each for each in ALERTS if each.long == HOUR]
@@ -157,7 +163,7 @@ def _series(
     return found, colours(run) if facts["regions"] else charts.palette(list(found))
 
 
-def violation_table(run: Run, slos: Facts, most: int = 12) -> Table:
+def violation_table(run: Run, slos: Facts, most: int = 12) -> pd.DataFrame:
     """Show when objectives were missed: steps in a row whose budget burned too fast, by region."""
     found = [
         (objective["title"], where, each)
@@ -171,22 +177,24 @@ def violation_table(run: Run, slos: Facts, most: int = 12) -> Table:
         [
             title,
             where,
-            when(each["start"]),
-            duration(each["duration_seconds"]),
-            quantity(each["peak_burn_rate"], digits=3),
-            quantity(each["share_of_budget"], "ratio", digits=2),
+            instant(each["start"]),
+            each["duration_seconds"],
+            each["peak_burn_rate"],
+            each["share_of_budget"],
         ]
         for title, where, each in found
     ]
     unknown = _unknown(slos)
-    return Table(
+    return frame(
         [
             "Objective",
             "Where",
-            "Since",
-            Column("For", align="right"),
-            Column("Peak burn rate", align="right"),
-            Column("Of the window's budget", align="right"),
+            Column("Since", unit="time"),
+            Column("For", align="right", unit="duration", name="seconds"),
+            Column("Peak burn rate", align="right", digits=3),
+            Column(
+                "Of the window's budget", align="right", unit="ratio", digits=2, name="of_budget"
+            ),
         ],
         rows,
         caption="When objectives were missed, the costliest first",
@@ -205,10 +213,10 @@ def _unknown(slos: Facts) -> list[str]:
     return [each["title"] for each in objectives if each["overall"]["value"] is None]
 
 
-def burn_alert_table(run: Run, slos: Facts, most: int = 12) -> Table:
+def burn_alert_table(run: Run, slos: Facts, most: int = 12) -> pd.DataFrame:
     """Show when burn rate alerts would have fired in the window, and which have no verdict."""
     names = {each.id: each.name for each in ALERTS}
-    rows: list[list[str]] = []
+    rows: list[list[Any]] = []
     silent = set()
     for objective in slos["objectives"].values():
         for where, facts in _places(objective):
@@ -221,22 +229,22 @@ def burn_alert_table(run: Run, slos: Facts, most: int = 12) -> Table:
                         names[alert["id"]],
                         objective["title"],
                         where,
-                        when(fired["start"]),
-                        "still firing" if fired["ongoing"] else duration(fired["duration_seconds"]),
-                        quantity(fired["peak_burn_rate"], digits=3),
+                        instant(fired["start"]),
+                        "still firing" if fired["ongoing"] else fired["duration_seconds"],
+                        fired["peak_burn_rate"],
                     ]
                     for fired in alert["fired"]
                 ]
-    rows.sort(key=lambda row: row[4])  # by time
-    return Table(
+    rows.sort(key=lambda row: str(row[4]))  # by time
+    return frame(
         [
             "Severity",
             "Burn rate above",
             "Objective",
             "Where",
-            "Since",
-            Column("For", align="right"),
-            Column("Peak burn rate", align="right"),
+            Column("Since", unit="time"),
+            Column("For", align="right", unit="duration", name="seconds"),
+            Column("Peak burn rate", align="right", digits=3),
         ],
         rows,
         caption="Burn rate alerts that would have fired",

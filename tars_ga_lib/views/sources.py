@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib.display import Column, Table, duration, quantity
+from tars_ga_lib.display import duration, quantity
 from tars_ga_lib.run import Run
+from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import Facts
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def collection_table(run: Run, *, problems_only: bool = False) -> Table:
+
+def collection_table(run: Run, *, problems_only: bool = False) -> pd.DataFrame:
     """Show what each query brought: series, samples, and what went wrong."""
     rows = []
     for span, each in run.recording.provenance():
-        trouble = "; ".join([each.error, *each.warnings]).strip("; ")
+        trouble = "; ".join([each.error, *each.warnings, *each.infos]).strip("; ")
         if not trouble and not each.series and each.id != "alerts.firing":
             trouble = "the query returned nothing"
         if each.nonfinite:
             trouble = "; ".join(filter(None, [trouble, f"{each.nonfinite} samples not finite"]))
         if problems_only and not trouble:
             continue
-        rows.append([each.id, span.name, str(each.series), str(each.samples), trouble])
+        rows.append([each.id, span.name, each.series, each.samples, trouble])
     if problems_only:
         rows = _same_taken_together(rows)
-    return Table(
+    return frame(
         [
             "Query",
             "Span",
-            Column("Series", align="right"),
-            Column("Samples", align="right"),
+            Column("Series", align="right", unit="whole"),
+            Column("Samples", align="right", unit="whole"),
             "Note",
         ],
         rows,
@@ -37,9 +42,9 @@ def collection_table(run: Run, *, problems_only: bool = False) -> Table:
     )
 
 
-def _same_taken_together(rows: Sequence[list[str]]) -> list[list[str]]:
+def _same_taken_together(rows: Sequence[list[Any]]) -> list[list[Any]]:
     """Make one row of many queries with the same trouble: a server that is down is told once."""
-    found: dict[str, list[list[str]]] = {}
+    found: dict[str, list[list[Any]]] = {}
     for row in rows:
         found.setdefault(row[-1], []).append(row)
     return [
@@ -49,7 +54,7 @@ def _same_taken_together(rows: Sequence[list[str]]) -> list[list[str]]:
     ]
 
 
-def provenance_table(run: Run) -> Table:
+def provenance_table(run: Run) -> pd.DataFrame:
     """Show each query that the figures rest on, with the digest of its samples."""
     rows = [
         [
@@ -68,7 +73,7 @@ def provenance_table(run: Run) -> Table:
         Column("Coverage", align="right"),
         Column("Samples", "code"),
     ]
-    return Table(
+    return frame(
         columns,
         rows,
         caption="Queries of the window",
@@ -84,12 +89,12 @@ def _seen(run: Run, identity: str) -> str:
     return quantity(run.kpis.figure(name).coverage, "ratio") if name in run.job.kpis else ""
 
 
-def changes_since_previous(run: Run, certification: Facts, analysis: Facts) -> list[Table]:
+def changes_since_previous(run: Run, certification: Facts, analysis: Facts) -> list[pd.DataFrame]:
     """Show what changed since the last certified release, if the run was given one."""
     previous = run.job.parameters.previous
     if previous is None:
         empty = "NO DATA: the last certified release was not given to this run."
-        return [Table(["What", "Change"], [], caption="Last certified release", empty=empty)]
+        return [frame(["What", "Change"], [], caption="Last certified release", empty=empty)]
     from tars_ga_lib import history
 
     now = history.facts_of(certification, run.read("ga_kpi_summary.json"), analysis)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from IPython.display import Markdown
 
 from tars_ga_lib import story
-from tars_ga_lib.display import CHIPS, Column, Table, md_escape
+from tars_ga_lib.display import CHIPS, md_escape
 from tars_ga_lib.story import Story
 from tars_ga_lib.story.phrases import listing
+from tars_ga_lib.tables import Column, frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FILES = {
     "drift_analysis": "drift",
@@ -55,7 +60,7 @@ def _reason(reason: story.Reason) -> str:
     return text + change + ("" if reason.mandatory else " (optional)")
 
 
-def timeline_table(told: Story, most: int = 24) -> Table:
+def timeline_table(told: Story, most: int = 24) -> pd.DataFrame:
     """Show what happened in the window, and shortly before and after it, in order of time."""
     kept, left_out = story.gravest(told.events, most)
     rows = [
@@ -68,7 +73,7 @@ def timeline_table(told: Story, most: int = 24) -> Table:
         note = f"{left_out} lesser events of {len(told.events)} are left out. {note}"
     if told.simulated:
         note = f"Simulated. {note}"
-    return Table(
+    return frame(
         [Column("Severity", "verdict"), "When", "Where", "What", "Source"],
         rows,
         caption="What happened",
@@ -77,13 +82,13 @@ def timeline_table(told: Story, most: int = 24) -> Table:
     )
 
 
-def plan_table(told: Story) -> Table:
+def plan_table(told: Story) -> pd.DataFrame:
     """Show what to do and by when, each with the findings that it answers."""
     rows = [
         [each.tone, _TERMS[each.term], each.text, listing(each.answers) if each.answers else ""]
         for each in told.actions
     ]
-    return Table(
+    return frame(
         [Column("Severity", "verdict"), "When", "Recommended action", "Answers"],
         rows,
         caption="Recommended actions",

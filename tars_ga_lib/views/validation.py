@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from IPython.display import Markdown
 
-from tars_ga_lib.display import Table, md_escape
+from tars_ga_lib.display import md_escape
 from tars_ga_lib.validation import words
 from tars_ga_lib.views.common import Facts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def validation_summary(results: Facts | None) -> Markdown:
@@ -20,11 +25,11 @@ def validation_summary(results: Facts | None) -> Markdown:
     return Markdown(md_escape(words.NOTHING if results is None else " ".join(words.about(results))))
 
 
-def validation_table(results: Facts | None, most: int | None = None) -> Table:
+def validation_table(results: Facts | None, most: int | None = None) -> pd.DataFrame:
     """Show every check with its value and limit: failures first, then what has no data."""
     return words.table(results, most)
 
 
-def validation_failures(results: Facts | None, most: int | None = None) -> Table:
+def validation_failures(results: Facts | None, most: int | None = None) -> pd.DataFrame:
     """Show what was asked where, of each check that fails or has no data."""
     return words.failures(results, most)

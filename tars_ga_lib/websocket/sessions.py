@@ -6,17 +6,21 @@ It stands apart from `views`, whose charts take longer to import than all this t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib.display import Column, Table, duration, quantity, window
+from tars_ga_lib.display import duration, quantity, window
+from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.wording import limit_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Facts = Mapping[str, Any]
 
 NOT_WATCHED = "NO DATA: no WebSocket session was watched for this run (tars-ga websocket does)."
 
 
-def websocket_table(results: Facts | None, most: int = 40) -> Table:
+def websocket_table(results: Facts | None, most: int = 40) -> pd.DataFrame:
     """Show uptime, pings and reconnects of each endpoint, the worst first."""
     columns: list[Column | str] = [
         "Endpoint",
@@ -31,7 +35,7 @@ def websocket_table(results: Facts | None, most: int = 40) -> Table:
         Column("P99", "number", "s"),
     ]
     if results is None:
-        return Table(columns, [], caption="WebSocket sessions", empty=NOT_WATCHED)
+        return frame(columns, [], caption="WebSocket sessions", empty=NOT_WATCHED)
     rank = {"fail": 0, "no_data": 1, "pass": 2}
     endpoints = sorted(
         results["endpoints"],
@@ -53,7 +57,7 @@ def websocket_table(results: Facts | None, most: int = 40) -> Table:
         ]
         for each in endpoints
     ]
-    return Table(
+    return frame(
         columns,
         rows,
         caption="WebSocket sessions" + (" (simulated)" if results["simulated"] else ""),
