@@ -208,7 +208,7 @@ def _outcome(
     elif criterion.drift:
         reading, source, unit = _from_drift(criterion, drift), "drift analysis", "ratio"
     elif criterion.validation:
-        reading, unit = _from_validation(criterion, measured.get("validation"))
+        reading, unit = _from_validation(criterion, job, measured.get("validation"))
         source = f"validation, {criterion.validation}"
     elif criterion.websocket:
         reading = _from_websocket(criterion, measured.get("websocket"))
@@ -405,7 +405,23 @@ def _badness(target: Limit, value: float) -> float:
     return -value if operator in (">=", ">") else value
 
 
-def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Reading, str]:
+_OF_REPLICAS = ("count_difference", "replication_lag")
+"""Measures that the primary region has no check of."""
+
+
+def _unmeasured(criterion: Criterion, job: Job, asked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the regions that a measure told by region has no check of."""
+    regions = {check["region"] for check in asked}
+    if None in regions:
+        return []
+    if criterion.validation in _OF_REPLICAS:
+        regions.add(job.parameters.primary_region)
+    return [region for region in job.parameters.regions if region not in regions]
+
+
+def _from_validation(
+    criterion: Criterion, job: Job, results: Results | None
+) -> tuple[_Reading, str]:
     """Read the worst of the checks of one measure, and its unit."""
     if results is None or results.counted is None:
         problem = results.problem if results else "the running system was not validated"
@@ -428,6 +444,7 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
         if check["value"] is not None and check["verdict"] != "no_data"
     ]
     unknown = [check for check in asked if check["verdict"] == "no_data" or check["value"] is None]
+    missing = _unmeasured(criterion, job, asked)
 
     def badness(reading: _Reading) -> tuple[bool, bool, float]:
         value = reading.value or 0.0
@@ -441,6 +458,9 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
         first = unknown[0]
         more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         reason = f"{first['id']}{more}: {first['reason'] or 'no data'}"
+        return _Reading(worst.value if worst else None, reason, _share(asked)), unit
+    if missing:
+        reason = f"no check measures it in {', '.join(missing)}"
         return _Reading(worst.value if worst else None, reason, _share(asked)), unit
     return worst or _Reading(None, "nothing was measured"), unit
 

@@ -355,6 +355,11 @@ class Kpis:
                     if counted or kpi.unit in _NEVER_NEGATIVE:
                         least = -1e-9 * max(1.0, np.nanmax(np.abs(values), initial=0.0))
                         mark(values < least, values, "a negative count or size")
+                if kpi.kind == "histogram":
+                    counts = np.nansum(parts["buckets"], axis=3, keepdims=True)
+                    dips = np.maximum.accumulate(counts, axis=0) - counts
+                    # Increments of racing scrapes can dip a little.
+                    mark(dips > 0.01 * counts.max(axis=0), dips, "buckets that are not cumulative")
                 if kpi.kind == "ratio" and not kpi.unbounded:
                     top, bottom = parts["numerator"], parts["denominator"]
                     share = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)

@@ -20,6 +20,9 @@ from tars_ga_lib.recording import SampleSet, Span
 
 Floats = NDArray[np.float64]
 
+_MOST = 1e9
+"""Scrapes of a step, or seconds between two, beyond which nobody counts."""
+
 TOLERATED = 0.001
 """Share of the scrapes that may be missing one by one, each between two that were seen.
 
@@ -86,7 +89,7 @@ class Scrapes:
             configured = span.step / _typical(intervals, np.nan)
         self.per_step = np.fmax(counted, configured)
         self.per_step[np.isnan(self.per_step)] = 1.0
-        here = targets[0]
+        here = np.where(targets[0] > 0, targets[0], np.nan)
         before = np.concatenate([here[..., :1], here[..., :-1]], axis=-1)
         self.targets = np.fmin(here, before)
         absent = np.isnan(self.targets) | ~(seen[0] > 0)
@@ -138,6 +141,9 @@ def _grid(
         if place is not None:
             assert found is not None
             values[place] = found.values[row]
+    # What is no count of anything is no sample: nothing may be learnt from it.
+    with np.errstate(invalid="ignore"):
+        values[~((values >= 0) & (values < _MOST))] = np.nan
     return values
 
 

@@ -2,8 +2,8 @@
 
 Three queries are asked over the certified window, once for all checks. Growth is the slope of a
 pod's memory since its longest stretch without a restart began, with an interval that allows for
-autocorrelation (`tars_ga_lib.noise`): a check fails only where the whole interval lies beyond the
-limit. Kills and restarts are counted from kube-state-metrics.
+autocorrelation (`tars_ga_lib.change.noise`): a check fails only where the whole interval lies
+beyond the limit. Kills and restarts are counted from kube-state-metrics.
 """
 
 from __future__ import annotations
@@ -291,8 +291,8 @@ def slope(hours: Floats, values: Floats, confidence: float) -> tuple[float, floa
     """Slope of a series per hour, and the ends of its interval under autocorrelated noise."""
     import numpy as np
 
-    from tars_ga_lib.noise import half_width, noise
-    from tars_ga_lib.series import ROUNDING
+    from tars_ga_lib.change.noise import half_width, noise
+    from tars_ga_lib.change.series import ROUNDING
 
     if np.ptp(values) <= ROUNDING * np.abs(values).max():
         return 0.0, 0.0, 0.0  # it does not vary, so there is nothing to estimate

@@ -164,13 +164,14 @@ def incident_table(analysis: Facts, most: int = 8) -> pd.DataFrame:
         found = [known[identity] for identity in each["findings"]]
         rules = list(dict.fromkeys(e["title"] for e in found))
         worst = max(found, key=lambda e: _multiple(e, e["incident"]["excess"]))
-        excess = change_text(worst["incident"]["excess"], worst["measure"], worst["unit"])
+        # The figure of the incident's own minutes; the excess is weighted by the day's traffic.
+        figure = quantity(worst["incident"]["figure"], worst["unit"])
         rows.append(
             [
                 each["region"] or ALL,
                 _from_to(each["began"], each["ended"], analysis),
                 f"{len(found)} series of {', '.join(rules)}",
-                f"{worst['title']} {place(None, worst['service'])}: {excess}",
+                f"{worst['title']} {place(None, worst['service'])}: {figure}",
             ]
         )
     return frame(
