@@ -46,6 +46,7 @@ lock: ## pin the dependencies with their hashes (needs uv)
 
 benchmarks: $(VENV)/.all ## measure, and write the figures into benchmarks/README.md
 	@$(BIN)/python -m benchmarks.collect
+	@$(BIN)/python -m benchmarks.adversary
 	@$(BIN)/python -m benchmarks.drift_quality
 	@$(BIN)/python -m benchmarks.packaging
 	@$(BIN)/python -m benchmarks.report

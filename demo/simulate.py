@@ -20,7 +20,7 @@ import argparse
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import compress
@@ -103,6 +103,7 @@ class Scenario:
     present: float = 1.0  # share of the GA window that holds data
     idle_service: str = ""  # up all of GA day, without one request
     reset_at: int | None = None  # a restart of every replica, seconds after GA day's midnight
+    stagger: int = 0  # of a rolling restart: seconds between services, each down for a minute
 
     def __post_init__(self) -> None:
         """Refuse what could not be simulated truly."""
@@ -285,7 +286,13 @@ def _variation(day: Day) -> Iterator[Fact]:
             yield _fact(day, "idle", where, begin, close, "no request all day")
         if scenario.reset_at is not None:
             moment = day.midnight + scenario.reset_at
-            yield _fact(day, "restart", region, moment, moment + 1, "every replica restarted")
+            if not scenario.stagger:
+                yield _fact(day, "restart", region, moment, moment + 1, "every replica restarted")
+                continue
+            for number, service in enumerate(scenario.services):
+                at, where = moment + number * scenario.stagger, f"{region}/{service}"
+                yield _fact(day, "down", where, at - 30, at + 30, "pods replaced")
+                yield _fact(day, "restart", where, at, at + 1, "counters began again at zero")
 
 
 def _story(day: Day) -> Iterator[Fact]:
@@ -1080,18 +1087,25 @@ def truth(scenario: Scenario) -> dict[str, DayTruth]:
 
 
 def write(
-    path: Path, scenario: Scenario, only: str = "", milliseconds: bool = False
+    path: Path,
+    scenario: Scenario,
+    only: str = "",
+    milliseconds: bool = False,
+    change: Callable[[str, Page], None] | None = None,
 ) -> dict[str, DayTruth]:
     """Write the scrapes of a scenario (of one day, if told) and return the truth behind them.
 
     OpenMetrics has its times in seconds; with `milliseconds` the text is what VictoriaMetrics'
-    /api/v1/import/prometheus reads.
+    /api/v1/import/prometheus reads. `change` is given a day's name and series before they are
+    written, and may damage them: the truth stays what it was.
     """
     pages, found = [], {}
     for day in days(scenario):
         if only in ("", day.name):
             page = Page(milliseconds)
             found[day.name] = _play(day, page)
+            if change is not None:
+                change(day.name, page)
             pages.append(page)
     with path.open("w", encoding="utf-8") as file:
         _emit(file, pages)
