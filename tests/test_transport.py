@@ -74,13 +74,13 @@ def flood(connection: socket.socket, stop: threading.Event) -> None:
         connection.sendall(b" " * (1 << 16))
 
 
-SLOW = {
+SLOW: dict[str, Callable[[socket.socket, threading.Event], None]] = {
     "body": drip(HEAD, b"Content-Length: 1000000\r\n\r\n"),
     "chunk": drip(HEAD, b"Transfer-Encoding: chunked\r\n\r\nfffff\r\n"),
     "no length": drip(HEAD, b"\r\n"),
     "head": drip(b"HTTP/1.1 200 OK\r\nX-Slow: "),
     "status": drip(b"HTTP/1.1 "),
-    "silence": lambda connection, stop: stop.wait(60) and None,
+    "silence": lambda connection, stop: None if stop.wait(60) else None,
 }
 
 
