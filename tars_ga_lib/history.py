@@ -10,12 +10,22 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from tars_ga_lib import attestation, evidence, verify
+from pydantic import AfterValidator, ConfigDict, Field
+
+from tars_ga_lib import attestation, evidence, sanitise, verify
 from tars_ga_lib.archive import ArchiveError
 from tars_ga_lib.display import md_escape, quantity, when
-from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.grammar import (
+    LimitText,
+    Model,
+    ParametersError,
+    Verdict,
+    check,
+    format_time,
+    parse_time,
+)
 from tars_ga_lib.tables import Column, as_markdown, frame, written
 from tars_ga_lib.wording import limit_text
 
@@ -36,6 +46,66 @@ _DOCUMENTS = {
     evidence.INFO: 1 << 20,
 }
 _RANK = {"pass": 0, "warn": 1, "no_data": 2, "fail": 3}
+
+
+# --- what a stranger's facts must be ----------------------------------------------------------
+
+
+class _Facts(Model):
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True, strict=True)
+
+
+_Figure = Annotated[float, Field(allow_inf_nan=False)]
+_Iso = Annotated[str, AfterValidator(lambda text: format_time(parse_time(text)))]
+
+
+class _Named(_Facts):
+    name: str
+    version: str
+
+
+class _Interval(_Facts):
+    start: _Iso
+    end: _Iso
+
+
+class _Criterion(_Facts):
+    name: str
+    title: str
+    unit: str
+    verdict: Verdict
+    value: _Figure | None
+    target: LimitText
+    warning: str | None
+    weight: _Figure
+    mandatory: bool
+    reason: str
+    waiver: dict[str, Any] | None
+
+
+class _KpiFacts(_Facts):
+    title: str
+    unit: str
+    better: str
+    values: dict[str, _Figure | None]
+
+
+class _FindingFacts(_Facts):
+    title: str
+    verdict: str
+
+
+class _Release(_Facts):
+    release: _Named
+    window: _Interval
+    simulated: bool
+    decision: str
+    because: str
+    recording: str
+    policy: str | None = None
+    criteria: list[_Criterion]
+    kpis: dict[str, _KpiFacts]
+    findings: dict[str, _FindingFacts]
 
 
 # --- facts of one package ------------------------------------------------------------------------
@@ -65,6 +135,7 @@ def facts(path: Path) -> dict[str, Any]:
         raise ParametersError(
             f"{path}: is not a package that this version reads; use the version that wrote it"
         ) from None
+    check(_Release, found, str(path))
     return found
 
 
@@ -75,7 +146,9 @@ def _read_facts(path: Path) -> dict[str, Any]:
         raise ParametersError(f"{path}: cannot be read ({error})") from None
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise ParametersError(f"{path}: does not hold the facts of a release; name its package")
-    return found
+    check(_Release, found, str(path))
+    facts: dict[str, Any] = sanitise.tree(found)
+    return facts
 
 
 def facts_of(certification: Facts, summary: Facts, analysis: Facts) -> dict[str, Any]:

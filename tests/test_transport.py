@@ -74,13 +74,23 @@ def flood(connection: socket.socket, stop: threading.Event) -> None:
         connection.sendall(b" " * (1 << 16))
 
 
-SLOW = {
+def _wait(stop: threading.Event) -> None:
+    stop.wait(60)
+
+
+def busy(connection: socket.socket, stop: threading.Event) -> None:
+    head = HEAD.replace(b"200 OK", b"503 Busy")
+    connection.sendall(head + b"Retry-After: 30\r\nContent-Length: 0\r\n\r\n")
+    stop.wait(60)
+
+
+SLOW: dict[str, Callable[[socket.socket, threading.Event], None]] = {
     "body": drip(HEAD, b"Content-Length: 1000000\r\n\r\n"),
     "chunk": drip(HEAD, b"Transfer-Encoding: chunked\r\n\r\nfffff\r\n"),
     "no length": drip(HEAD, b"\r\n"),
     "head": drip(b"HTTP/1.1 200 OK\r\nX-Slow: "),
     "status": drip(b"HTTP/1.1 "),
-    "silence": lambda connection, stop: stop.wait(60) and None,
+    "silence": lambda _, stop: _wait(stop),
 }
 
 
@@ -108,8 +118,7 @@ def test_the_whole_ends_in_its_time(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [*SLOW, "busy"])
 def test_another_thread_can_end_it(kind: str) -> None:
-    busy = HEAD.replace(b"200 OK", b"503 Busy") + b"Retry-After: 30\r\nContent-Length: 0\r\n\r\n"
-    answer = SLOW.get(kind) or (lambda connection, stop: connection.sendall(busy) or stop.wait(60))
+    answer = SLOW.get(kind, busy)
     caught: list[BaseException] = []
     with endless(answer) as url, client(url, timeout=60, attempts=4) as api:
 

@@ -166,6 +166,9 @@ def _given(
         job = parameters.load(file, overrides)
         say_left_out(job, err)
         recording = job.parameters.source.recording
+        if recording is not None and (recording.is_file() or _is_unpacked(recording)):
+            with verify.unpacked(recording):
+                pass  # it can be read, in little memory, where nothing of it can do harm
         yield file, output, [*overrides], recording if _is_package(recording) else None
         return
     if not named:
@@ -184,6 +187,12 @@ def _given(
             yield folder / "parameters" / "run.yaml", default, others, named[-1]
     finally:
         os.environ[ALLOWED_VARIABLES] = before
+
+
+def _is_unpacked(folder: Path) -> bool:
+    from tars_ga_lib import evidence
+
+    return (folder / evidence.MANIFEST).is_file()
 
 
 def _is_package(path: Path | None) -> bool:
