@@ -199,23 +199,6 @@ def action_table(analysis: Facts) -> pd.DataFrame:
     )
 
 
-def drift_counts(analysis: Facts) -> pd.DataFrame:
-    """Show how many evaluations there were, by category and verdict."""
-    verdicts = ("pass", "warn", "fail", "no_data")
-    rows = [
-        [category, *(counts[v] for v in verdicts)]
-        for category, counts in analysis["counts"]["by_category"].items()
-    ]
-    total = analysis["counts"]["by_verdict"]
-    rows.append(["all", *(total[v] for v in verdicts)])
-    heads = ("Pass", "Warning", "Critical", "No data")
-    return frame(
-        ["Category", *(Column(h, align="right", unit="whole") for h in heads)],
-        rows,
-        caption="Drift evaluations",
-    )
-
-
 def baseline_table(analysis: Facts, most: int = 12) -> pd.DataFrame:
     """Show what makes the baseline doubtful."""
     rows = [
@@ -328,9 +311,3 @@ def _limits_text(e: Facts) -> str:
         change_text(e[limit], e["measure"], e["unit"], signed=False)
         for limit in ("warning", "critical")
     )
-
-
-def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Chart]:
-    """Lay the worst measured findings over their baselines."""
-    found = [e for e in _moved(analysis) if e["measure"] != "exact"]
-    return [overlay(run, e["kpi"], e["region"], e["service"]) for e in found[:most]]
