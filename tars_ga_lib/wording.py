@@ -68,11 +68,11 @@ def criteria_rows(outcomes: Sequence[Facts]) -> list[CriterionRow]:
         CriterionRow(
             title=outcome["title"],
             verdict=outcome["verdict"],
-            waived=bool(outcome["waiver"]),
+            waived=bool(outcome.get("waiver")),
             mandatory=outcome["mandatory"],
             value=value_text(outcome),
             target=limit_text(outcome["target"], outcome["unit"]),
-            reason=outcome["reason"],
+            reason=outcome.get("reason", ""),
         )
         for outcome in outcomes
     ]

@@ -207,6 +207,34 @@ def test_a_notice_stands_above_all_that_is_read() -> None:
     assert text == "---\nx: 1\n---\n> ⚠ **Simulated \\*data\\***\n\n# A\n"
 
 
+@pytest.mark.parametrize(
+    ("mark", "text"),
+    [
+        ("{{NASTY|code}}", NASTY),
+        ("{{ PLAIN | url }}", "12.5%C2%A0ms"),
+        ("{{SCRIPT|url}}", "javascript%3Aalert%281%29"),
+        ("{{PLAIN.number|html}}", "12.5"),
+        ("{{INSERT_LIST|cell}}", None),
+    ],
+)
+def test_a_filter_says_where_a_mark_stands(mark: str, text: str | None) -> None:
+    found = fill(f"x {mark}", VALUES)
+    assert not found.unknown
+    assert found.text == f"x {text}" if text else "<br>" in found.text
+
+
+@pytest.mark.parametrize(
+    "inner",
+    ["PLAIN.__class__", "PLAIN|attr('value')", "PLAIN|safe", "PLAIN|code(1)", "PLAIN.text", "7*7",
+     "PLAIN['text']", "PLAIN()", "PLAIN ~ NASTY", "(" * 500 + "PLAIN", "PLAIN|upper", "PLAIN if 1",
+     "'PLAIN'", "PLAIN|", "cycler.__init__.__globals__", "range(9**9)"],
+)  # fmt: skip
+def test_a_mark_is_a_field_and_no_program(inner: str) -> None:
+    found = fill("a {{" + inner + "}} b", VALUES)
+    assert found.text == "a NO DATA b"
+    assert [mark.name for mark in found.unknown] == [inner.strip()]
+
+
 # --- what was in it -------------------------------------------------------------------------------
 
 

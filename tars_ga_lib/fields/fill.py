@@ -35,6 +35,8 @@ from tars_ga_lib.fields.values import FieldValue, Items, link_target, markdown, 
 from tars_ga_lib.grammar import ParametersError
 
 ASPECTS = ("number", "source", "reason")
+LONGEST = 200
+"""Letters of a mark; a longer one names no field."""
 
 MARK = re.compile(r"(?<!\\)\{\{([^{}\r\n]*)\}\}")
 
@@ -185,23 +187,26 @@ FILTERS: Mapping[str, Callable[[object], Written]] = {
 """What a template may name, and what is chosen by the place of a mark."""
 
 _SANDBOX = SandboxedEnvironment()
-_SANDBOX.filters |= FILTERS
+_SANDBOX.filters = dict(FILTERS)  # and none of Jinja2, which could fail or look inside
 
 
 def _read(inner: str) -> tuple[str, str]:
     """Return the field and the aspect that a mark names; what is more than that names no field."""
+    unknown = inner.strip().partition(".")[0], "?"
+    if len(inner) > LONGEST:
+        return unknown
     try:
         (output,) = _SANDBOX.parse("{{" + inner + "}}").body
         (node,) = getattr(output, "nodes", [None])
         _SANDBOX.compile_expression(inner.strip())
     except (TemplateSyntaxError, ValueError):
-        return inner.strip().partition(".")[0], "?"
-    while isinstance(node, nodes.Filter) and node.node is not None:
+        return unknown
+    while isinstance(node, nodes.Filter) and not (node.args or node.kwargs):
         node = node.node
     aspect = ""
     if isinstance(node, nodes.Getattr):
         aspect, node = node.attr, node.node
-    return (node.name, aspect) if isinstance(node, nodes.Name) else (inner.strip(), "?")
+    return (node.name, aspect) if isinstance(node, nodes.Name) else unknown
 
 
 def _look_up(inner: str, line: int, values: Mapping[str, FieldValue]) -> Mark:

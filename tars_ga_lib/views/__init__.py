@@ -27,12 +27,10 @@ from tars_ga_lib.views.drift import (
     baseline_table,
     change_text,
     drift_chart,
-    drift_counts,
     drift_table,
     evaluation_table,
     incident_table,
     overlay,
-    worst_overlays,
 )
 from tars_ga_lib.views.fields import field_table, fields_summary
 from tars_ga_lib.views.happenings import alerts_table, coverage_chart, timeline
@@ -54,9 +52,7 @@ from tars_ga_lib.views.regions import delta_table, heatmap, share_table, shift_t
 from tars_ga_lib.views.slo import (
     budget_chart,
     burn_alert_table,
-    burn_chart,
     slo_table,
-    violation_table,
 )
 from tars_ga_lib.views.sources import changes_since_previous, collection_table, provenance_table
 from tars_ga_lib.views.story import justification, lessons, outcomes, plan_table, timeline_table
@@ -79,7 +75,6 @@ __all__ = [
     "baseline_table",
     "budget_chart",
     "burn_alert_table",
-    "burn_chart",
     "by_region",
     "change_text",
     "changes_since_previous",
@@ -94,7 +89,6 @@ __all__ = [
     "delta_table",
     "downtime_chart",
     "drift_chart",
-    "drift_counts",
     "drift_table",
     "evaluation_table",
     "evidence_table",
@@ -132,9 +126,7 @@ __all__ = [
     "validation_summary",
     "validation_table",
     "value_text",
-    "violation_table",
     "waiver_table",
     "websocket_table",
     "why",
-    "worst_overlays",
 ]

@@ -200,23 +200,6 @@ def action_table(analysis: Facts) -> pd.DataFrame:
     )
 
 
-def drift_counts(analysis: Facts) -> pd.DataFrame:
-    """Show how many evaluations there were, by category and verdict."""
-    verdicts = ("pass", "warn", "fail", "no_data")
-    rows = [
-        [category, *(counts[v] for v in verdicts)]
-        for category, counts in analysis["counts"]["by_category"].items()
-    ]
-    total = analysis["counts"]["by_verdict"]
-    rows.append(["all", *(total[v] for v in verdicts)])
-    heads = ("Pass", "Warning", "Critical", "No data")
-    return frame(
-        ["Category", *(Column(h, align="right", unit="whole") for h in heads)],
-        rows,
-        caption="Drift evaluations",
-    )
-
-
 def baseline_table(analysis: Facts, most: int = 12) -> pd.DataFrame:
     """Show what makes the baseline doubtful."""
     rows = [

@@ -12,7 +12,7 @@ from tars_ga_lib import charts
 from tars_ga_lib.charts import Chart
 from tars_ga_lib.display import duration, instant
 from tars_ga_lib.run import Run
-from tars_ga_lib.slo import ALERTS, HOUR
+from tars_ga_lib.slo import ALERTS
 from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _LOOKS = ("#12305C", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours of objectives: none that the first regions have."""
-_TALL = 100.0
-"""Burn rate above which the line at 1 would lie on the axis, and its name on another."""
 
 
 def _places(objective: Facts) -> Iterator[tuple[str, Facts]]:
@@ -122,30 +120,6 @@ def budget_chart(
     )
 
 
-def burn_chart(
-    run: Run, slos: Facts, analysis: Facts | None = None, objective: str | None = None
-) -> Chart:
-    """Draw how fast the budgets burned over an hour: of all objectives, or of one by region."""
-    series, colors = _series(run, slos, objective, "burn_rate_1h")
-    (page,) = [each for each in ALERTS if each.long == HOUR]
-    what = f"{slos['objectives'][objective]['title']}: burn" if objective else "Burn"
-    limits = [charts.Limit(page.factor, "pages above", "fail")]
-    if all(not np.nanmax(each, initial=0.0) > _TALL for each in series.values()):
-        limits.append(charts.Limit(1.0, "lasts at"))
-    return charts.lines(
-        run.recording.window.times,
-        series,
-        title=f"{what} rate of the error budget over 1 h",
-        name=f"burn-rate-{objective}" if objective else "burn-rate",
-        caption="How many times as fast as it may the budget burned over the hour before each "
-        "step: at 1 it lasts exactly as long as its window. The first hour has no burn rate.",
-        limits=limits,
-        spans=incident_spans(analysis),
-        colors=colors,
-        step=run.recording.window.step,
-    )
-
-
 def _series(
     run: Run, slos: Facts, objective: str | None, key: str
 ) -> tuple[dict[str, Floats], dict[str, charts.Style]]:
@@ -161,56 +135,6 @@ def _series(
     places = facts["regions"] or {ALL: facts["overall"]}
     found = {where: _course(run, place, key) for where, place in places.items()}
     return found, colours(run) if facts["regions"] else charts.palette(list(found))
-
-
-def violation_table(run: Run, slos: Facts, most: int = 12) -> pd.DataFrame:
-    """Show when objectives were missed: steps in a row whose budget burned too fast, by region."""
-    found = [
-        (objective["title"], where, each)
-        for objective in slos["objectives"].values()
-        # What is missed over all is missed in a region.
-        for where, facts in (objective["regions"] or {ALL: objective["overall"]}).items()
-        for each in facts["violations"]
-    ]
-    found.sort(key=lambda each: -each[2]["share_of_budget"])
-    rows = [
-        [
-            title,
-            where,
-            instant(each["start"]),
-            each["duration_seconds"],
-            each["peak_burn_rate"],
-            each["share_of_budget"],
-        ]
-        for title, where, each in found
-    ]
-    unknown = _unknown(slos)
-    return frame(
-        [
-            "Objective",
-            "Where",
-            Column("Since", unit="time"),
-            Column("For", align="right", unit="duration", name="seconds"),
-            Column("Peak burn rate", align="right", digits=3),
-            Column(
-                "Of the window's budget", align="right", unit="ratio", digits=2, name="of_budget"
-            ),
-        ],
-        rows,
-        caption="When objectives were missed, the costliest first",
-        empty="No objective was missed in any step that was seen."
-        if len(unknown) < len(slos["objectives"])
-        else "NO DATA: no objective could be measured.",
-        note=f"NO DATA for {', '.join(unknown)}." if unknown else "",
-        most=most,
-        rest="The others are in slo.json.",
-    )
-
-
-def _unknown(slos: Facts) -> list[str]:
-    """Titles of the objectives without a value."""
-    objectives = slos["objectives"].values()
-    return [each["title"] for each in objectives if each["overall"]["value"] is None]
 
 
 def burn_alert_table(run: Run, slos: Facts, most: int = 12) -> pd.DataFrame:
