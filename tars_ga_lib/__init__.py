@@ -4,14 +4,14 @@ The notebooks in `notebooks/` tell the story; this library computes it. The modu
 of the data and import what stands before them; the few that need a later one for a rare job (a
 recording inside a package) import it where they use it:
 
-how files are read (`grammar`, `catalogues`, `objectives`, `evidence_files`, `targets`, `endpoints`,
-`channels`, `parameters`), `recording`, `queries`, `prometheus`, `collection`, `preflight`, `kpis`,
-`slo`, `rules`, `levels`, then the statistics (`noise`, `series`, `scans`, `shifts`, `checks`,
-`baselines`), `drift`, `regions`, the running system (`validation/`, `websocket/`, `measured`),
-`criteria`, `run`, what is told (`story/`, `fields/`) and what people see (`display`, `wording`,
-`charts`, `sparks`, `fingerprint`, `views/`, `report/`), the evidence (`atomic`, `archive`,
-`evidence`, `attestation`, `verify`, `replay`, `history`), `notify`, the live day (`watch/`),
-`pipeline` and `cli/`.
+how files are read (`grammar`, `layers`, `catalogues`, `objectives`, `evidence_files`, `targets`,
+`endpoints`, `channels`, `parameters`), `recording`, `queries`, `prometheus`, `collection`,
+`preflight`, `kpis`, `slo`, `rules`, `levels`, then the statistics (`noise`, `series`, `scans`,
+`shifts`, `checks`, `baselines`), `drift`, `regions`, the running system (`validation/`,
+`websocket/`, `measured`), `criteria`, `run`, `made`, what is told (`story/`, `fields/`) and what
+people see (`display`, `wording`, `ci`, `charts`, `sparks`, `fingerprint`, `views/`, `report/`), the
+evidence (`atomic`, `archive`, `evidence`, `attestation`, `verify`, `replay`, `history`), `notify`,
+the live day (`watch/`), `pipeline` and `cli/`.
 """
 
 __version__ = "0.1.0"
