@@ -6,8 +6,8 @@ recording inside a package) import it where they use it:
 
 how files are read (`grammar`, `layers`, `catalogues`, `objectives`, `evidence_files`, `targets`,
 `endpoints`, `channels`, `parameters`), `recording`, `queries`, `prometheus`, `collection`,
-`preflight`, `kpis`, `slo`, `rules`, `levels`, then the statistics (`noise`, `series`, `scans`,
-`shifts`, `checks`, `baselines`), `drift`, `regions`, the running system (`validation/`,
+`preflight`, `initial`, `kpis`, `slo`, `rules`, `levels`, then the statistics (`noise`, `series`,
+`scans`, `shifts`, `checks`, `baselines`), `drift`, `regions`, the running system (`validation/`,
 `websocket/`, `measured`), `criteria`, `run`, `made`, what is told (`story/`, `fields/`) and what
 people see (`display`, `wording`, `ci`, `charts`, `sparks`, `fingerprint`, `views/`, `report/`), the
 evidence (`atomic`, `archive`, `evidence`, `attestation`, `verify`, `replay`, `history`), `notify`,

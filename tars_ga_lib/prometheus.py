@@ -444,6 +444,11 @@ class Prometheus:
         params = {"match[]": metric, "start": start, "end": stop}
         return set(self._get(f"label/{label}/values", **params))
 
+    def labels(self, metric: str, start: int, stop: int) -> set[str]:
+        """Return the names of the labels that a metric's series have in the interval."""
+        params = {"match[]": metric, "start": start, "end": stop}
+        return set(self._get("labels", **params)) - {"__name__", "le"}
+
 
 def connect(
     source: Source, *, timeout: float | None = None, attempts: int = ATTEMPTS

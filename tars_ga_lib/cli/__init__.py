@@ -6,13 +6,14 @@ Exit codes: 0 certified, 3 not certified, 4 inconclusive, 2 bad input, 1 an erro
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from tars_ga_lib import __version__
-from tars_ga_lib.cli import certify, fields, notify, packages, slo, validate, watch, websocket
+from tars_ga_lib.cli import certify, fields, init, notify, packages, slo, validate, watch, websocket
 from tars_ga_lib.cli.console import err, out, print_what_the_terminal_can
 from tars_ga_lib.grammar import ParametersError
 
@@ -33,8 +34,8 @@ def _root(
         raise typer.Exit
 
 
-for _panel, _commands in {
-    "Certify": (certify.run, certify.preflight, certify.show, certify.schema),
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Certify": (init.init, certify.run, certify.preflight, certify.show, certify.schema),
     "On the day": (watch.watch, validate.validate, notify.notify, slo.rules, websocket.websocket),
     "Report": (fields.fields, fields.fill),
     "Evidence packages": (
@@ -44,7 +45,8 @@ for _panel, _commands in {
         packages.history,
         packages.diff,
     ),
-}.items():
+}
+for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 
