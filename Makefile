@@ -10,9 +10,8 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 report: $(VENV)/.core ## run the notebooks on the bundled recording and write the report
 	@$(BIN)/tars-ga run parameters/demo.yaml --output outputs/demo --report-only
 	@printf '\nNext, for a release of your own:\n'
-	@printf '  cp parameters/ga_day.yaml parameters/my_day.yaml   # edit release, window, URL, regions\n'
-	@printf '  $(BIN)/tars-ga preflight parameters/my_day.yaml    # which queries answer, what is missing\n'
-	@printf '  $(BIN)/tars-ga run parameters/my_day.yaml          # collect, decide, report\n'
+	@printf '  $(BIN)/tars-ga init http://YOUR-PROMETHEUS:9090 -o my_day  # look at it, write my_day/run.yaml\n'
+	@printf '  $(BIN)/tars-ga run my_day/run.yaml                 # collect, decide, report\n'
 	@printf 'Or look further:\n'
 	@printf '  make lab                                           # the notebooks, on this run\n'
 	@printf '  $(BIN)/tars-ga verify outputs/demo                 # check the evidence package\n'

@@ -4,14 +4,14 @@ The notebooks in `notebooks/` tell the story; this library computes it. The modu
 of the data and import only what stands before them; `pyproject.toml` has the order, which `make
 test` checks:
 
-how files are read (`grammar`, `catalogues`, `objectives`, `evidence_files`, `targets`, `endpoints`,
-`channels`, `parameters`), `recording`, `queries`, `prometheus`, `collection`, `preflight`,
-`intervals`, `kpis`, `outages`, `slo`, `rules`, `levels`, then the statistics (`noise`, `series`,
-`scans`, `shifts`, `checks`, `baselines`), `drift`, `regions`, the running system (`validation/`,
-`websocket/`, `measured`), `criteria`, `run`, what is told (`story/`, `fields/`) and what people see
-(`display`, `wording`, `tables`, `charts`, `sparks`, `fingerprint`, `views/`, `report/`), the
-evidence (`atomic`, `archive`, `evidence`, `attestation`, `verify`, `replay`, `history`), `notify`,
-the live day (`watch/`), `pipeline` and `cli/`.
+how files are read (`grammar`, `layers`, `catalogues`, `objectives`, `evidence_files`, `targets`,
+`endpoints`, `channels`, `parameters`), `recording`, `queries`, `prometheus`, `collection`,
+`preflight`, `initial`, `intervals`, `scrapes`, `kpis`, `outages`, `slo`, `rules`, `levels`, the
+statistics of change (`change/`), `drift`, `regions`, the running system (`validation/`,
+`websocket/`, `measured`), `criteria`, `run`, `made`, what is told (`story/`, `fields/`) and what
+people see (`display`, `wording`, `ci`, `tables`, `charts`, `sparks`, `fingerprint`, `views/`,
+`report/`), the evidence (`atomic`, `archive`, `evidence`, `attestation`, `verify`, `replay`, `history`),
+`notify`, the live day (`watch/`), `pipeline` and `cli/`.
 """
 
 __version__ = "0.1.0"

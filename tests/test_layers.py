@@ -373,4 +373,4 @@ def test_show_prints_what_is_there_and_then_what_is_wrong(tmp_path: Path) -> Non
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     done = tars_ga("show", DEMO, "--set", "drop=[disk_usage]")
-    assert done.stderr == ("left out by the parameters: KPI disk_usage, drift rule disk_usage\n")
+    assert done.stderr == ("left out by the parameters: KPI disk_usage; drift rule disk_usage\n")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from tars_ga_lib import __version__, extras
-from tars_ga_lib.cli import certify, fields, notify, packages, slo, validate, watch, websocket
+from tars_ga_lib.cli import certify, fields, init, notify, packages, slo, validate, watch, websocket
 from tars_ga_lib.cli.console import err, out, print_what_the_terminal_can
 from tars_ga_lib.grammar import ALLOWED_VARIABLES, ParametersError
 
@@ -45,8 +46,8 @@ def _root(
         raise typer.Exit
 
 
-for _panel, _commands in {
-    "Certify": (certify.run, certify.preflight, certify.show, certify.schema),
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Certify": (init.init, certify.run, certify.preflight, certify.show, certify.schema),
     "On the day": (watch.watch, validate.validate, notify.notify, slo.rules, websocket.websocket),
     "Report": (fields.fields, fields.fill),
     "Evidence packages": (
@@ -56,7 +57,8 @@ for _panel, _commands in {
         packages.history,
         packages.diff,
     ),
-}.items():
+}
+for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 

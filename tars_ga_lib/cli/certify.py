@@ -238,11 +238,22 @@ def _show(certification: dict[str, object]) -> None:
     out.print(f"[bold {COLOURS[decision]}]{decision}[/] {escape(why(certification))}")
 
 
+def left_out_by_kind(job: Job) -> dict[str, list[str]]:
+    """Return the names of what the parameters leave out, by kind."""
+    found: dict[str, list[str]] = {}
+    for what, name in job.left_out:
+        found.setdefault(what, []).append(name)
+    return found
+
+
 def say_left_out(job: Job, where: Console) -> None:
     """Say what the parameters leave out, if anything."""
     if job.left_out:
-        names = ", ".join(" ".join(each) for each in job.left_out)
-        where.print(f"[yellow]left out by the parameters:[/] {escape(names)}")
+        texts = []
+        for what, names in left_out_by_kind(job).items():
+            some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            texts.append(f"{what} {some}")
+        where.print(f"[yellow]left out by the parameters:[/] {escape('; '.join(texts))}")
 
 
 def preflight(file: File, overrides: Overrides = None, as_json: Json = False) -> None:

@@ -305,12 +305,17 @@ def notices(run: Run, certification: Facts) -> list[pd.DataFrame]:
     """Show what a reviewer must not overlook: waivers, and queries that went wrong."""
     found = [collection_table(run, problems_only=True)]
     if run.job.left_out:
-        found.insert(0, frame(
-            ["What", "Name"],
-            [list(each) for each in run.job.left_out],
+        kinds: dict[str, list[str]] = {}
+        for what, name in run.job.left_out:
+            kinds.setdefault(what, []).append(name)
+        rows = [[what, str(len(names)), ", ".join(names)] for what, names in kinds.items()]
+        left_out = frame(
+            ["What", Column("Number", align="right"), "Names"],
+            rows,
             caption="Left out by the parameters",
-            note="Nothing is known of these: the parameters drop a KPI, and what rests on it.",
-        ))  # fmt: skip
+            note="Nothing is known of these: the parameters drop them, and what rests on them.",
+        )
+        found.insert(0, left_out)
     if any(o["waiver"] for o in certification["criteria"]):
         found.insert(0, waiver_table(certification))
     return [table for table in found if len(table)]
