@@ -2,8 +2,8 @@
 
 Three queries are asked over the certified window, once for all checks. Growth is the slope of a
 pod's memory since its longest stretch without a restart began, with an interval that allows for
-autocorrelation (`tars_ga_lib.change.noise`): a check fails only where the whole interval lies beyond the
-limit. Kills and restarts are counted from kube-state-metrics.
+autocorrelation (`tars_ga_lib.change.noise`): a check fails only where the whole interval lies
+beyond the limit. Kills and restarts are counted from kube-state-metrics.
 """
 
 from __future__ import annotations
