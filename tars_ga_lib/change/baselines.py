@@ -114,7 +114,8 @@ def _restless(
         clipped = without_outliers(y)
         known, shortest = noise(clipped), changepoints.shortest_incident(step)
         about = y - clipped.mean(axis=1, keepdims=True)
-        found = changepoints.segments(about, changepoints.errors(known, shortest), shortest, alpha)
+        errors = changepoints.errors(known, shortest)
+        found, _ = changepoints.segments(about, errors, shortest, alpha)
         trend = known.regress(time)
         for i, row in enumerate(rows):
             problems += [(row, _incident(s, day, at[i])) for s in found[i] if s.p_value < alpha]
