@@ -114,8 +114,7 @@ def _restless(
         clipped = without_outliers(y)
         known, shortest = noise(clipped), changepoints.shortest_incident(step)
         about = y - clipped.mean(axis=1, keepdims=True)
-        errors = changepoints.errors(known, shortest)
-        found, _ = changepoints.segments(about, errors, shortest, alpha)
+        found = changepoints.segments(about, changepoints.errors(known, shortest), shortest, alpha)
         trend = known.regress(time)
         for i, row in enumerate(rows):
             problems += [(row, _incident(s, day, at[i])) for s in found[i] if s.p_value < alpha]

@@ -90,31 +90,27 @@ def scan(x: Floats, errors: Errors) -> Scan:
     lengths, error, dof = errors.lengths, errors.error, errors.dof
     total = np.hstack([np.zeros((m, 1)), np.cumsum(x, axis=1)])
     found = Scan(np.zeros(m), np.zeros(m), np.zeros(m, np.int64), np.zeros(m, np.int64), np.ones(m))
-    rows, farthest, known = np.arange(m), np.full(m, -np.inf), np.ones(m)
+    rows, farthest = np.arange(m), np.full(m, -np.inf)
     for i, length in enumerate(lengths):
         sums = total[:, length:] - total[:, :-length]
-        for sign, most, at in (
-            (1, found.highest, sums.argmax(axis=1)),
-            (-1, found.lowest, sums.argmin(axis=1)),
-        ):
+        for sign, most in ((1, found.highest), (-1, found.lowest)):
+            at = (sign * sums).argmax(axis=1)
             extent = sign * sums[rows, at] / length / error[:, i]
             np.maximum(most, extent, out=most)
             better = extent > farthest
             farthest[better], found.begin[better] = extent[better], at[better]
-            found.end[better], known[better] = at[better] + length, dof[better, i]
-    found.p_value[:] = two_sided(farthest, np.ones(m), known)
+            found.end[better] = at[better] + length
+            found.p_value[better] = two_sided(extent[better], np.ones(1), dof[better, i])
     searched = n * (1 + np.log2(lengths[-1] / lengths[0]))
     found.p_value[:] = np.minimum(1, searched * found.p_value)
     return found
 
 
-def segments(
-    x: Floats, errors: Errors, shortest: int, alpha: float
-) -> tuple[list[list[Segment]], Scan]:
+def segments(x: Floats, errors: Errors, shortest: int, alpha: float) -> list[list[Segment]]:
     """All segments that depart from the level, the farthest first, of each of ``m`` series.
 
     Each is cut out before the next is looked for, as long as its p-value is below ``alpha``; the
-    first is always there. The scan that found the first comes along.
+    first is always there.
 
     Parameters
     ----------
@@ -129,10 +125,8 @@ def segments(
     rare = np.mean(x == np.median(x, axis=1)[:, None], axis=1) > 0.9
     result: list[list[Segment]] = [[] for _ in x]
     rows = np.arange(len(x))
-    first = Scan(*(np.empty(0),) * 2, *(np.empty(0, np.int64),) * 2, np.empty(0))
     for turn in range(MOST_SEGMENTS):
         found = scan(left[rows], errors.of(rows))
-        first = first if turn else found
         by_chance = np.flatnonzero((found.p_value < alpha) & rare[rows])
         if len(by_chance):
             bounds = found.begin[by_chance], found.end[by_chance]
@@ -146,8 +140,7 @@ def segments(
             elif turn:
                 continue
             part = left[row, begin:end]
-            high, low = float(part.max()), float(part.min())
-            peak, excess = high if high > -low else low, float(part.sum()) / (end - begin)
+            peak, excess = float(part[np.abs(part).argmax()]), float(part.mean())
             extent = float(found.highest[i] if excess > 0 else found.lowest[i])
             p_value = float(found.p_value[i])
             result[row].append(Segment(begin, end, excess, peak, extent, p_value))
@@ -155,7 +148,7 @@ def segments(
         rows = rows[found.p_value < alpha]
         if not len(rows):
             break
-    return result, first
+    return result
 
 
 def shortest_incident(step: float) -> int:

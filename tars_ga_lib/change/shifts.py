@@ -442,11 +442,11 @@ def _measure(
     about = difference - level[:, None]
     among = _among_days(days, at)
     errors = _errors(among, known, shortest)
-    found, first = changepoints.segments(about, errors, shortest, 1 - confidence)
+    found = changepoints.segments(about, errors, shortest, 1 - confidence)
     _write_trend(out, rows, trend, changepoints.theil_sen(clipped, time), confidence)
     _write_segments(out, rows, at, found)
     out["step_p"][rows] = step.p_value
-    _write_days(out, rows, about, first, among, errors, shortest)
+    _write_days(out, rows, changepoints.smoothed(about, shortest), among, errors, shortest)
 
     error, dof = known.error_of_mean()
     out["p_value"][rows] = two_sided(level, error, dof)
@@ -490,11 +490,8 @@ def _write_segments(out: Columns, rows: Ints, at: Ints, found: list[list[Segment
     for row, places, parts in zip(rows, at, found, strict=True):
         out["incident_p"][row] = parts[0].p_value
         out["_extent"][row] = _log_extent(parts[0].extent)
-        whole = places[-1] == len(places) - 1  # no gap: positions are those of the window
         out["incidents"][row] = tuple(
-            part
-            if whole
-            else replace(part, begin=int(places[part.begin]), end=int(places[part.end - 1]) + 1)
+            replace(part, begin=int(places[part.begin]), end=int(places[part.end - 1]) + 1)
             for part in parts
         )
 
@@ -532,7 +529,6 @@ def _write_days(
     out: Columns,
     rows: Ints,
     about: Floats,
-    first: changepoints.Scan,
     among: Floats,
     errors: changepoints.Errors,
     shortest: int,
@@ -546,8 +542,9 @@ def _write_days(
     time = np.arange(n) - (n - 1) / 2
     out["_tilt"][rows] = _tilt(about, time)
     if count == 1:
+        found = changepoints.scan(about, errors)
         out["_levels"][rows] = out["_tilts"][rows] = 0.0
-        out["_extents"][rows, 0] = _log_extent(np.minimum(first.highest, first.lowest))
+        out["_extents"][rows, 0] = _log_extent(np.minimum(found.highest, found.lowest))
         return
     flat = without_outliers(among.reshape(m * count, n))
     level = flat.mean(axis=1)
@@ -596,27 +593,15 @@ def _against_days(out: Columns, size: Floats, hours: float, confidence: float) -
     extents = out["_extents"][some]
     error, dof = between_days(extents, out["_extent"][some], USUAL["incident"])
     usual = mean(extents, axis=1)
-    p_first = _beyond(out["_extent"][some], usual, error, dof)
-    out["incident_p"][some] = np.fmax(out["incident_p"][some], p_first)
-    for i in np.flatnonzero(out["incident_p"][some] < 1 - confidence):
-        parts = out["incidents"][some[i]]
-        extent = _log_extent(np.array([part.extent for part in parts]))
-        p_values = _beyond(extent, usual[i], error[i], dof[i])
-        out["incidents"][some[i]] = tuple(
-            replace(part, p_value=max(part.p_value, float(p)))
-            for part, p in zip(parts, p_values, strict=True)
-        )
-
-
-def _beyond(extent: Floats, usual: Any, error: Any, dof: Any) -> Floats:
-    """Two-sided p-value of a farthest segment that reaches beyond those of the days.
-
-    The farthest of many has a longer tail than the normal distribution: the logistic's.
-    """
-    beyond = (extent - usual) / error
-    tail = np.fmax(special.stdtr(dof, -beyond), special.expit(-beyond * np.pi / np.sqrt(3)))
-    p_value: Floats = np.minimum(1, 2 * tail)
-    return p_value
+    for i, row in enumerate(some):
+        parts = []
+        for part in out["incidents"][row]:
+            beyond = (_log_extent(part.extent) - usual[i]) / error[i]
+            # The farthest of many has a longer tail than the normal distribution: the logistic's.
+            p_value = max(special.stdtr(dof[i], -beyond), special.expit(-beyond * np.pi / 3**0.5))
+            parts.append(replace(part, p_value=float(min(1, max(part.p_value, 2 * p_value)))))
+        out["incidents"][row] = tuple(parts)
+        out["incident_p"][row] = parts[0].p_value
 
 
 def _widen(
@@ -769,13 +754,9 @@ def _finish(out: Columns, matters: Floats, hours: float, confidence: float) -> N
 
 def _keep_incidents(out: Columns, told: Flags, matters: Floats, alpha: float) -> None:
     """Keep the incidents that are significant and matter, and describe the farthest."""
-    doubtful = ~(told & (out["incident_p"] < alpha))
-    for row in np.flatnonzero(doubtful):
-        out["incidents"][row] = ()
-    for row in np.flatnonzero(~doubtful):
-        parts = out["incidents"][row]
+    for row, parts in enumerate(out["incidents"]):
         kept = tuple(p for p in parts if p.p_value < alpha and abs(p.excess) > MORE * matters[row])
-        out["incidents"][row] = kept
+        out["incidents"][row] = kept if told[row] else ()
         if kept:
             for name in ("begin", "end", "excess", "peak"):
                 out[f"incident_{name}"][row] = getattr(kept[0], name)

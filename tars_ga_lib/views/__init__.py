@@ -130,5 +130,4 @@ __all__ = [
     "waiver_table",
     "websocket_table",
     "why",
-    "worst_overlays",
 ]
