@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from tars_ga_lib.baselines import Problem, baseline_health
 from tars_ga_lib.catalogues import DriftRule
-from tars_ga_lib.change.baselines import Problem, baselines_health
-from tars_ga_lib.change.sequential import sequential
-from tars_ga_lib.change.series import like_hours
-from tars_ga_lib.change.shifts import Shift, fdr, shift, shifts
+from tars_ga_lib.checks import sequential
 from tars_ga_lib.grammar import Verdict, format_time
 from tars_ga_lib.kpis import Kpis, interval_facts
-from tars_ga_lib.levels import Place, level_matrix
+from tars_ga_lib.levels import Place, level_matrix, level_series
+from tars_ga_lib.series import like_hours
+from tars_ga_lib.shifts import Shift, fdr, shift, shifts
 
 __all__ = ["SIGNIFICANCE", "Evaluation", "Shift", "analyse", "incremental", "shift", "shifts"]
 
@@ -68,13 +68,8 @@ class Evaluation:
     kind, began, ended
         How it changed (`none`, `shift`, `trend`, `incident` or `spread`), from when to when as ISO
         times; None where that is not known, or before or after the window.
-    incidents, incident
-        The parts of the window that stood out, the most striking first: their times, mean excess
-        in the measure, the KPI's figure of these minutes alone, and p-values; `incident` is the
-        first of them.
-    moved
-        The evaluations that moved the other way by as much, where the sum over places did not
-        change (a cost shift).
+    incident
+        The part of the window that stood out: its times, mean excess in the measure and p-value.
     details
         What the test found beside this, as `drift_analysis.json` has it.
     """
@@ -104,8 +99,6 @@ class Evaluation:
     began: str | None
     ended: str | None
     incident: dict[str, Any] | None
-    incidents: tuple[dict[str, Any], ...]
-    moved: tuple[str, ...]
     details: dict[str, Any]
 
     @property
@@ -160,7 +153,7 @@ def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
         for kpi in rule.kpi
         for evaluation in _evaluate(name, rule, kpi, window, baselines)
     ]
-    evaluations = _with_cost_shifts(_corrected(evaluations), window.job.kpis)
+    evaluations = _corrected(evaluations)
     alarms = incremental(window, baselines, [e for e in evaluations if e.significant])
     findings = sorted(
         (e for e in evaluations if e.verdict in ("warn", "fail")),
@@ -208,8 +201,6 @@ def _evaluate(
         step=window.span.step,
         baseline_start=baselines[0].span.start,
         window_start=window.span.start,
-        matters=rule.warning or 0.0,
-        in_units=rule.measure == "points",
     )
     return [
         _evaluation(name, rule, kpi, place, window, baselines[0], found[i])
@@ -281,14 +272,11 @@ def _evaluation(
         kind=found.kind,
         began=when(found.begin),
         ended=when(found.end),
-        incident=None,
-        incidents=() if reason else _segments(rule, kpi, place, window, found),
-        moved=(),
+        incident=None if reason else _incident(rule, kpi, place, window, found),
         details={
             "baseline_kpi": baseline.figure(kpi, *place).value,
             "window_kpi": window.figure(kpi, *place).value,
             "p_value": None if reason else _number(found.p_value),
-            "incident_p": None if reason else _number(found.incident_p),
             "effective_samples": _number(found.n_effective),
             "slope_per_hour": _number(found.slope),
             "slope_low": _number(found.slope_low),
@@ -306,25 +294,23 @@ def _too_little(coverage: float) -> str:
     return f"only {coverage:.1%} of it was seen, and {MIN_COVERAGE:.0%} are needed"
 
 
-def _segments(
+def _incident(
     rule: DriftRule, kpi: str, place: Place, window: Kpis, found: Shift
-) -> tuple[dict[str, Any], ...]:
-    """Return the striking parts of a window, their excess in the rule's measure."""
-    span, size = window.span, abs(found.baseline_level) if rule.measure == "relative" else 1.0
-    parts = []
-    for part in found.incidents:
-        events = _chance_of_events(window, kpi, place, part.begin, part.end)
-        parts.append(
-            {
-                "began": format_time(span.start + part.begin * span.step),
-                "ended": format_time(span.start + part.end * span.step),
-                "excess": _number(part.excess / size) if size else None,
-                "figure": window.during(kpi, part.begin, part.end, *place),
-                "p_value": max(part.p_value, events),
-                "adjusted_p": max(part.p_value, events),
-            }
-        )
-    return tuple(parts)
+) -> dict[str, Any] | None:
+    """Return the most striking part of a window, its excess in the rule's measure."""
+    begin, end, span = found.incident_begin, found.incident_end, window.span
+    if begin is None or end is None or not np.isfinite(found.incident_p):
+        return None
+    size = abs(found.baseline_level) if rule.measure == "relative" else 1.0
+    p_value = max(found.incident_p, _chance_of_events(window, kpi, place, begin, end))
+    return {
+        "began": format_time(span.start + begin * span.step),
+        "ended": format_time(span.start + end * span.step),
+        "excess": _number(found.incident_excess / size) if size else None,
+        "figure": window.during(kpi, begin, end, *place),
+        "p_value": float(p_value),
+        "adjusted_p": float(p_value),
+    }
 
 
 def _chance_of_events(kpis: Kpis, kpi: str, place: Place, begin: int, end: int) -> float:
@@ -387,8 +373,6 @@ def _exact(
         began=format_time(span.start + first * span.step) if first else None,
         ended=None,
         incident=None,
-        incidents=(),
-        moved=(),
         details={},
     )
 
@@ -396,42 +380,30 @@ def _exact(
 def _corrected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """Correct all p-values together, and give each measured evaluation its verdict.
 
-    Of each series it was asked whether its level moved, and whether there was an incident. All
-    these questions are one family, whatever their answers.
+    Lasting changes and incidents are two families of questions, each corrected by itself.
     """
-    asked = [e for e in evaluations if e.adjusted_p is not None]
-    parts = [
-        [part["p_value"] for part in e.incidents] or [e.details["incident_p"] or 1.0] for e in asked
+    p_values = [np.nan if e.adjusted_p is None else e.adjusted_p for e in evaluations]
+    parts = [np.nan if e.incident is None else e.incident["p_value"] for e in evaluations]
+    return [
+        evaluation if np.isnan(p) else _if_enough(_judged(evaluation, float(p), float(part)))
+        for evaluation, p, part in zip(
+            evaluations, fdr(np.array(p_values)), fdr(np.array(parts)), strict=True
+        )
     ]
-    adjusted = iter(fdr([e.adjusted_p or 0.0 for e in asked] + [p for each in parts for p in each]))
-    levels = [float(next(adjusted)) for _ in asked]
-    judged = {
-        e.id: _if_enough(_judged(e, level, [float(next(adjusted)) for _ in each]))
-        for e, level, each in zip(asked, levels, parts, strict=True)
-    }
-    return [judged.get(e.id, e) for e in evaluations]
 
 
-def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: Sequence[float]) -> Evaluation:
-    judged = replace(evaluation, adjusted_p=adjusted_p)
+def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: float) -> Evaluation:
+    incident = evaluation.incident and evaluation.incident | {"adjusted_p": incident_p}
+    if evaluation.kind != "incident" or incident_p >= SIGNIFICANCE:
+        incident = None
+    judged = replace(evaluation, adjusted_p=adjusted_p, incident=incident)
     drift, warning, critical = judged.adverse_drift, judged.warning, judged.critical
     assert drift is not None
     assert warning is not None
     assert critical is not None
-    lasting = judged.significant and judged.kind in ("shift", "trend")
-    parts = sorted(
-        (
-            part | {"adjusted_p": p}
-            for part, p in zip(judged.incidents, incident_p, strict=False)
-            # What is no more than the shift itself is not an incident beside it.
-            if p < SIGNIFICANCE and abs(part["excess"]) > 2 * abs(judged.drift or 0) * lasting
-        ),
-        key=lambda part: -(judged.adverse_part(part["excess"]) or 0),
-    )
-    judged = replace(judged, incidents=tuple(parts), incident=parts[0] if parts else None)
     if drift > warning and judged.significant:
         return replace(judged, verdict="fail" if drift > critical else "warn")
-    if parts and (judged.adverse_part(parts[0]["excess"]) or 0) > critical:
+    if incident and (judged.adverse_part(incident["excess"]) or 0) > critical:
         # What passed within the window is no lasting drift, but not nothing either.
         return replace(judged, verdict="warn", reason="incident")
     if drift > warning:
@@ -446,36 +418,7 @@ def _if_enough(judged: Evaluation) -> Evaluation:
     too_little = _too_little(judged.coverage)
     if judged.verdict != "pass" or not too_little:
         return judged
-    return replace(
-        judged, verdict="no_data", reason=too_little, adjusted_p=None, incident=None, incidents=()
-    )
-
-
-def _with_cost_shifts(
-    evaluations: Sequence[Evaluation], kpis: Mapping[str, Any]
-) -> list[Evaluation]:
-    """Name what moved from place to place: what one gained others lost, and the sum is unchanged.
-
-    Only a figure that adds up over places can move. The sum is that of one service over regions, or
-    of one region over services; it is unchanged within the rule's warning limit, and the ways up
-    and down must be findings or improvements. Source: FBDetect (SOSP 2024), cost-shift analysis.
-    """
-    moved: dict[str, tuple[str, ...]] = {}
-    groups: dict[tuple[Any, ...], list[Evaluation]] = {}
-    for e in evaluations:
-        adds_up = kpis[e.kpi].kind == "counter" or kpis[e.kpi].across == "sum"
-        if e.measure == "relative" and adds_up and e.drift is not None:
-            for axis in ("region", "service"):
-                groups.setdefault((e.rule, e.kpi, axis, getattr(e, axis)), []).append(e)
-    for group in groups.values():
-        change = [(e.current or 0.0) - (e.baseline or 0.0) for e in group]
-        total = sum(e.baseline or 0.0 for e in group)
-        sure = [e.significant and abs(e.drift or 0) > (e.warning or 0) for e in group]
-        up = [e.id for e, c, s in zip(group, change, sure, strict=True) if s and c > 0]
-        down = [e.id for e, c, s in zip(group, change, sure, strict=True) if s and c < 0]
-        if up and down and abs(sum(change)) <= (group[0].warning or 0) * abs(total):
-            moved |= {i: tuple(down) for i in up} | {i: tuple(up) for i in down}
-    return [replace(e, moved=moved[e.id]) if e.id in moved else e for e in evaluations]
+    return replace(judged, verdict="no_data", reason=too_little, adjusted_p=None, incident=None)
 
 
 def incremental(
@@ -498,33 +441,36 @@ def incremental(
         none is where the baseline's hours are not those of the window.
     """
     span, start = window.span, baselines[0].span.start
-    asked = None if evaluations is None else {e.id for e in evaluations}
-    alarms: dict[str, str] = {}
-    for name, rule in window.job.rules.items():
-        for kpi in rule.kpi if rule.measure != "exact" else ():
-            places = window.places(kpi)
-            identities = [_identity(name, rule, kpi, place) for place in places]
-            if not places or not (asked is None or asked & set(identities)):
-                continue
-            before = baseline_days(baselines, kpi, places)
-            before = before[:, 0] if before.shape[1] == 1 else before
-            if like_hours(before, span.steps, span.step, start, span.start) is None:
-                return {}  # as of a part of the window, other hours would be compared
-            # All places are looked at, as together they tell how much days differ.
-            checks = sequential(
-                before,
-                level_matrix(window, kpi, places),
-                step=span.step,
-                alpha=SIGNIFICANCE,
-                baseline_start=start,
-                window_start=span.start,
-            )
-            alarms |= {
-                identity: format_time(span.start + int(seen) * span.step)
-                for identity, seen in zip(identities, checks.first_alarm, strict=True)
-                if seen >= 0 and (asked is None or identity in asked)
-            }
-    return alarms
+    if evaluations is None:
+        places = [
+            (_identity(name, rule, kpi, place), kpi, place)
+            for name, rule in window.job.rules.items()
+            if rule.measure != "exact"
+            for kpi in rule.kpi
+            for place in window.places(kpi)
+        ]
+    else:
+        places = [(e.id, e.kpi, (e.region, e.service)) for e in evaluations]
+    if not places:
+        return {}
+    days = np.concatenate([baseline_days(baselines, kpi, [place]) for _, kpi, place in places])
+    before = days[:, 0] if days.shape[1] == 1 else days
+    if like_hours(before, span.steps, span.step, start, span.start) is None:
+        return {}  # as of a part of the window, other hours would be compared
+    now = np.array([level_series(window, kpi, *place) for _, kpi, place in places])
+    checks = sequential(
+        before,
+        now,
+        step=span.step,
+        alpha=SIGNIFICANCE,
+        baseline_start=start,
+        window_start=span.start,
+    )
+    return {
+        identity: format_time(span.start + int(seen) * span.step)
+        for (identity, _, _), seen in zip(places, checks.first_alarm, strict=True)
+        if seen >= 0
+    }
 
 
 def _baseline_problems(
@@ -536,35 +482,30 @@ def _baseline_problems(
     critical limit of the rule whose baseline it is.
     """
     measured = {kpi: r for r in rules.values() if r.measure != "exact" for kpi in r.kpi}
-    asked = {kpi: baselines[0].places(kpi) for kpi in measured}
-    questions = sum(len(places) for places in asked.values())
+    asked = [(kpi, place) for kpi in measured for place in baselines[0].places(kpi)]
     found = []
-    for kpi, places in asked.items():
-        if not places:
-            continue
-        days = baseline_days(baselines, kpi, places)
+    for kpi, place in asked:
+        days = baseline_days(baselines, kpi, [place])[0]
         # The chance of a false alarm is for all series together, not for each.
-        alpha = SIGNIFICANCE / questions
-        healths = baselines_health(days, step=baselines[0].span.step, alpha=alpha)
-        for i, (place, health) in enumerate(zip(places, healths, strict=True)):
-            for problem in health.problems:
-                span = baselines[problem.day].span
-                if not _matters(problem, days[i], measured[kpi]):
-                    continue
-                where = baselines[problem.day], kpi, place, problem.begin, problem.end
-                if problem.code == "incident" and _chance_of_events(*where) > alpha:
-                    continue
-                found.append(
-                    {
-                        "kpi": kpi,
-                        "title": measured[kpi].title,
-                        "region": place[0],
-                        "service": place[1],
-                        "problem": problem.code,
-                        "began": format_time(span.start + problem.begin * span.step),
-                        "ended": format_time(span.start + problem.end * span.step),
-                    }
-                )
+        health = baseline_health(days, step=baselines[0].span.step, alpha=SIGNIFICANCE / len(asked))
+        for problem in health.problems:
+            span = baselines[problem.day].span
+            if not _matters(problem, days, measured[kpi]):
+                continue
+            where = baselines[problem.day], kpi, place, problem.begin, problem.end
+            if problem.code == "incident" and _chance_of_events(*where) * len(asked) > SIGNIFICANCE:
+                continue
+            found.append(
+                {
+                    "kpi": kpi,
+                    "title": measured[kpi].title,
+                    "region": place[0],
+                    "service": place[1],
+                    "problem": problem.code,
+                    "began": format_time(span.start + problem.begin * span.step),
+                    "ended": format_time(span.start + problem.end * span.step),
+                }
+            )
     return found
 
 
@@ -636,55 +577,18 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def _incidents(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Return the incidents, with what was hit at one time in one region taken together.
-
-    An incident is named by the narrowest place that explains it: the service, where all series of
-    one are of one service, and that service alone, where several regions have it at one time.
-    """
-    hit = sorted(
-        ((e, part) for e in evaluations if e.verdict in ("warn", "fail") for part in e.incidents),
-        key=lambda pair: (pair[0].region or "", pair[1]["began"], pair[0].id),
-    )
+    """Return the incidents, with what was hit at one time in one region taken together."""
+    hit = [e for e in evaluations if e.verdict in ("warn", "fail") and e.incident]
     groups: list[dict[str, Any]] = []
-    for e, part in hit:
+    for e in sorted(hit, key=lambda e: (e.region or "", e.incident["began"], e.id)):  # type: ignore[index]
+        assert e.incident is not None
         last = groups[-1] if groups else None
-        if not last or e.region not in last["regions"] or part["began"] >= last["ended"]:
-            last = {"began": part["began"], "ended": "", "findings": [], "regions": {}}
-            last["services"] = {}
+        if not last or last["region"] != e.region or e.incident["began"] >= last["ended"]:
+            last = {"region": e.region, "began": e.incident["began"], "ended": "", "findings": []}
             groups.append(last)
-        last["regions"][e.region] = last["services"][e.service] = None
-        last["ended"] = max(last["ended"], part["ended"])
-        if e.id not in last["findings"]:
-            last["findings"].append(e.id)
-    return [_named(group) for group in _joined(groups)]
-
-
-def _joined(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Take together what one service has at one time in several regions."""
-    joined: list[dict[str, Any]] = []
-    for group in sorted(groups, key=lambda g: g["began"]):
-        for other in joined:
-            one = len(group["services"]) == 1 and group["services"] == other["services"]
-            if one and None not in group["services"] and group["began"] < other["ended"]:
-                other["regions"] |= group["regions"]
-                other["ended"] = max(other["ended"], group["ended"])
-                other["findings"] += group["findings"]
-                break
-        else:
-            joined.append(group)
-    return joined
-
-
-def _named(group: Mapping[str, Any]) -> dict[str, Any]:
-    """The incident as `drift_analysis.json` has it; None stands for several."""
-    regions, services = list(group["regions"]), list(group["services"])
-    return {
-        "region": regions[0] if len(regions) == 1 else None,
-        "service": services[0] if len(services) == 1 else None,
-        "began": group["began"],
-        "ended": group["ended"],
-        "findings": group["findings"],
-    }
+        last["ended"] = max(last["ended"], e.incident["ended"])
+        last["findings"].append(e.id)
+    return groups
 
 
 def _actions(

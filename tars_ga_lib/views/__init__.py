@@ -130,4 +130,5 @@ __all__ = [
     "waiver_table",
     "websocket_table",
     "why",
+    "worst_overlays",
 ]
