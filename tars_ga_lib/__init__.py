@@ -8,10 +8,11 @@ how files are read (`grammar`, `layers`, `catalogues`, `objectives`, `evidence_f
 `endpoints`, `channels`, `parameters`), `recording`, `queries`, `prometheus`, `collection`,
 `preflight`, `initial`, `intervals`, `scrapes`, `kpis`, `outages`, `slo`, `rules`, `levels`, the
 statistics of change (`noise`, `series`, `scans`, `checks`, `baselines`, `shifts`), `drift`,
-`regions`, the running system (`validation/`, `websocket/`, `measured`), `criteria`, `run`, `made`, what is told (`story/`, `fields/`) and what
-people see (`display`, `wording`, `ci`, `tables`, `charts`, `sparks`, `fingerprint`, `views/`,
-`report/`), the evidence (`atomic`, `archive`, `evidence`, `attestation`, `verify`, `replay`,
-`history`), `notify`, the live day (`watch/`), `pipeline` and `cli/`.
+`regions`, the running system (`validation/`, `websocket/`, `measured`), `criteria`, `run`, `made`,
+what is told (`story/`, `fields/`) and what people see (`display`, `wording`, `ci`, `tables`,
+`charts`, `sparks`, `fingerprint`, `views/`, `report/`), the evidence (`atomic`, `archive`,
+`evidence`, `attestation`, `verify`, `replay`, `history`), `notify`, the live day (`watch/`),
+`pipeline` and `cli/`.
 """
 
 __version__ = "0.1.0"

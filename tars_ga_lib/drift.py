@@ -191,6 +191,19 @@ def baseline_days(baselines: Sequence[Kpis], name: str, places: Sequence[Place])
 def _evaluate(
     name: str, rule: DriftRule, kpi: str, window: Kpis, baselines: Sequence[Kpis]
 ) -> list[Evaluation]:
+    """Evaluate one KPI of a rule at every place; a partial answer compares with nothing."""
+    found = _compared(name, rule, kpi, window, baselines)
+    doubt = next((text for side in (window, *baselines) for text in side.doubts(kpi)), "")
+    if not doubt:
+        return found
+    reason = f"the server warned about its answer: {doubt}"
+    return [replace(e, verdict="no_data", reason=reason, adjusted_p=None, incident=None)
+            for e in found]  # fmt: skip
+
+
+def _compared(
+    name: str, rule: DriftRule, kpi: str, window: Kpis, baselines: Sequence[Kpis]
+) -> list[Evaluation]:
     places = window.places(kpi)
     if rule.measure == "exact":
         return [_exact(name, rule, kpi, place, window, baselines[0]) for place in places]

@@ -76,7 +76,7 @@ def test_preflight(small_server: str, empty_server: str) -> None:
     done = tars_ga("preflight", GA_DAY, *sets, "--set", f"source.prometheus={empty_server}")
     assert done.returncode == 4
     assert "✗ no metric up in the window (availability, scrapes)" in done.stdout
-    assert len(done.stdout.splitlines()) < 60
+    assert len(done.stdout.splitlines()) < 70
     address = f"source.prometheus=http://127.0.0.1:{servers.free_port()}"
     done = tars_ga("preflight", GA_DAY, *sets, "--set", address)
     assert done.returncode == 4

@@ -166,7 +166,7 @@ def test_server_warning_is_no_pass(tmp_path: Path) -> None:
     assert found.decision == "INCONCLUSIVE"
     assert it(found).reason == "the server warned about its answer: a store is gone"
     assert it(found).value == 1.0
-    remark = {"availability.denominator": {"warnings": ["info: a remark"]}}
+    remark = {"availability.denominator": {"infos": ["a remark"]}}
     assert it(certify(tmp_path, UP, availability(1.0), provenance=remark)).verdict == "pass"
 
 

@@ -26,7 +26,8 @@ def test_preflight_finds_nothing_wrong(small_server: str) -> None:
 def test_preflight_is_cheap(small_server: str) -> None:
     with servers.faulty(small_server, "pass") as server:
         count = len(list(preflight.preflight(small_job(server.url))))
-    assert count == len([q for q in server.asked if "query_range" in q])
+    asked = len([q for q in server.asked if "query_range" in q])
+    assert asked == count + 4  # targets and scrapes, over the window and the baseline
     assert count > 30
 
 
@@ -45,7 +46,9 @@ def test_preflight_says_what_is_missing(small_server: str, tmp_path: Path) -> No
         )
     )
     assert found["memory.value"] == "no metric process_memory_bytes in the window"
-    assert found["requests.increase"] == "the metric http_requests_total has no label 'svc'"
+    assert found["requests.increase"].startswith(
+        "the metric http_requests_total has no label 'svc'; it has code, instance, job, region, "
+    )
     assert found["redis_memory.value"] == "no samples for the region mars"
     assert found["redis_clients.value"] == "its metrics are there, but the query returns nothing"
     only_mars = problems(small_job(small_server, "regions=[mars]", "primary_region=mars"))
@@ -58,7 +61,8 @@ def test_preflight_says_what_is_missing(small_server: str, tmp_path: Path) -> No
 def test_preflight_of_an_empty_and_a_dead_server(empty_server: str) -> None:
     found = problems(small_job(empty_server))
     assert len(found) > 30
-    assert all("no metric" in text for text in found.values())
+    assert "baseline 1, us-east-1; us-west-2: no scrape" in found.values()
+    assert all("no metric" in text or "no scrape" in text for text in found.values())
     assert queries.FIRING not in found  # no alert is a good answer
     assert queries.EVALUATIONS in found
     with pytest.raises(SourceError, match="cannot be reached"):
