@@ -127,7 +127,7 @@ def _found(task: str, folder: Path, tolerance: float | None, limit: int) -> Repl
         text = str(error).replace(f"{folder}/", "").replace(str(folder), "package")
         file, _, cause = text.partition(": ")
         return Replay(problem=(printable(file), printable(cause)))
-    except MemoryError:
+    except (MemoryError, ImportError):  # a library that could not be mapped
         cause = f"needs more than {limit / GIB:.1f} GiB of memory, which --memory sets"
         return Replay(problem=("recording", cause))
     except Exception as error:  # a stranger's files may break the analysis anywhere

@@ -52,6 +52,7 @@ def test_a_killed_process_leaves_a_whole_folder_or_none(way: str, tmp_path: Path
     rng = random.Random(4)
     arguments = [sys.executable, "-c", BUILD, str(target), *(["x"] if way != "exchange" else [])]
     leftovers = missing = 0
+    _build(target)  # writing it out takes longer than some are left alive
     for _ in range(12):
         with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
             assert process.stdout
@@ -168,3 +169,39 @@ def test_swapping_needs_both_names(tmp_path: Path) -> None:
     (tmp_path / "b" / "x").write_text("")
     if atomic._exchange(tmp_path / "a", tmp_path / "b"):
         assert os.listdir(tmp_path / "a") == ["x"]
+
+
+def test_what_is_renamed_is_written_out_before_and_its_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Played at the system's layer, as no file system here drops what was not written out."""
+    written: dict[int, bytes] = {}
+    events: list[str] = []
+    really, rename = os.fsync, Path.rename
+
+    def fsync(handle: int) -> None:
+        really(handle)
+        facts = os.fstat(handle)
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        written[facts.st_ino] = path.read_bytes() if path.is_file() else b""
+        events.append(f"written {path.name.lstrip('.').partition('.')[0]}")
+
+    def renamed(self: Path, target: Path) -> Path:
+        for path in (self, *self.rglob("*")):
+            content = path.read_bytes() if path.is_file() else b""
+            assert written[path.stat().st_ino] == content, path
+        events.append("renamed")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(Path, "replace", renamed)
+    target = tmp_path / "run"
+    with atomic.beside(target) as partial:
+        (partial / "inner").mkdir()
+        (partial / "inner" / "file").write_bytes(b"content")
+        atomic.replace(partial, target)
+    assert events[-2:] == ["renamed", f"written {tmp_path.name}"]
+    with atomic.file(tmp_path / "file") as stream:
+        stream.write(b"content")
+    assert events[-3:] == ["written file", "renamed", f"written {tmp_path.name}"]
