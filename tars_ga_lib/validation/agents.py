@@ -174,7 +174,6 @@ class _Samples:
     def _ask(self, query: str) -> _Grid:
         import numpy as np
 
-
         if self.url is None:
             raise NotMeasured(
                 "not_configured",
@@ -292,7 +291,6 @@ def _growth(agents: Agents, samples: _Samples, region: str) -> Reading:
 def slope(hours: Floats, values: Floats, confidence: float) -> tuple[float, float, float]:
     """Slope of a series per hour, and the ends of its interval under autocorrelated noise."""
     import numpy as np
-
 
     if np.ptp(values) <= ROUNDING * np.abs(values).max():
         return 0.0, 0.0, 0.0  # it does not vary, so there is nothing to estimate
