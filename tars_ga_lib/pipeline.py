@@ -348,6 +348,7 @@ IN_PLACE = {
     "parameters_file": "parameters/run.yaml",
     "overrides": [],
     "prometheus": "",
+    "measure": False,
 }
 """Parameters with which a notebook runs again where it lies: in the `notebooks` of a run's folder.
 
@@ -355,10 +356,15 @@ They are relative to the folder above, which `project_root` finds, wherever it w
 """
 
 
+def _written(value: object) -> str:
+    """Write a value as Python has it, texts in double quotes."""
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
 def _in_place(source: str) -> str:
     """Rewrite the assignments of an injected cell to those of `IN_PLACE`."""
     names = re.findall(r"^(\w+) = ", source, re.MULTILINE)
-    return "\n".join(["# Parameters", *(f"{n} = {json.dumps(IN_PLACE[n])}" for n in names), ""])
+    return "\n".join(["# Parameters", *(f"{n} = {_written(IN_PLACE[n])}" for n in names), ""])
 
 
 # --- report ------------------------------------------------------------------------------------

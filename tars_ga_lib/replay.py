@@ -217,7 +217,7 @@ def _check_paths(raw: Any) -> None:
         if not isinstance(value, str) or Path(value).name != value:
             refuse(key, value)
     measured = raw.get("measured", {})
-    if not isinstance(measured, dict) or measured.keys() - {"within"}:
+    if not isinstance(measured, dict) or measured.keys() - {"within", "min_watch"}:
         refuse("measured", measured)
     if raw.get("source") != {"recording": "../recording"}:
         refuse("source", raw.get("source"))
