@@ -3,6 +3,10 @@
 They are built beside their target and put into its place in one step. Whoever builds holds a lock,
 which ends with the process, so that the next one can tell what was left behind by the dead from
 what is still being built.
+
+What is in its place is on the disk: before the step everything is written out (fsync of each file
+and folder), and after it the folder that holds the new name. So a loss of power leaves the earlier
+one or the new one, and what a command reported is there, as far as the disk keeps its word.
 """
 
 from __future__ import annotations
@@ -121,9 +125,12 @@ def file(target: Path, *, instead_of: Path | None = None) -> Iterator[IO[bytes]]
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield stream
             stream.flush()
-            if instead_of is not None:
-                instead_of.unlink(missing_ok=True)
+            os.fsync(stream.fileno())
+            if instead_of is not None and instead_of.exists():
+                instead_of.unlink()
+                _write_out(target.parent)
             partial.replace(target)
+            _write_out(target.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -163,15 +170,32 @@ def replace(partial: Path, target: Path) -> None:
     Where the system can swap two names, there is no moment at which the target is missing; else a
     process that is killed in between leaves the earlier one where `sweep` finds it.
     """
+    for here, _, files in os.walk(partial, topdown=False):
+        for name in files:
+            _write_out(Path(here, name))
+        _write_out(Path(here))
     if not target.exists():
         partial.rename(target)
+        _write_out(target.parent)
         return
     if not _exchange(partial, target):
         earlier = target.with_name(f".{target.name}.earlier-{os.getpid()}")
         target.rename(earlier)
         partial.rename(target)
         partial = earlier
+    _write_out(target.parent)
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_out(path: Path) -> None:
+    """Have the system write a file's content, or a folder's names, to the disk."""
+    if path.is_symlink():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -19,17 +19,17 @@ References
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from tars_ga_lib import strict
 from tars_ga_lib.grammar import ParametersError
 
 if TYPE_CHECKING:
@@ -43,8 +43,14 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 DETAILS = "urn:tars-ga:certification:1"
 """Name of the extension field that keeps what the predicates have no field for."""
 
-POLICY = ("parameters/criteria.yaml", "parameters/drift_rules.yaml", "parameters/kpis.yaml")
-"""Files that say what is asked of a release: together they are the policy."""
+POLICY = (
+    "parameters/criteria.yaml",
+    "parameters/drift_rules.yaml",
+    "parameters/kpis.yaml",
+    "parameters/slos.yaml",
+)
+"""Files that say what is asked of a release: together they are the policy. The last may be absent,
+where nothing refers to an objective."""
 
 PASSPHRASE = "TARS_GA_KEY_PASSPHRASE"
 """Environment variable with the passphrase of an encrypted key file."""
@@ -53,9 +59,14 @@ PASSPHRASE = "TARS_GA_KEY_PASSPHRASE"
 # --- statements ----------------------------------------------------------------------------------
 
 
+def policy_files(names: Iterable[str]) -> list[str]:
+    """Return those of a package's files that are its policy, in their order."""
+    return [name for name in POLICY if name != POLICY[-1] or name in names]
+
+
 def policy_digest(digests: Mapping[str, str]) -> str:
     """SHA-256 of the policy: of what `sha256sum` prints for its files, in the order of `POLICY`."""
-    lines = "".join(f"{digests[name]}  {name}\n" for name in POLICY)
+    lines = "".join(f"{digests[name]}  {name}\n" for name in policy_files(digests))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -157,7 +168,7 @@ def _summary(
         "policy": {
             "uri": "urn:tars-ga:policy:1",
             "digest": {"sha256": policy_digest(digests)},
-            "annotations": {"files": list(POLICY)},
+            "annotations": {"files": policy_files(digests)},
         },
         "inputAttestations": [
             {
@@ -216,6 +227,9 @@ def _envelope(content: bytes, signer: Signer | None) -> bytes:
                 "key and the access to it"
             ) from None
         signatures = signed.to_dict()["signatures"]
+        for each in signatures:
+            raw = _low(base64.b64decode(each["sig"]), _public(signer.public_key))
+            each["sig"] = base64.b64encode(raw).decode()
     return _line(content, signatures)
 
 
@@ -240,20 +254,72 @@ def read(content: bytes) -> list[Envelope]:
     envelopes = []
     for line in content.splitlines(keepends=True):
         try:
-            facts = json.loads(line)
-            inside, signatures = base64.b64decode(facts["payload"], validate=True), []
-            signatures = [dict(each) for each in facts["signatures"]]
+            facts = strict.loads(line)
+            inside = base64.b64decode(facts["payload"], validate=True)
+            signatures = [_signature(each) for each in facts["signatures"]]
             written = _line(inside, signatures)
-        except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError("is not a line of DSSE envelopes") from None
+        if len(signatures) > 1:
+            raise ValueError("holds an envelope with several signatures, and packages have one")
         if written != line:
             raise ValueError("holds an envelope that is not written as packages write it")
         envelopes.append(Envelope(inside, signatures))
     return envelopes
 
 
+def _signature(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a signature in the one way that it is written.
+
+    Only a keyless one has more than key and signature: the bundle that says whose it is.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything else.
+    """
+    known = {"keyid": facts["keyid"], "sig": facts["sig"]}
+    if "bundle" in facts:
+        known["bundle"] = facts["bundle"]
+    raw = base64.b64decode(facts["sig"], validate=True)
+    if facts != known or not isinstance(facts["keyid"], str):
+        raise ValueError("a signature holds more than it has")
+    if base64.b64encode(raw).decode() != facts["sig"]:
+        raise ValueError("a signature is not written in its one way")
+    return known
+
+
+def _low(raw: bytes, public: object) -> bytes:
+    """Return the one form of an ECDSA signature, of the two that are good.
+
+    Whoever has (r, s) has (r, n - s) too, without any key (SEC 1, 4.1.3); the lower is ours.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.utils import (
+        decode_dss_signature,
+        encode_dss_signature,
+    )
+
+    if not isinstance(public, EllipticCurvePublicKey):
+        return raw
+    r, s = decode_dss_signature(raw)
+    order = public.curve.group_order
+    return encode_dss_signature(r, min(s, order - s))
+
+
+def _public(key: Key) -> object:
+    """Return a key as the cryptography library has it; None for one of another kind."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        return load_pem_public_key(key.keyval["public"].encode())
+    except (AttributeError, KeyError, TypeError, ValueError, UnsupportedAlgorithm):
+        return None
+
+
 def signed_by(envelope: Envelope, key: Key) -> bool:
-    """Whether an envelope carries a good signature by this key.
+    """Whether an envelope carries a good signature by this key, in its one form.
 
     Raises
     ------
@@ -262,13 +328,19 @@ def signed_by(envelope: Envelope, key: Key) -> bool:
     """
     from securesystemslib.dsse import Envelope as Signed
     from securesystemslib.exceptions import UnsupportedLibraryError, VerificationError
+    from securesystemslib.signer import SigstoreKey
 
     facts = {
         "payload": base64.b64encode(envelope.payload).decode(),
         "payloadType": PAYLOAD_TYPE,
         "signatures": [dict(each) for each in envelope.signatures],
     }
+    keyless = key.keytype == SigstoreKey.DEFAULT_KEY_TYPE
     try:
+        for each in envelope.signatures:
+            raw = base64.b64decode(each["sig"])
+            if ("bundle" in each) != keyless or _low(raw, _public(key)) != raw:
+                return False
         Signed.from_dict(facts).verify([key], 1)
     except UnsupportedLibraryError as error:
         raise ParametersError(f"the signature cannot be checked: {error}") from None
@@ -373,7 +445,6 @@ def _secret(what: str) -> str:
 
 
 def _file_signer(file: Path) -> Signer:
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.signer import CryptoSigner
 
@@ -390,7 +461,7 @@ def _file_signer(file: Path) -> Signer:
     secret = _secret("passphrase").encode() if b"ENCRYPTED" in pem else None
     try:
         return CryptoSigner(load_pem_private_key(pem, secret))
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except Exception:  # each kind of key has its own errors
         raise ParametersError(
             f"--sign {file}: is not a private key that can be used (a PEM file, Ed25519, ECDSA or "
             "RSA), or the passphrase is wrong; make one with 'tars-ga keygen'"
@@ -405,7 +476,6 @@ def load_key(file: Path) -> Key:
     ParametersError
         If it is none, or is a private key.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
     from securesystemslib.signer import Key, SSlibKey
 
@@ -418,10 +488,10 @@ def load_key(file: Path) -> Key:
         raise ParametersError(f"{file}: is a private key; give the public one, and keep this safe")
     try:
         if content.lstrip().startswith(b"{"):
-            facts = json.loads(content)
+            facts = strict.loads(content)
             return Key.from_dict(str(facts.pop("keyid", None) or _keyid(content)), facts)
         return SSlibKey.from_crypto(load_pem_public_key(content))
-    except (ValueError, KeyError, TypeError, AttributeError, UnsupportedAlgorithm):
+    except Exception:  # each kind of key has its own errors
         raise ParametersError(
             f"{file}: is not a public key; give a PEM file, like the one of 'tars-ga keygen'"
         ) from None

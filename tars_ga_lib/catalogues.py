@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictStr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from tars_ga_lib.endpoints import FIGURES
-from tars_ga_lib.grammar import Limit, LimitText, Model, Name, Number, Time
+from tars_ga_lib.grammar import Duration, Limit, LimitText, Model, Name, Number, Time
 from tars_ga_lib.targets import MEASURES
 
 Kind = Literal["ratio", "histogram", "counter", "gauge"]
@@ -17,9 +27,11 @@ class Kpi(Model):
     """One KPI: how it is asked for, and how its samples are joined into figures.
 
     `kind` decides which queries are needed: `ratio` has a numerator and a denominator,
-    `histogram` has buckets and a quantile, `counter` has an increase, `gauge` has a value. One that
-    is `optional` is told in the report where an installation has it; regions are not compared by
-    it, and snapshots leave it out.
+    `histogram` has buckets and a quantile, `counter` has an increase, `gauge` has a value. A ratio
+    is a share, from 0 to 1, unless it is `unbounded`; with `population` it speaks of the events in
+    its denominator, and the rest of the population counts as not seen. One that is `optional` is
+    told in the report where an installation has it; regions are not compared by it, and snapshots
+    leave it out.
     """
 
     title: Name
@@ -31,6 +43,8 @@ class Kpi(Model):
     labels: dict[Literal["region", "service"], Name] = Field(default={})
     numerator: StrictStr | None = None
     denominator: StrictStr | None = None
+    population: StrictStr | None = None
+    unbounded: StrictBool = False
     buckets: StrictStr | None = None
     quantile: Annotated[StrictFloat, Field(gt=0, lt=1)] | None = None
     increase: StrictStr | None = None
@@ -54,14 +68,46 @@ class Kpi(Model):
                 raise ValueError(f"a {self.kind} needs the key '{key}'")
             if given and not wanted:
                 raise ValueError(f"a {self.kind} has no key '{key}'; take it out")
+        if self.kind != "ratio" and (self.population or self.unbounded):
+            raise ValueError("'population' and 'unbounded' go with a ratio; take them out")
         if self.by not in ([], ["region"], ["region", "service"]):
             raise ValueError("'by' is [], [region] or [region, service]")
         return self
 
     def queries(self) -> dict[str, str]:
         """Return the query templates by the part that each plays."""
-        parts = ("numerator", "denominator", "buckets", "increase", "value")
+        parts = ("numerator", "denominator", "population", "buckets", "increase", "value")
         return {part: text for part in parts if (text := getattr(self, part)) is not None}
+
+
+class Scrapes(Model):
+    """What is scraped of the services: `selector` selects one series a target, like `up`.
+
+    It tells how many scrapes were to be expected of each region and service, and how many of
+    them were seen.
+    """
+
+    selector: StrictStr = "up{$match}"
+    labels: dict[Literal["region", "service"], Name] = Field(default={})
+
+    @field_validator("selector")
+    @classmethod
+    def _plain(cls, text: str) -> str:
+        if "$match" not in text or "(" in text or "[" in text:
+            raise ValueError(
+                f"{text!r} is no plain selector with $match; write it like up{{$match}}"
+            )
+        return text
+
+    @property
+    def targets(self) -> str:
+        """Query template of the targets there are at the end of a step."""
+        return f"count by ($by) ({self.selector})"
+
+    @property
+    def seen(self) -> str:
+        """Query template of the scrapes that a step holds."""
+        return f"sum by ($by) (count_over_time({self.selector}[$step]))"
 
 
 class Alerts(Model):
@@ -71,11 +117,22 @@ class Alerts(Model):
     evaluations: StrictStr
 
 
+_METRIC = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*[{\[]")
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"')
+
+
+def metric_names(query: str) -> list[str]:
+    """Names of the metrics that a PromQL query selects, in their order."""
+    return list(dict.fromkeys(_METRIC.findall(_STRING.sub('""', query))))
+
+
 class KpiCatalogue(Model):
-    """The file `kpis.yaml`."""
+    """The file `kpis.yaml`; `drop` takes KPIs out, with all that rests on them."""
 
     kpis: Annotated[dict[Name, Kpi], Field(min_length=1)]
+    scrapes: Scrapes = Scrapes()
     alerts: Alerts | None = None
+    drop: list[Name] = Field(default=[])
 
 
 def _listed(value: Any) -> Any:
@@ -91,7 +148,14 @@ class DriftRule(Model):
     """
 
     title: Name
-    kpi: Annotated[list[Name], Field(min_length=1), BeforeValidator(_listed)]
+    kpi: Annotated[
+        list[Name],
+        Field(min_length=1),
+        BeforeValidator(_listed),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        ),
+    ]
     action: Name
     category: Literal["resource", "performance", "configuration", "behaviour"]
     adverse: Literal["up", "down", "either"]
@@ -112,20 +176,25 @@ class DriftRule(Model):
 
 
 class DriftRules(Model):
-    """The file `drift_rules.yaml`."""
+    """The file `drift_rules.yaml`; `drop` takes rules out."""
 
     rules: Annotated[dict[Name, DriftRule], Field(min_length=1)]
+    drop: list[Name] = Field(default=[])
 
 
 class Criterion(Model):
-    """One criterion of certification; exactly one of its five sources is given.
+    """One criterion of certification; exactly one of its six sources is given.
 
     `validation` names a measure of the validation's checks, of which the worst counts; `websocket`
-    a figure of the WebSocket sessions, of which the worst endpoint counts.
+    a figure of the WebSocket sessions, of which the worst endpoint counts; `alerts` counts those of
+    one severity that fired. The target of a KPI may be that of an `objective`. `interpolate` lets a
+    percentile pass or fail by its place inside of a bucket that holds the target. Evidence of a
+    moment must not be older than `max_age` at the window's end.
     """
 
     title: Name
     kpi: Name | None = None
+    objective: Name | None = None
     scope: Literal["overall", "worst_region", "worst_service", "worst_series"] = "overall"
     drift: Literal["worst_adverse"] | None = None
     evidence: (
@@ -145,40 +214,87 @@ class Criterion(Model):
     ) = None
     validation: Literal[MEASURES] | None = None  # type: ignore[valid-type]
     websocket: Literal[FIGURES] | None = None  # type: ignore[valid-type]
-    target: LimitText
+    alerts: Literal["critical", "warning", "info", "all"] | None = None
+    target: LimitText | None = None
     warning: LimitText | None = None
     unit: Name | None = None
     weight: Annotated[Number, Field(gt=0)] = 1
     mandatory: StrictBool = True
-    min_coverage: Annotated[Number, Field(gt=0, le=1)] = 0.95
-    min_series_coverage: Annotated[Number, Field(gt=0, le=1)] = 0.8
+    interpolate: StrictBool = False
+    max_age: Duration | None = None
+    min_coverage: Annotated[Number, Field(ge=0.5, le=1)] = 0.95
+    min_series_coverage: Annotated[Number, Field(ge=0.5, le=1)] = 0.8
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        sources = (self.kpi, self.drift, self.evidence, self.validation, self.websocket)
-        if sum(x is not None for x in sources) != 1:
+        names = ("kpi", "drift", "evidence", "validation", "websocket", "alerts")
+        if sum(getattr(self, name) is not None for name in names) != 1:
             raise ValueError(
-                "give exactly one of 'kpi', 'drift', 'evidence', 'validation' and 'websocket'"
+                "give exactly one of 'kpi', 'drift', 'evidence', 'validation', 'websocket' and "
+                "'alerts'"
             )
-        if self.warning and self.warning.operator[0] != self.target.operator[0]:
+        if self.target is None and self.objective is None:
+            raise ValueError("give a 'target', or the 'objective' that has it")
+        if self.objective is not None and self.kpi is None:
+            raise ValueError("an 'objective' gives the target of a 'kpi'; name the KPI as well")
+        if self.target is not None:
+            self._limits(self.target)
+        return self
+
+    def _limits(self, target: Limit) -> None:
+        """Refuse limits that contradict each other, or that nothing could break."""
+        counted = self.alerts or self.evidence
+        if counted and target.operator in (">=", ">") and target.value <= 0:
+            raise ValueError(f"the target '{target}' cannot fail, as a count is never below 0")
+        if self.warning and target.operator == "==":
+            raise ValueError("a target with '==' has no warning limit; take 'warning' out")
+        if self.warning and self.warning.operator[0] != target.operator[0]:
             raise ValueError("'warning' and 'target' must point the same way")
-        if self.warning and not self._warning_is_stricter(self.warning):
+        if self.warning and not _stricter(self.warning, target):
             raise ValueError(
-                f"the warning limit '{self.warning}' is looser than the target '{self.target}', "
+                f"the warning limit '{self.warning}' is looser than the target '{target}', "
                 "so it would never warn; make it the stricter of the two"
+            )
+
+    @property
+    def limit(self) -> Limit:
+        """The target, once that of an objective is filled in."""
+        assert self.target is not None
+        return self.target
+
+    def aimed(self, target: Limit) -> Self:
+        """Return the criterion with the target of its objective, or its own if that is stricter.
+
+        Raises
+        ------
+        ValueError
+            If its own target is looser, or its warning limit does not fit the target.
+        """
+        if self.target is None:
+            self._limits(target)
+            return self.model_copy(update={"target": target})
+        if self.target != target and not _stricter(self.target, target):
+            raise ValueError(
+                f"its target '{self.target}' is looser than that of its objective, '{target}'; "
+                "make it stricter, or take one of the two out"
             )
         return self
 
-    def _warning_is_stricter(self, warning: Limit) -> bool:
-        if self.target.operator[0] == ">":
-            return warning.value >= self.target.value
-        return warning.value <= self.target.value
+
+def _stricter(limit: Limit, target: Limit) -> bool:
+    """Whether what holds a limit holds a target as well."""
+    if limit.operator[0] != target.operator[0]:
+        return False
+    if limit.value == target.value:
+        return limit.operator == target.operator or "=" not in limit.operator
+    return limit.value > target.value if target.operator[0] == ">" else limit.value < target.value
 
 
 class Criteria(Model):
-    """The file `criteria.yaml`."""
+    """The file `criteria.yaml`; `drop` takes criteria out."""
 
     criteria: Annotated[dict[Name, Criterion], Field(min_length=1)]
+    drop: list[Name] = Field(default=[])
 
     @model_validator(mode="after")
     def _something_decides(self) -> Self:
@@ -190,8 +306,9 @@ class Criteria(Model):
 
 
 class Waiver(Model):
-    """A person's written acceptance of one failed criterion, until a date."""
+    """A person's written acceptance of one failed criterion of one release, until a date."""
 
+    release: Name
     criterion: Name
     who: Name
     why: Name

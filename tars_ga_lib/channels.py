@@ -11,12 +11,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
-from tars_ga_lib.grammar import Duration, Model, Name
+from tars_ga_lib.grammar import Duration, Model, Name, Variable
 
 EventKind = Literal["decision", "critical_finding", "budget_exhausted", "data_lost", "failure"]
-
-Variable = Annotated[StrictStr, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
-"""Name of an environment variable."""
 
 
 def _base(url: str) -> str:
@@ -27,6 +24,10 @@ def _base(url: str) -> str:
 
 
 BaseUrl = Annotated[StrictStr, AfterValidator(_base)]
+
+
+Identifier = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+"""Name that a service gave to a thing, and that stands in its URLs."""
 
 
 class Slack(Model):
@@ -45,8 +46,8 @@ class PagerDuty(Model):
 class StatusPage(Model):
     """Atlassian Statuspage: an incident on a page, which its subscribers read."""
 
-    page_id: Name
-    component_ids: list[Name] = Field(default=[])
+    page_id: Identifier
+    component_ids: list[Identifier] = Field(default=[])
     deliver_notifications: StrictBool = False
     token_env: Variable = "TARS_GA_STATUSPAGE_TOKEN"
     api: BaseUrl = "https://api.statuspage.io"

@@ -9,19 +9,25 @@ would have told is missing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tars_ga_lib import __version__, recording
 from tars_ga_lib.grammar import Interval, ParametersError
 from tars_ga_lib.parameters import BaselineRun, Job, Parameters
-from tars_ga_lib.queries import Request, requests
+from tars_ga_lib.queries import INTERVAL, Request, requests, resolve
 from tars_ga_lib.recording import Provenance, Recording, SampleSet, Span
+
+if TYPE_CHECKING:
+    from tars_ga_lib.prometheus import Prometheus
+
+SERIES_A_PLACE = 64
+"""Series that an answer may have for a region and service: a histogram has one a bucket."""
 
 Progress = Callable[..., Iterable[Any]]
 """Wraps an iterable, as `tqdm.tqdm` does; it is told the `total`."""
@@ -120,6 +126,58 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def with_scrape_intervals(
+    job: Job, server: Prometheus, spans: Mapping[str, Span]
+) -> dict[str, Span]:
+    """Add to each span how far apart the scrapes of each region and service are, in seconds.
+
+    It is the shorter of what the server's targets are configured to and of how far apart raw
+    samples are, looked at twice in each span. What the server does not tell is left out.
+    """
+    labels = job.parameters.labels.model_dump() | job.scrapes.labels
+    query = resolve(job.scrapes.selector, labels, job.parameters, job.parameters.kpis, 0)
+    gaps: dict[tuple[str, str], list[float]] = {}
+    configured: dict[tuple[str, str], list[float]] = {}
+
+    def keep(
+        into: dict[tuple[str, str], list[float]], facts: Mapping[str, str], seconds: Any
+    ) -> None:
+        place = facts.get(labels["region"], ""), facts.get(labels["service"], "")
+        into.setdefault(place, []).extend(seconds)
+
+    for facts, seconds in server.scrape_intervals():
+        keep(configured, facts, [seconds])
+    for span in spans.values():
+        for share in (0.25, 0.75):
+            at = int(span.start + share * (span.stop - span.start))
+            for facts, apart in server.spacings(query, at, 2 * span.step):
+                keep(gaps, facts, apart)
+    # The usual gap, in whole seconds: samples come a little early or late.
+    usual = {p: [max(1.0, round(float(np.quantile(v, 0.25))))] for p, v in gaps.items() if v}
+    places = sorted((usual.keys() | configured.keys()) & _declared(job.parameters))
+    known = [min(usual.get(p, []) + configured.get(p, [])) for p in places]
+    rows = [{labels["region"]: region, labels["service"]: service} for region, service in places]
+    found = {}
+    for name, span in spans.items():
+        provenance = Provenance(
+            INTERVAL, job.scrapes.selector, labels, query, server.url, utc_now()
+        )
+        values = np.repeat(np.array(known, dtype=np.float64)[:, None], span.steps, axis=1)
+        found[name] = replace(
+            span, sets=span.sets | {INTERVAL: SampleSet.of(provenance, rows, values)}
+        )
+    return found
+
+
+def _declared(parameters: Parameters) -> set[tuple[str, str]]:
+    return {
+        (region, service)
+        for region in parameters.regions
+        for service in parameters.services
+        if parameters.runs(service, region)
+    }
+
+
 def _from_server(job: Job, progress: Progress) -> Recording:
     # A replay does without the client, which takes as long to import as a recording to read.
     from tars_ga_lib.prometheus import Answer, QueryError, SourceError, connect
@@ -127,7 +185,9 @@ def _from_server(job: Job, progress: Progress) -> Recording:
     parameters, started = job.parameters, utc_now()
     problems: list[str] = []
     gone = threading.Event()
-    with connect(parameters.source) as server:
+    source, places = parameters.source, len(parameters.regions) * len(parameters.services)
+    series, deadline = places * SERIES_A_PLACE, source.whole_deadline
+    with connect(source, series=series, deadline=deadline) as server:
         try:
             version = server.version()
         except SourceError as error:
@@ -157,12 +217,13 @@ def _from_server(job: Job, progress: Progress) -> Recording:
             provenance = Provenance(
                 request.id, request.template, request.by, request.query, server.url, utc_now(),
                 nonfinite=answer.nonfinite, warnings=answer.warnings, error=error,
+                infos=answer.infos,
             )  # fmt: skip
             return SampleSet.of(provenance, answer.labels, answer.values)
 
         wanted = spans(parameters)
         asked = [(name, request) for name in wanted for request in requests(job)]
-        with ThreadPoolExecutor(parameters.source.connections) as pool:
+        with ThreadPoolExecutor(source.connections) as pool, server.interruptible():
             jobs = {pool.submit(ask, wanted[name], r): (name, r.id) for name, r in asked}
             for _ in progress(as_completed(jobs), total=len(jobs)):
                 pass
@@ -171,6 +232,9 @@ def _from_server(job: Job, progress: Progress) -> Recording:
     for name, each in wanted.items():
         sets = {r.id: answers[name, r.id] for r in requests(job)}
         found[name] = Span(name, each.start, each.stop, parameters.window.step, sets)
+    if not gone.is_set():
+        with connect(parameters.source) as server:
+            found = with_scrape_intervals(job, server, found)
     return Recording(
         server=server.url,
         version=version,

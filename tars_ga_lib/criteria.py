@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any, Literal
 
 from tars_ga_lib import __version__, endpoints
 from tars_ga_lib.catalogues import Criterion, Waiver
+from tars_ga_lib.display import quantity
 from tars_ga_lib.evidence_files import (
     Canary,
     Customer,
@@ -28,9 +29,9 @@ from tars_ga_lib.evidence_files import (
     SecurityScan,
     SignOffs,
 )
-from tars_ga_lib.grammar import Interval, Limit, Verdict, format_time
+from tars_ga_lib.grammar import Interval, Limit, Verdict, format_duration, format_time
 from tars_ga_lib.intervals import overlaps
-from tars_ga_lib.kpis import Kpis, KpiValue
+from tars_ga_lib.kpis import Kpis, KpiValue, alerts
 from tars_ga_lib.measured import UNITS, Results
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.recording import Recording
@@ -115,7 +116,7 @@ def certify(
     measured
         What was measured on the running system, by kind.
     """
-    certification = evaluate(job, Kpis(job, recording.window), drift, measured)
+    certification = evaluate(job, Kpis(job, recording.window, recording.baselines), drift, measured)
     window = recording.window
     return {
         "schema": "tars-ga/certification/1",
@@ -128,6 +129,7 @@ def certify(
         ],
         **certification.facts(),
         "waivers": [waiver.model_dump(mode="json") for waiver in job.waivers],
+        **({"left_out": [" ".join(each) for each in job.left_out]} if job.left_out else {}),
         "measured": {kind: results.facts() for kind, results in measured.items()},
         "source": {
             "server": recording.server,
@@ -154,6 +156,8 @@ class _Reading:
 
     `lower_bound` says that the true value is at least this one, so it can break an upper limit,
     but cannot prove that the limit holds. `doubt` asks for a warning although the value is good.
+    `worst` and `best` are the values that what was not seen could make of it, and `unseen` says
+    what that was.
     """
 
     value: float | None
@@ -162,6 +166,9 @@ class _Reading:
     where: str = ""
     lower_bound: bool = False
     doubt: str = ""
+    worst: float | None = None
+    best: float | None = None
+    unseen: str = ""
 
 
 def evaluate(
@@ -202,16 +209,19 @@ def _outcome(
     elif criterion.drift:
         reading, source, unit = _from_drift(criterion, drift), "drift analysis", "ratio"
     elif criterion.validation:
-        reading, unit = _from_validation(criterion, measured.get("validation"))
+        reading, unit = _from_validation(criterion, job, measured.get("validation"))
         source = f"validation, {criterion.validation}"
     elif criterion.websocket:
         reading = _from_websocket(criterion, measured.get("websocket"))
         source = f"WebSocket sessions, {criterion.websocket}"
         unit = endpoints.unit(criterion.websocket)
+    elif criterion.alerts:
+        reading, unit = _from_alerts(criterion.alerts, job, kpis), "count"
+        source = f"alerts, {criterion.alerts}"
     else:
         file = str(criterion.evidence).partition(".")[0]
         reading, source, unit = (
-            _from_evidence(str(criterion.evidence), job),
+            _from_evidence(str(criterion.evidence), job, criterion.max_age),
             f"{file} file",
             "count",
         )
@@ -222,7 +232,7 @@ def _outcome(
         title=criterion.title,
         source=source,
         unit=criterion.unit or unit,
-        target=str(criterion.target),
+        target=str(criterion.limit),
         warning=str(criterion.warning) if criterion.warning else None,
         weight=float(criterion.weight),
         mandatory=criterion.mandatory,
@@ -240,18 +250,25 @@ def _waiver_facts(waiver: Waiver) -> dict[str, Any]:
 
 
 def _verdict(criterion: Criterion, reading: _Reading) -> tuple[Verdict, str]:
-    value, target = reading.value, criterion.target
+    value, target = reading.value, criterion.limit
     upper = target.operator in ("<", "<=", "==")
     if value is None:
         return "no_data", reading.reason
     if reading.lower_bound and upper and not target.holds(value) and value >= target.value:
         return "fail", reading.reason  # the truth is even worse
+    if reading.best is not None and not target.holds(reading.best):
+        return "fail", ""  # whatever was not seen
     if reading.reason:
         return "no_data", reading.reason
     if not target.holds(value):
         return "fail", ""
-    if criterion.warning and not criterion.warning.holds(value):
-        return "warn", ""
+    worst = value if reading.worst is None else reading.worst
+    if not target.holds(worst):
+        unseen = reading.unseen or "part"
+        return "no_data", f"holds for what was seen; the {unseen} not seen could break it"
+    if criterion.warning and not criterion.warning.holds(worst):
+        near = f"with the {reading.unseen or 'part'} not seen it may be nearer to its target"
+        return "warn", reading.doubt or ("" if not criterion.warning.holds(value) else near)
     return ("warn", reading.doubt) if reading.doubt else ("pass", "")
 
 
@@ -273,7 +290,7 @@ def _from_kpi(criterion: Criterion, kpis: Kpis) -> _Reading:
     # What is known to fail stays so, however little was seen of the others.
     broken = [reading for reading in readings if _verdict(criterion, reading)[0] == "fail"]
     return max(
-        broken or unknown or readings, key=lambda r: _badness(criterion.target, r.value or 0.0)
+        broken or unknown or readings, key=lambda r: _badness(criterion.limit, r.value or 0.0)
     )
 
 
@@ -289,19 +306,55 @@ def _from_figure(
         reason = f"the server warned about its answer: {doubts[0]}"
     if not reason and figure.beyond:
         reason = f"it lies above the highest bucket, {figure.value:g} {figure.unit}"
+    upper = criterion.limit.operator in ("<", "<=", "==")
+    if not reason and counted and upper and figure.samples < figure.expected:
+        reason = f"the {kpis.unseen(name, *place) or 'part'} not seen may hold more"
+    worst = figure.worst
+    if not reason and figure.bounds and not criterion.interpolate:
+        reason = _why_straddled(criterion.limit, figure)
+        if figure.worst_bounds and upper:
+            worst = _within(criterion.limit, figure)
     return _Reading(
         value=figure.value,
         reason=reason,
         coverage=figure.coverage,
         where=where,
         lower_bound=figure.beyond or counted,
+        worst=worst if upper == (kind.better == "lower") else None,
+        best=figure.best,
+        unseen=kpis.unseen(name, *place),
     )
+
+
+def _why_straddled(target: Limit, figure: KpiValue) -> str:
+    """Say that a percentile's bucket holds the target, so that its side is not known."""
+    assert figure.bounds is not None
+    lower, upper = figure.bounds
+    if not lower < target.value < upper:
+        return ""
+    low, high = (quantity(edge, figure.unit) for edge in figure.bounds)
+    return (
+        f"between {low} and {high}; this histogram can't tell: give it a bucket that ends at "
+        f"{quantity(target.value, figure.unit)}, or set 'interpolate: true'"
+    )
+
+
+def _within(target: Limit, figure: KpiValue) -> float:
+    """Return the worst that a percentile may be: its bucket's upper edge, if that is beyond."""
+    assert figure.worst is not None
+    assert figure.worst_bounds is not None
+    lower, upper = figure.worst_bounds
+    if upper > target.value:
+        return upper
+    return figure.worst if target.holds(figure.worst) else lower
 
 
 def _why_unknown(criterion: Criterion, figure: KpiValue) -> str:
     """Return why a figure was not seen well enough; empty if it was."""
     if figure.value is None:
         return figure.reason
+    if figure.doubt:
+        return figure.doubt
     if figure.coverage < criterion.min_coverage:
         return (
             f"only {figure.coverage:.1%} of its samples were seen, and "
@@ -321,12 +374,27 @@ def _from_drift(criterion: Criterion, drift: Mapping[str, Any]) -> _Reading:
     reason = stability["reason"] or ""
     if not reason and coverage < criterion.min_coverage:
         reason = (
-            f"only {coverage:.1%} of the drift evaluations had data, and "
+            f"only {coverage:.1%} of what the drift evaluations compare was seen, and "
             f"{criterion.min_coverage:.0%} are needed"
         )
     # What drifted for certain stays so, however much else was not seen.
     return _Reading(
         value, reason, coverage, stability["where"] or "", True, stability["doubt"] or ""
+    )
+
+
+def _from_alerts(severity: str, job: Job, kpis: Kpis) -> _Reading:
+    """Count the alerts of one severity, or of `all`, that fired in the window."""
+    fired = alerts(job, kpis.span, [other.span for other in kpis.others])
+    count = fired.count(None if severity == "all" else severity)
+    if count is None:
+        return _Reading(None, fired.reason, fired.known)
+    reason = ""
+    if fired.known < 1:
+        reason = f"only in {fired.known:.1%} of the steps alerting rules were evaluated"
+    names = [a.name for a in fired.fired if severity in ("all", a.severity)]
+    return _Reading(
+        float(count), reason, fired.known, ", ".join(dict.fromkeys(names)), lower_bound=True
     )
 
 
@@ -338,7 +406,23 @@ def _badness(target: Limit, value: float) -> float:
     return -value if operator in (">=", ">") else value
 
 
-def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Reading, str]:
+_OF_REPLICAS = ("count_difference", "replication_lag")
+"""Measures that the primary region has no check of."""
+
+
+def _unmeasured(criterion: Criterion, job: Job, asked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the regions that a measure told by region has no check of."""
+    regions = {check["region"] for check in asked}
+    if None in regions:
+        return []
+    if criterion.validation in _OF_REPLICAS:
+        regions.add(job.parameters.primary_region)
+    return [region for region in job.parameters.regions if region not in regions]
+
+
+def _from_validation(
+    criterion: Criterion, job: Job, results: Results | None
+) -> tuple[_Reading, str]:
     """Read the worst of the checks of one measure, and its unit."""
     if results is None or results.counted is None:
         problem = results.problem if results else "the running system was not validated"
@@ -347,7 +431,8 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
     if criterion.validation == "failed":
         failed = [check["id"] for check in checks if check["verdict"] == "fail"]
         unknown = sum(check["verdict"] == "no_data" for check in checks)
-        reason = f"{unknown} of {len(checks)} checks have no data" if unknown else ""
+        have = "has" if unknown == 1 else "have"
+        reason = f"{unknown} of {len(checks)} checks {have} no data" if unknown else ""
         reason = reason or ("" if checks else "no check was made")
         value = float(len(failed))
         return _Reading(value, reason, _share(checks), ", ".join(failed), True), unit
@@ -360,19 +445,23 @@ def _from_validation(criterion: Criterion, results: Results | None) -> tuple[_Re
         if check["value"] is not None and check["verdict"] != "no_data"
     ]
     unknown = [check for check in asked if check["verdict"] == "no_data" or check["value"] is None]
+    missing = _unmeasured(criterion, job, asked)
 
     def badness(reading: _Reading) -> tuple[bool, bool, float]:
         value = reading.value or 0.0
-        fails = not criterion.target.holds(value)
-        return fails, bool(reading.doubt), _badness(criterion.target, value)
+        fails = not criterion.limit.holds(value)
+        return fails, bool(reading.doubt), _badness(criterion.limit, value)
 
     worst = max(values, key=badness, default=None)
-    if worst and not criterion.target.holds(worst.value or 0.0):
+    if worst and not criterion.limit.holds(worst.value or 0.0):
         return worst, unit
     if unknown:
         first = unknown[0]
         more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         reason = f"{first['id']}{more}: {first['reason'] or 'no data'}"
+        return _Reading(worst.value if worst else None, reason, _share(asked)), unit
+    if missing:
+        reason = f"no check measures it in {', '.join(missing)}"
         return _Reading(worst.value if worst else None, reason, _share(asked)), unit
     return worst or _Reading(None, "nothing was measured"), unit
 
@@ -383,8 +472,8 @@ def _estimate(check: Mapping[str, Any], criterion: Criterion, share: float) -> _
     One whose interval only reaches beyond the target passes with a warning.
     """
     low, high = check.get("interval") or (check["value"], check["value"])
-    better, worse = (high, low) if criterion.target.operator in (">=", ">") else (low, high)
-    holds = criterion.target.holds
+    better, worse = (high, low) if criterion.limit.operator in (">=", ">") else (low, high)
+    holds = criterion.limit.holds
     doubt = ""
     if holds(better) and not holds(worse):
         doubt = "it is an estimate whose confidence interval reaches beyond the target"
@@ -407,7 +496,7 @@ def _from_websocket(criterion: Criterion, results: Results | None) -> _Reading:
     document, figure = results.counted, str(criterion.websocket)
     readings = []
     for session in document["endpoints"]:
-        judged = endpoints.judge(document, session, figure, criterion.target)
+        judged = endpoints.judge(document, session, figure, criterion.limit)
         watched = session["observed_seconds"] + session["forced_seconds"]
         readings.append(
             _Reading(
@@ -422,7 +511,7 @@ def _from_websocket(criterion: Criterion, results: Results | None) -> _Reading:
     broken = [reading for reading in readings if _verdict(criterion, reading)[0] == "fail"]
     unknown = [reading for reading in readings if reading.reason]
     return max(
-        broken or unknown or readings, key=lambda r: _badness(criterion.target, r.value or 0.0)
+        broken or unknown or readings, key=lambda r: _badness(criterion.limit, r.value or 0.0)
     )
 
 
@@ -435,8 +524,10 @@ def _covers(interval: Interval, job: Job, file: str) -> str:
 
 
 def _same_release(version: str, job: Job, file: str) -> str:
-    wanted = job.parameters.release.version
-    return "" if version == wanted else f"the {file} file is about {version}, not {wanted}"
+    release = job.parameters.release
+    if version in (release.version, f"{release.name} {release.version}"):
+        return ""
+    return f"the {file} file is about {version}, not {release.version}"
 
 
 def _incidents(facts: Incidents, job: Job, severities: Sequence[str]) -> _Reading:
@@ -451,12 +542,28 @@ def _incidents(facts: Incidents, job: Job, severities: Sequence[str]) -> _Readin
     return _Reading(float(len(inside)), reason, where=", ".join(inside), lower_bound=True)
 
 
-def _failures(tried: Sequence[Any], reason: str) -> _Reading:
+def _failures(tried: Sequence[Any]) -> _Reading:
     failed = [each.title for each in tried if not each.successful]
-    return _Reading(float(len(failed)), reason, where=", ".join(failed))
+    return _Reading(float(len(failed)), where=", ".join(failed), lower_bound=True)
 
 
-def _from_evidence(field: str, job: Job) -> _Reading:
+def _when(facts: Evidence, job: Job, max_age: int | None) -> str:
+    """Say why the times of an evidence file cannot be right, or are too long ago."""
+    parameters = job.parameters
+    latest = parameters.window.stop + parameters.measured.within
+    for moment in facts.moments():
+        if moment > latest:
+            within = format_duration(parameters.measured.within)
+            return f"its time {format_time(moment)} is more than {within} after the window ended"
+        if max_age is not None and moment < parameters.window.stop - max_age:
+            return (
+                f"its time {format_time(moment)} is more than {format_duration(max_age)} before "
+                "the window's end"
+            )
+    return ""
+
+
+def _from_evidence(field: str, job: Job, max_age: int | None) -> _Reading:
     kind, _, item = field.partition(".")
     facts: Evidence | None = job.evidence.get(kind)
     if facts is None:
@@ -467,24 +574,19 @@ def _from_evidence(field: str, job: Job) -> _Reading:
     readers: dict[type[Evidence], Callable[[Any], _Reading]] = {
         Incidents: lambda f: _incidents(f, job, severe),
         Rollback: lambda f: _Reading(
-            float(f.successful),
-            _same_release(f.release, job, kind),
-            where=f"tested {format_time(f.tested_at)}",
+            float(f.successful), where=f"tested {format_time(f.tested_at)}"
         ),
-        SecurityScan: lambda f: _Reading(
-            float(getattr(f, item)), _same_release(f.release, job, kind)
-        ),
+        SecurityScan: lambda f: _Reading(float(getattr(f, item))),
         Customer: lambda f: _Reading(float(f.escalated), _covers(f.covers, job, kind)),
-        SignOffs: lambda f: _Reading(
-            float(sum(not s.approved for s in f.sign_offs)), _same_release(f.release, job, kind)
-        ),
-        Canary: lambda f: _Reading(
-            float(f.decision == "promoted"), _same_release(f.release, job, kind), where=f.decision
-        ),
-        Hotfixes: lambda f: _failures(f.fixes, _same_release(f.release, job, kind)),
-        LoadTest: lambda f: _failures(f.scenarios, _same_release(f.release, job, kind)),
+        SignOffs: lambda f: _Reading(float(sum(not s.approved for s in f.sign_offs))),
+        Canary: lambda f: _Reading(float(f.decision == "promoted"), where=f.decision),
+        Hotfixes: lambda f: _failures(f.fixes),
+        LoadTest: lambda f: _failures(f.scenarios),
     }
-    return readers[type(facts)](facts)
+    reading = readers[type(facts)](facts)
+    if other := _same_release(facts.release, job, kind):
+        return replace(reading, reason=other, lower_bound=False)
+    return replace(reading, reason=reading.reason or _when(facts, job, max_age))
 
 
 # --- the decision --------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tars_ga_lib import fingerprint as fingerprints
+from tars_ga_lib import sanitise
 
 __all__ = [
     "CHIPS",
@@ -116,13 +117,8 @@ def chip(verdict: str) -> Chip:
 # --- strings from data ---
 
 _UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff]"
-)
-
-
-def _name_unseen(match: re.Match[str]) -> str:
-    return f"‹U+{ord(match[0]):04X}›"
+    f"[{sanitise.HARMFUL}\t\n\r\u00ad\u200b-\u200d\u2060-\u2065\ufeff]"
+)  # and what is harmless in a file, but cannot be seen on a page
 
 
 def clean(text: object) -> str:
@@ -133,7 +129,7 @@ def clean(text: object) -> str:
     ``‹U+202E›``.
     """
     string = str(text).replace("\r\n", "\n").replace("\n", "↵").replace("\r", "↵")
-    return _UNSEEN.sub(_name_unseen, string.replace("\t", " "))
+    return _UNSEEN.sub(sanitise.named, string.replace("\t", " "))
 
 
 def printable(text: object) -> str:
@@ -148,7 +144,7 @@ def printable(text: object) -> str:
     # U+FE0F only asks for the coloured form of the sign before it
     string = unicodedata.normalize("NFC", string).replace("\ufe0f", "")
     return re.sub(
-        r"[^\x00-\x7f]", lambda m: m[0] if ord(m[0]) in _drawn() else _name_unseen(m), string
+        r"[^\x00-\x7f]", lambda m: m[0] if ord(m[0]) in _drawn() else sanitise.named(m), string
     )
 
 

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from tars_ga_lib.baselines import Problem, baseline_health
 from tars_ga_lib.catalogues import DriftRule
-from tars_ga_lib.checks import sequential
+from tars_ga_lib.change.baselines import Problem, baselines_health
+from tars_ga_lib.change.sequential import sequential
+from tars_ga_lib.change.series import like_hours
+from tars_ga_lib.change.shifts import Shift, fdr, shift, shifts
 from tars_ga_lib.grammar import Verdict, format_time
 from tars_ga_lib.kpis import Kpis, interval_facts
-from tars_ga_lib.levels import Place, level_matrix, level_series
-from tars_ga_lib.series import like_hours
-from tars_ga_lib.shifts import Shift, fdr, shift, shifts
+from tars_ga_lib.levels import Place, level_matrix
 
 __all__ = ["SIGNIFICANCE", "Evaluation", "Shift", "analyse", "incremental", "shift", "shifts"]
 
@@ -30,6 +30,9 @@ Floats = NDArray[np.float64]
 
 SIGNIFICANCE = 0.05
 """Share of false discoveries that is tolerated among all findings of a run."""
+
+MIN_COVERAGE = 0.8
+"""Share of the window's and of the baseline's steps that an evaluation needs."""
 
 WORST = 10
 """How many of the worst findings are listed."""
@@ -41,11 +44,39 @@ STABILITY_CATEGORIES = ("resource", "performance", "behaviour")
 class Evaluation:
     """One rule at one place, evaluated.
 
-    `drift` is in the rule's measure: a share of the baseline, a difference in the KPI's unit, or
-    (exact) the number of steps that differ. `reason` explains a verdict: `uncertain` for an effect
-    beyond a limit that is not significant, `improved` for a significant one the other way,
-    `incident` where only a part of the window was beyond the critical limit, else why there is no
-    data. `incident` holds that part: its times, mean excess in the rule's measure and p-value.
+    id, rule, title, category
+        `RULE/REGION/SERVICE`, and what the rules' file says of the rule.
+    kpi, unit, region, service
+        What was compared, and where; `unit` is the KPI's (SI, ratios 0..1), None stands for all.
+    measure, adverse
+        `relative`, `points` or `exact`, and the direction that counts: `up`, `down` or `either`.
+    verdict, reason
+        `uncertain` for an effect beyond a limit that is not significant, `improved` for a
+        significant one the other way, `incident` where only a part of the window was beyond the
+        critical limit, else why there is no data.
+    baseline, current
+        The KPI's figure over the baseline and the window, in its unit; None if there is none.
+    drift, low, high
+        The change and its 95 % interval, in the rule's measure: a share of the baseline, a
+        difference in the KPI's unit, or (exact) the number of steps that differ.
+    adjusted_p
+        Its p-value after the correction for all evaluations; None where nothing was tested.
+    warning, critical
+        The rule's limits in its measure; None for an exact rule.
+    coverage
+        Share of the samples that were seen and could be compared, 0 to 1.
+    kind, began, ended
+        How it changed (`none`, `shift`, `trend`, `incident` or `spread`), from when to when as ISO
+        times; None where that is not known, or before or after the window.
+    incidents, incident
+        The parts of the window that stood out, the most striking first: their times, mean excess
+        in the measure, the KPI's figure of these minutes alone, and p-values; `incident` is the
+        first of them.
+    moved
+        The evaluations that moved the other way by as much, where the sum over places did not
+        change (a cost shift).
+    details
+        What the test found beside this, as `drift_analysis.json` has it.
     """
 
     id: str
@@ -73,6 +104,8 @@ class Evaluation:
     began: str | None
     ended: str | None
     incident: dict[str, Any] | None
+    incidents: tuple[dict[str, Any], ...]
+    moved: tuple[str, ...]
     details: dict[str, Any]
 
     @property
@@ -127,7 +160,7 @@ def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
         for kpi in rule.kpi
         for evaluation in _evaluate(name, rule, kpi, window, baselines)
     ]
-    evaluations = _corrected(evaluations)
+    evaluations = _with_cost_shifts(_corrected(evaluations), window.job.kpis)
     alarms = incremental(window, baselines, [e for e in evaluations if e.significant])
     findings = sorted(
         (e for e in evaluations if e.verdict in ("warn", "fail")),
@@ -175,6 +208,8 @@ def _evaluate(
         step=window.span.step,
         baseline_start=baselines[0].span.start,
         window_start=window.span.start,
+        matters=rule.warning or 0.0,
+        in_units=rule.measure == "points",
     )
     return [
         _evaluation(name, rule, kpi, place, window, baselines[0], found[i])
@@ -219,7 +254,8 @@ def _evaluation(
     has little weight; the figures of the whole interval stand beside them in the details.
     """
     effect, low, high = found.effect, found.low, found.high
-    reason = found.reason
+    coverage = float(found.coverage)
+    reason = window.figure(kpi, *place).reason or found.reason
     if rule.measure == "relative":
         effect, low, high = found.relative, found.relative_low, found.relative_high
         if not reason and not np.isfinite(effect):
@@ -241,15 +277,18 @@ def _evaluation(
         low=_number(low),
         high=_number(high),
         adjusted_p=None if reason else _number(found.p_value),
-        coverage=float(found.coverage),
+        coverage=coverage,
         kind=found.kind,
         began=when(found.begin),
         ended=when(found.end),
-        incident=None if reason else _incident(rule, kpi, place, window, found),
+        incident=None,
+        incidents=() if reason else _segments(rule, kpi, place, window, found),
+        moved=(),
         details={
             "baseline_kpi": baseline.figure(kpi, *place).value,
             "window_kpi": window.figure(kpi, *place).value,
             "p_value": None if reason else _number(found.p_value),
+            "incident_p": None if reason else _number(found.incident_p),
             "effective_samples": _number(found.n_effective),
             "slope_per_hour": _number(found.slope),
             "slope_low": _number(found.slope_low),
@@ -260,22 +299,32 @@ def _evaluation(
     )
 
 
-def _incident(
+def _too_little(coverage: float) -> str:
+    """Say that too little was seen for an evaluation; empty if enough was."""
+    if coverage >= MIN_COVERAGE:
+        return ""
+    return f"only {coverage:.1%} of it was seen, and {MIN_COVERAGE:.0%} are needed"
+
+
+def _segments(
     rule: DriftRule, kpi: str, place: Place, window: Kpis, found: Shift
-) -> dict[str, Any] | None:
-    """Return the most striking part of a window, its excess in the rule's measure."""
-    begin, end, span = found.incident_begin, found.incident_end, window.span
-    if begin is None or end is None or not np.isfinite(found.incident_p):
-        return None
-    size = abs(found.baseline_level) if rule.measure == "relative" else 1.0
-    p_value = max(found.incident_p, _chance_of_events(window, kpi, place, begin, end))
-    return {
-        "began": format_time(span.start + begin * span.step),
-        "ended": format_time(span.start + end * span.step),
-        "excess": _number(found.incident_excess / size) if size else None,
-        "p_value": float(p_value),
-        "adjusted_p": float(p_value),
-    }
+) -> tuple[dict[str, Any], ...]:
+    """Return the striking parts of a window, their excess in the rule's measure."""
+    span, size = window.span, abs(found.baseline_level) if rule.measure == "relative" else 1.0
+    parts = []
+    for part in found.incidents:
+        events = _chance_of_events(window, kpi, place, part.begin, part.end)
+        parts.append(
+            {
+                "began": format_time(span.start + part.begin * span.step),
+                "ended": format_time(span.start + part.end * span.step),
+                "excess": _number(part.excess / size) if size else None,
+                "figure": window.during(kpi, part.begin, part.end, *place),
+                "p_value": max(part.p_value, events),
+                "adjusted_p": max(part.p_value, events),
+            }
+        )
+    return tuple(parts)
 
 
 def _chance_of_events(kpis: Kpis, kpi: str, place: Place, begin: int, end: int) -> float:
@@ -317,6 +366,8 @@ def _exact(
         reason = f"no samples in the {'window' if len(before) else 'baseline'}"
     else:
         differs = seen & (now != before[-1])
+        # A difference that was seen is one, however little was seen.
+        reason = "" if differs.any() else _too_little(float(seen.mean()))
     span = window.span
     first = int(np.argmax(differs)) if differs.any() else None
     verdict: Verdict = "no_data" if reason else "fail" if differs.any() else "pass"
@@ -336,6 +387,8 @@ def _exact(
         began=format_time(span.start + first * span.step) if first else None,
         ended=None,
         incident=None,
+        incidents=(),
+        moved=(),
         details={},
     )
 
@@ -343,30 +396,42 @@ def _exact(
 def _corrected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """Correct all p-values together, and give each measured evaluation its verdict.
 
-    Lasting changes and incidents are two families of questions, each corrected by itself.
+    Of each series it was asked whether its level moved, and whether there was an incident. All
+    these questions are one family, whatever their answers.
     """
-    p_values = [np.nan if e.adjusted_p is None else e.adjusted_p for e in evaluations]
-    parts = [np.nan if e.incident is None else e.incident["p_value"] for e in evaluations]
-    return [
-        evaluation if np.isnan(p) else _judged(evaluation, float(p), float(part))
-        for evaluation, p, part in zip(
-            evaluations, fdr(np.array(p_values)), fdr(np.array(parts)), strict=True
-        )
+    asked = [e for e in evaluations if e.adjusted_p is not None]
+    parts = [
+        [part["p_value"] for part in e.incidents] or [e.details["incident_p"] or 1.0] for e in asked
     ]
+    adjusted = iter(fdr([e.adjusted_p or 0.0 for e in asked] + [p for each in parts for p in each]))
+    levels = [float(next(adjusted)) for _ in asked]
+    judged = {
+        e.id: _if_enough(_judged(e, level, [float(next(adjusted)) for _ in each]))
+        for e, level, each in zip(asked, levels, parts, strict=True)
+    }
+    return [judged.get(e.id, e) for e in evaluations]
 
 
-def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: float) -> Evaluation:
-    incident = evaluation.incident and evaluation.incident | {"adjusted_p": incident_p}
-    if evaluation.kind != "incident" or incident_p >= SIGNIFICANCE:
-        incident = None
-    judged = replace(evaluation, adjusted_p=adjusted_p, incident=incident)
+def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: Sequence[float]) -> Evaluation:
+    judged = replace(evaluation, adjusted_p=adjusted_p)
     drift, warning, critical = judged.adverse_drift, judged.warning, judged.critical
     assert drift is not None
     assert warning is not None
     assert critical is not None
+    lasting = judged.significant and judged.kind in ("shift", "trend")
+    parts = sorted(
+        (
+            part | {"adjusted_p": p}
+            for part, p in zip(judged.incidents, incident_p, strict=False)
+            # What is no more than the shift itself is not an incident beside it.
+            if p < SIGNIFICANCE and abs(part["excess"]) > 2 * abs(judged.drift or 0) * lasting
+        ),
+        key=lambda part: -(judged.adverse_part(part["excess"]) or 0),
+    )
+    judged = replace(judged, incidents=tuple(parts), incident=parts[0] if parts else None)
     if drift > warning and judged.significant:
         return replace(judged, verdict="fail" if drift > critical else "warn")
-    if incident and (judged.adverse_part(incident["excess"]) or 0) > critical:
+    if parts and (judged.adverse_part(parts[0]["excess"]) or 0) > critical:
         # What passed within the window is no lasting drift, but not nothing either.
         return replace(judged, verdict="warn", reason="incident")
     if drift > warning:
@@ -374,6 +439,43 @@ def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: float) -> Eva
     if judged.significant and -drift > warning:
         return replace(judged, reason="improved")
     return judged
+
+
+def _if_enough(judged: Evaluation) -> Evaluation:
+    """Take back what was said of too little; a finding stays one, however little was seen."""
+    too_little = _too_little(judged.coverage)
+    if judged.verdict != "pass" or not too_little:
+        return judged
+    return replace(
+        judged, verdict="no_data", reason=too_little, adjusted_p=None, incident=None, incidents=()
+    )
+
+
+def _with_cost_shifts(
+    evaluations: Sequence[Evaluation], kpis: Mapping[str, Any]
+) -> list[Evaluation]:
+    """Name what moved from place to place: what one gained others lost, and the sum is unchanged.
+
+    Only a figure that adds up over places can move. The sum is that of one service over regions, or
+    of one region over services; it is unchanged within the rule's warning limit, and the ways up
+    and down must be findings or improvements. Source: FBDetect (SOSP 2024), cost-shift analysis.
+    """
+    moved: dict[str, tuple[str, ...]] = {}
+    groups: dict[tuple[Any, ...], list[Evaluation]] = {}
+    for e in evaluations:
+        adds_up = kpis[e.kpi].kind == "counter" or kpis[e.kpi].across == "sum"
+        if e.measure == "relative" and adds_up and e.drift is not None:
+            for axis in ("region", "service"):
+                groups.setdefault((e.rule, e.kpi, axis, getattr(e, axis)), []).append(e)
+    for group in groups.values():
+        change = [(e.current or 0.0) - (e.baseline or 0.0) for e in group]
+        total = sum(e.baseline or 0.0 for e in group)
+        sure = [e.significant and abs(e.drift or 0) > (e.warning or 0) for e in group]
+        up = [e.id for e, c, s in zip(group, change, sure, strict=True) if s and c > 0]
+        down = [e.id for e, c, s in zip(group, change, sure, strict=True) if s and c < 0]
+        if up and down and abs(sum(change)) <= (group[0].warning or 0) * abs(total):
+            moved |= {i: tuple(down) for i in up} | {i: tuple(up) for i in down}
+    return [replace(e, moved=moved[e.id]) if e.id in moved else e for e in evaluations]
 
 
 def incremental(
@@ -396,36 +498,33 @@ def incremental(
         none is where the baseline's hours are not those of the window.
     """
     span, start = window.span, baselines[0].span.start
-    if evaluations is None:
-        places = [
-            (_identity(name, rule, kpi, place), kpi, place)
-            for name, rule in window.job.rules.items()
-            if rule.measure != "exact"
-            for kpi in rule.kpi
-            for place in window.places(kpi)
-        ]
-    else:
-        places = [(e.id, e.kpi, (e.region, e.service)) for e in evaluations]
-    if not places:
-        return {}
-    days = np.concatenate([baseline_days(baselines, kpi, [place]) for _, kpi, place in places])
-    before = days[:, 0] if days.shape[1] == 1 else days
-    if like_hours(before, span.steps, span.step, start, span.start) is None:
-        return {}  # as of a part of the window, other hours would be compared
-    now = np.array([level_series(window, kpi, *place) for _, kpi, place in places])
-    checks = sequential(
-        before,
-        now,
-        step=span.step,
-        alpha=SIGNIFICANCE,
-        baseline_start=start,
-        window_start=span.start,
-    )
-    return {
-        identity: format_time(span.start + int(seen) * span.step)
-        for (identity, _, _), seen in zip(places, checks.first_alarm, strict=True)
-        if seen >= 0
-    }
+    asked = None if evaluations is None else {e.id for e in evaluations}
+    alarms: dict[str, str] = {}
+    for name, rule in window.job.rules.items():
+        for kpi in rule.kpi if rule.measure != "exact" else ():
+            places = window.places(kpi)
+            identities = [_identity(name, rule, kpi, place) for place in places]
+            if not places or not (asked is None or asked & set(identities)):
+                continue
+            before = baseline_days(baselines, kpi, places)
+            before = before[:, 0] if before.shape[1] == 1 else before
+            if like_hours(before, span.steps, span.step, start, span.start) is None:
+                return {}  # as of a part of the window, other hours would be compared
+            # All places are looked at, as together they tell how much days differ.
+            checks = sequential(
+                before,
+                level_matrix(window, kpi, places),
+                step=span.step,
+                alpha=SIGNIFICANCE,
+                baseline_start=start,
+                window_start=span.start,
+            )
+            alarms |= {
+                identity: format_time(span.start + int(seen) * span.step)
+                for identity, seen in zip(identities, checks.first_alarm, strict=True)
+                if seen >= 0 and (asked is None or identity in asked)
+            }
+    return alarms
 
 
 def _baseline_problems(
@@ -437,30 +536,35 @@ def _baseline_problems(
     critical limit of the rule whose baseline it is.
     """
     measured = {kpi: r for r in rules.values() if r.measure != "exact" for kpi in r.kpi}
-    asked = [(kpi, place) for kpi in measured for place in baselines[0].places(kpi)]
+    asked = {kpi: baselines[0].places(kpi) for kpi in measured}
+    questions = sum(len(places) for places in asked.values())
     found = []
-    for kpi, place in asked:
-        days = baseline_days(baselines, kpi, [place])[0]
+    for kpi, places in asked.items():
+        if not places:
+            continue
+        days = baseline_days(baselines, kpi, places)
         # The chance of a false alarm is for all series together, not for each.
-        health = baseline_health(days, step=baselines[0].span.step, alpha=SIGNIFICANCE / len(asked))
-        for problem in health.problems:
-            span = baselines[problem.day].span
-            if not _matters(problem, days, measured[kpi]):
-                continue
-            where = baselines[problem.day], kpi, place, problem.begin, problem.end
-            if problem.code == "incident" and _chance_of_events(*where) * len(asked) > SIGNIFICANCE:
-                continue
-            found.append(
-                {
-                    "kpi": kpi,
-                    "title": measured[kpi].title,
-                    "region": place[0],
-                    "service": place[1],
-                    "problem": problem.code,
-                    "began": format_time(span.start + problem.begin * span.step),
-                    "ended": format_time(span.start + problem.end * span.step),
-                }
-            )
+        alpha = SIGNIFICANCE / questions
+        healths = baselines_health(days, step=baselines[0].span.step, alpha=alpha)
+        for i, (place, health) in enumerate(zip(places, healths, strict=True)):
+            for problem in health.problems:
+                span = baselines[problem.day].span
+                if not _matters(problem, days[i], measured[kpi]):
+                    continue
+                where = baselines[problem.day], kpi, place, problem.begin, problem.end
+                if problem.code == "incident" and _chance_of_events(*where) > alpha:
+                    continue
+                found.append(
+                    {
+                        "kpi": kpi,
+                        "title": measured[kpi].title,
+                        "region": place[0],
+                        "service": place[1],
+                        "problem": problem.code,
+                        "began": format_time(span.start + problem.begin * span.step),
+                        "ended": format_time(span.start + problem.end * span.step),
+                    }
+                )
     return found
 
 
@@ -497,22 +601,33 @@ def _counts(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Worst significant adverse drift of the rules that are measured in percent."""
+    """Worst significant adverse drift of the rules that are measured in percent.
+
+    A place that was to be compared and could not be leaves open what happened there.
+    """
     asked = [
         e for e in evaluations if e.measure == "relative" and e.category in STABILITY_CATEGORIES
     ]
     known = [e for e in asked if e.verdict != "no_data"]
+    unseen = [e for e in asked if e.verdict == "no_data"]
     sure = [e for e in known if e.significant and (e.adverse_drift or 0) > 0]
     worst = max(sure, key=lambda e: e.adverse_drift or 0, default=None)
     doubtful = [e for e in known if e.reason == "uncertain" and e.severity > 1]
+    reason = "" if known else "no drift rule that is measured in percent had data"
+    if known and unseen:
+        more = f" and {len(unseen) - 1} more" if len(unseen) > 1 else ""
+        reason = f"{unseen[0].name}{more} could not be compared: {unseen[0].reason}"
     return {
         "worst": None if not known else (worst.adverse_drift if worst else 0.0),
         "finding": worst.id if worst else None,
         "where": worst.name if worst else None,
-        "coverage": len(known) / len(asked) if asked else 0.0,
-        "reason": "" if known else "no drift rule that is measured in percent had data",
+        "compared": len(known),
+        "unseen": [e.id for e in unseen],
+        "coverage": sum(e.coverage for e in asked) / len(asked) if asked else 0.0,
+        "reason": reason,
         "doubt": (
-            f"{len(doubtful)} drifts beyond the critical limit are uncertain, the largest "
+            f"{len(doubtful)} drift{'s' if len(doubtful) > 1 else ''} beyond the critical limit "
+            f"{'are' if len(doubtful) > 1 else 'is'} uncertain, the largest "
             f"{max(doubtful, key=lambda e: e.severity).name}"
             if doubtful
             else ""
@@ -521,18 +636,55 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def _incidents(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Return the incidents, with what was hit at one time in one region taken together."""
-    hit = [e for e in evaluations if e.verdict in ("warn", "fail") and e.incident]
+    """Return the incidents, with what was hit at one time in one region taken together.
+
+    An incident is named by the narrowest place that explains it: the service, where all series of
+    one are of one service, and that service alone, where several regions have it at one time.
+    """
+    hit = sorted(
+        ((e, part) for e in evaluations if e.verdict in ("warn", "fail") for part in e.incidents),
+        key=lambda pair: (pair[0].region or "", pair[1]["began"], pair[0].id),
+    )
     groups: list[dict[str, Any]] = []
-    for e in sorted(hit, key=lambda e: (e.region or "", e.incident["began"], e.id)):  # type: ignore[index]
-        assert e.incident is not None
+    for e, part in hit:
         last = groups[-1] if groups else None
-        if not last or last["region"] != e.region or e.incident["began"] >= last["ended"]:
-            last = {"region": e.region, "began": e.incident["began"], "ended": "", "findings": []}
+        if not last or e.region not in last["regions"] or part["began"] >= last["ended"]:
+            last = {"began": part["began"], "ended": "", "findings": [], "regions": {}}
+            last["services"] = {}
             groups.append(last)
-        last["ended"] = max(last["ended"], e.incident["ended"])
-        last["findings"].append(e.id)
-    return groups
+        last["regions"][e.region] = last["services"][e.service] = None
+        last["ended"] = max(last["ended"], part["ended"])
+        if e.id not in last["findings"]:
+            last["findings"].append(e.id)
+    return [_named(group) for group in _joined(groups)]
+
+
+def _joined(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take together what one service has at one time in several regions."""
+    joined: list[dict[str, Any]] = []
+    for group in sorted(groups, key=lambda g: g["began"]):
+        for other in joined:
+            one = len(group["services"]) == 1 and group["services"] == other["services"]
+            if one and None not in group["services"] and group["began"] < other["ended"]:
+                other["regions"] |= group["regions"]
+                other["ended"] = max(other["ended"], group["ended"])
+                other["findings"] += group["findings"]
+                break
+        else:
+            joined.append(group)
+    return joined
+
+
+def _named(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The incident as `drift_analysis.json` has it; None stands for several."""
+    regions, services = list(group["regions"]), list(group["services"])
+    return {
+        "region": regions[0] if len(regions) == 1 else None,
+        "service": services[0] if len(services) == 1 else None,
+        "began": group["began"],
+        "ended": group["ended"],
+        "findings": group["findings"],
+    }
 
 
 def _actions(

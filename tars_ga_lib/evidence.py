@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from tars_ga_lib import __version__, archive, atomic, attestation, fingerprint
+from tars_ga_lib import __version__, archive, atomic, attestation, fingerprint, strict
 from tars_ga_lib.archive import ArchiveError
 from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import ParametersError, format_time, interval_text, parse_time
@@ -271,7 +271,7 @@ def _belong_together(run: Path, files: Mapping[str, Path]) -> dict[str, Any]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = strict.loads(file.read_bytes())
         if isinstance(document, dict):
             return document
     except ValueError:
@@ -289,9 +289,21 @@ def parameters_digest(folder: Path) -> str:
 
 def _time(certification: Mapping[str, Any]) -> int:
     """Return the time of all entries."""
+    given = source_date()
+    return parse_time(certification["window"]["end"]) if given is None else given
+
+
+def source_date() -> int | None:
+    """Return the time that the environment sets, if it does.
+
+    Raises
+    ------
+    ParametersError
+        If it is none.
+    """
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     if not given:
-        return parse_time(certification["window"]["end"])
+        return None
     if not (given.isascii() and given.isdigit() and len(given) <= 10):
         raise ParametersError(
             f"SOURCE_DATE_EPOCH={given}: is not a time; give seconds since 1970, like 1795219200"

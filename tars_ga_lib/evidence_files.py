@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
@@ -60,10 +60,20 @@ def _in_order(start: int, end: int | None) -> None:
 
 
 class Evidence(Model):
-    """What every evidence file says of itself."""
+    """What every evidence file says of itself; `release` is the version that it speaks of.
+
+    `SHARES` are its keys that hold a share, 0 to 1.
+    """
+
+    SHARES: ClassVar[frozenset[str]] = frozenset()
 
     source: Name
+    release: Name
     simulated: StrictBool = False
+
+    def moments(self) -> list[int]:
+        """Return the times at which what it tells was done, in epoch seconds."""
+        return []
 
 
 class Incident(Model):
@@ -100,12 +110,15 @@ class Incidents(Evidence):
 class Rollback(Evidence):
     """A test that the release can be rolled back."""
 
-    release: Name
     tested_at: Time
     successful: StrictBool
     duration: Duration | None = None
     environment: Name | None = None
     data_migration_reversible: StrictBool | None = None
+
+    def moments(self) -> list[int]:
+        """Return the times at which what it tells was done, in epoch seconds."""
+        return [self.tested_at]
 
 
 class SignOff(Model):
@@ -121,23 +134,31 @@ class SignOff(Model):
 class SignOffs(Evidence):
     """Who has signed, and who has refused."""
 
-    release: Name
     sign_offs: Annotated[list[SignOff], Field(min_length=1)]
+
+    def moments(self) -> list[int]:
+        """Return the times at which what it tells was done, in epoch seconds."""
+        return [one.at for one in self.sign_offs]
 
 
 class SecurityScan(Evidence):
     """A vulnerability scan of the release."""
 
-    release: Name
     scanner: Name
     scanned_at: Time
     critical: Count
     high: Count
     patched: Count | None = None
 
+    def moments(self) -> list[int]:
+        """Return the times at which what it tells was done, in epoch seconds."""
+        return [self.scanned_at]
+
 
 class Customer(Evidence):
     """What customers said in an interval."""
+
+    SHARES = frozenset({"satisfaction"})
 
     covers: Interval
     support_tickets: Count
@@ -189,7 +210,8 @@ class Compared(Model):
 class Canary(Evidence):
     """The canary of the release: a share of the traffic for a while, and what was decided then."""
 
-    release: Name
+    SHARES = frozenset({"traffic", "success_rate", "error_rate"})
+
     start: Time
     duration: Duration
     traffic: Annotated[Number, Field(gt=0, le=1)]
@@ -199,6 +221,10 @@ class Canary(Evidence):
     summary: Name | None = None
     gates: list[Gate] = Field(default=[])
     compared: list[Compared] = Field(default=[])
+
+    def moments(self) -> list[int]:
+        """Return the times at which what it tells was done, in epoch seconds."""
+        return [self.start]
 
 
 class Fix(Model):
@@ -215,8 +241,11 @@ class Fix(Model):
 class Hotfixes(Evidence):
     """The fixes of the release and their validation."""
 
-    release: Name
     fixes: Annotated[list[Fix], Field(min_length=1)]
+
+    def moments(self) -> list[int]:
+        """Return the times at which what it tells was done, in epoch seconds."""
+        return [one.validated_at for one in self.fixes]
 
 
 class Load(Model):
@@ -240,10 +269,13 @@ class Load(Model):
 class LoadTest(Evidence):
     """A load test of the release."""
 
-    release: Name
     tool: Name
     tested_at: Time
     scenarios: Annotated[list[Load], Field(min_length=1)]
+
+    def moments(self) -> list[int]:
+        """Return the times at which what it tells was done, in epoch seconds."""
+        return [self.tested_at]
 
 
 class ActionItem(Model):
@@ -259,7 +291,6 @@ class ActionItem(Model):
 class Actions(Evidence):
     """What people have agreed to do after GA day."""
 
-    release: Name
     actions: Annotated[list[ActionItem], Field(min_length=1)]
 
 
@@ -273,7 +304,6 @@ class Lesson(Model):
 class Lessons(Evidence):
     """What the people of the day have learned."""
 
-    release: Name
     lessons: Annotated[list[Lesson], Field(min_length=1)]
 
 

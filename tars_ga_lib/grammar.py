@@ -7,11 +7,14 @@ key and the remedy.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
+import os
 import re
 import reprlib
-from collections.abc import Hashable, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
@@ -31,6 +34,8 @@ from pydantic import (
     model_validator,
 )
 
+from tars_ga_lib import sanitise
+
 Verdict = Literal["pass", "warn", "fail", "no_data"]
 Number = Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictInt
 M = TypeVar("M", bound="Model")
@@ -39,9 +44,15 @@ _UNITS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:\d+w)?(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?", re.ASCII)
 _LONGEST = 10 * 366 * 86400
 
+_MOST_YAML = 4 << 20
+_MOST_NODES = 200_000
+_DEEPEST_YAML = 64
+_PLAIN_TAG = re.compile(r"tag:yaml\.org,2002:\w+")
+_LARGEST = 2**63
+
 
 class ParametersError(ValueError):
-    """Bad input: the text is one sentence for the user, and the exit code is 2."""
+    """Bad input: the text is a sentence for the user, or several, a line each; exit code 2."""
 
 
 # --- the grammar of single values -----------------------------------------------------------
@@ -80,6 +91,15 @@ def format_duration(seconds: int) -> str:
     return "".join(parts) or "0s"
 
 
+def duration_words(seconds: float) -> str:
+    """Write a length of time for a reader, to the minute: `3 h 35 min`, `45 s`."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    words = [f"{hours} h"] if hours else []
+    return " ".join([*words, f"{minutes} min"] if minutes else words)
+
+
 def parse_time(value: object) -> int:
     """Epoch seconds of an ISO time with a time zone.
 
@@ -111,6 +131,13 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _visible(name: str) -> str:
+    """Refuse a name that shows nothing: blanks, control and zero-width characters."""
+    if not any(unicodedata.category(letter)[0] not in "CZ" for letter in name):
+        raise ValueError(f"{name!a} shows nothing; write a name that can be read")
+    return name
+
+
 def _unique(names: Sequence[str]) -> Sequence[str]:
     for name in names:
         if names.count(name) > 1:
@@ -120,8 +147,36 @@ def _unique(names: Sequence[str]) -> Sequence[str]:
 
 Duration = Annotated[int, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Time = Annotated[int, BeforeValidator(parse_time), PlainSerializer(format_time)]
-Name = Annotated[StrictStr, Field(min_length=1)]
+Name = Annotated[StrictStr, AfterValidator(_visible), Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_unique)]
+
+
+ALLOWED_VARIABLES = "TARS_GA_ALLOW_ENV"
+"""Variable with further names, separated by commas, that a file may take secrets from."""
+
+ANY_VARIABLE = "*"
+"""What it holds where nothing is read from the environment and nothing is sent."""
+
+
+def _variable(name: object) -> object:
+    # What stands there may be the secret itself, so it is not repeated.
+    if not isinstance(name, str) or not re.fullmatch(_VARIABLE, name):
+        raise ValueError(
+            "is not the name of an environment variable; write the name, in capitals, of the one "
+            "that holds the secret, like TARS_GA_POSTGRES_PASSWORD"
+        )
+    allowed = os.environ.get(ALLOWED_VARIABLES, "").split(",")
+    if not (name.startswith("TARS_GA_") or name in allowed or ANY_VARIABLE in allowed):
+        raise ValueError(
+            "may name only a variable that begins with TARS_GA_, so that no file can send another "
+            "secret of yours somewhere; rename yours, or allow it with tars-ga --allow-env NAME"
+        )
+    return name
+
+
+_VARIABLE = "^[A-Z_][A-Z0-9_]*$"
+Variable = Annotated[StrictStr, Field(pattern=_VARIABLE), BeforeValidator(_variable)]
+"""Name of an environment variable that holds a secret."""
 
 
 class Limit(NamedTuple):
@@ -144,7 +199,14 @@ class Limit(NamedTuple):
         return f"{self.operator} {self.value:.15g}"
 
 
-def _parse_limit(text: object) -> Limit:
+def parse_limit(text: object) -> Limit:
+    """Read a limit like `>= 0.999`; `true` and `false` are 1 and 0.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
     match = re.fullmatch(r"\s*(>=|<=|==|<|>)\s*(\S+)\s*", text) if isinstance(text, str) else None
     if not match:
         raise ValueError(f"{text!r} is not a limit; write it like '>= 0.999', '< 0.5' or '== 0'")
@@ -158,13 +220,24 @@ def _parse_limit(text: object) -> Limit:
     return limit
 
 
-LimitText = Annotated[Limit, BeforeValidator(_parse_limit), PlainSerializer(str)]
+LimitText = Annotated[Limit, BeforeValidator(parse_limit), PlainSerializer(str)]
 
 
 class Model(BaseModel):
     """Base of every file's model: unknown keys are refused, values never change."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy with changes, checked as strictly as a file: pydantic's own copy checks nothing.
+
+        Raises
+        ------
+        ValidationError
+            If the changes do not fit, or contradict what is there.
+        """
+        copied = super().model_copy(update=update, deep=deep)
+        return type(self).model_validate(copied.model_dump(mode="json"))
 
 
 class Interval(Model):
@@ -228,19 +301,77 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 def parse_yaml(text: str, name: str) -> Any:
     """Read one YAML text; `name` is what an error calls it.
 
+    Its texts come without characters that could harm a terminal or a page: see
+    `tars_ga_lib.sanitise`.
+
     Raises
     ------
     ParametersError
-        If it is not YAML, or a key stands twice.
+        If it is not YAML, a key stands twice, or it is built to break its reader.
     """
     try:
-        return yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        check_yaml(text)
+        return _plain(yaml.load(text, Loader=_StrictLoader))
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error) or "it is nested too deeply"
-        problem = " ".join(str(problem).split())
+        problem = getattr(error, "problem", None) or str(error) or "it is not a YAML text"
+        problem = sanitise.text(" ".join(str(problem).split()))
         raise ParametersError(f"{name}{where}: {problem}; correct the YAML") from None
+
+
+def check_yaml(text: str) -> None:
+    """See that YAML, of one document or several, is plain data that no reader breaks on.
+
+    libyaml's loader recurses in C, where a deep text ends the process: its stream of events, which
+    is looked at here, does not.
+
+    Raises
+    ------
+    ValueError, yaml.YAMLError
+        If it is deep, asks for more than data, is small on disk and huge once its aliases are
+        written out, or is not YAML.
+    """
+    if len(text) > _MOST_YAML:
+        raise ValueError("it is too large for a file of parameters")
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and nodes before it
+    count = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ValueError(f"the alias *{event.anchor} is recursive or names nothing")
+            count += sizes[event.anchor]
+        elif isinstance(event, yaml.NodeEvent):
+            tag = getattr(event, "tag", None)
+            if tag not in (None, "!") and not _PLAIN_TAG.fullmatch(tag):
+                raise ValueError(f"the tag {tag} asks for more than data")
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_nodes.append((event.anchor, count))
+            elif event.anchor:
+                sizes[event.anchor] = 1
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = count - before
+        if len(open_nodes) > _DEEPEST_YAML:
+            raise ValueError("it is nested too deeply")
+        if count > _MOST_NODES:
+            raise ValueError("it expands to far more than it holds (aliases of aliases)")
+
+
+def _plain(value: Any) -> Any:
+    """Return YAML data with harmless texts and numbers that a double can hold."""
+    if isinstance(value, str):
+        return sanitise.text(value)
+    if isinstance(value, dict):
+        return {_plain(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ValueError("a number is too large")
+    return value
 
 
 def read_yaml(path: Path) -> Any:
@@ -285,14 +416,33 @@ _BRANCHES = ("Baseline", "BaselineRun", "float", "int", "[key]")
 """What pydantic puts into an error's location that is no key of the file."""
 
 
-def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:
-    """Write the first problem of a validation as one sentence: file, key, remedy."""
-    problems = error.errors()
-    first = problems[0]
-    locations = [[part for part in each["loc"] if part not in _BRANCHES] for each in problems]
-    location, more = locations[0], len({str(each) for each in locations}) - 1
+Namer = Callable[[Sequence[int | str]], str]
+"""Says which file, or option, a place of a document came from."""
+
+MOST_PROBLEMS = 50
+"""Problems of one file that are told; what more there are is counted."""
+
+
+def _sentences(name: str | Namer, model: type[BaseModel], error: ValidationError) -> str:
+    """Write every problem of a validation as a sentence on a line of its own."""
+    problems: dict[str, str] = {}
+    for problem in error.errors():
+        location = [part for part in problem["loc"] if part not in _BRANCHES]
+        told = name if isinstance(name, str) else name(location)
+        # Of one place that fits none of several types, the first is told.
+        problems.setdefault(str(location), f"{told}: {_sentence(model, location, problem)}")
+    lines = list(problems.values())
+    if len(lines) > MOST_PROBLEMS:
+        told = name if isinstance(name, str) else name(())
+        more = f"{told}: and {len(lines) - MOST_PROBLEMS} more problems; mend these first"
+        lines = [*lines[:MOST_PROBLEMS], more]
+    return "\n".join(lines)
+
+
+def _sentence(model: type[BaseModel], location: Sequence[int | str], first: Any) -> str:
+    """Write a problem as one sentence: key and remedy."""
     key, kind = ".".join(map(str, location)), first["type"]
-    if kind == "extra_forbidden":
+    if kind == "extra_forbidden" and location:
         near = difflib.get_close_matches(str(location[-1]), _keys_at(model, location[:-1]), 1)
         remedy = f"did you mean '{near[0]}'?" if near else "take it out"
         text = f"unknown key '{key}'; {remedy}"
@@ -311,21 +461,71 @@ def _sentence(name: str, model: type[BaseModel], error: ValidationError) -> str:
         given = "" if hidden else f", not {reprlib.repr(first['input'])}"
         hint = "; put it in quotes" if kind == "string_type" else ""
         text = f"{key}: {wanted}{given}{hint}" if key else f"{wanted}{given}"
-    return f"{name}: {text}" + (f" (and {more} more)" if more else "")
+    return text.replace("\n", " ")
 
 
-def check(model: type[M], raw: object, name: str) -> M:
+def check(model: type[M], raw: object, name: str | Namer) -> M:
     """Validate raw YAML against a model.
 
     Raises
     ------
     ParametersError
-        With one sentence that names `name`, the key and the remedy.
+        With a sentence a problem, a line each, that names `name`, the key and the remedy.
     """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise ParametersError(_sentence(name, model, error)) from None
+        raise ParametersError(_sentences(name, model, error)) from None
+
+
+class Problems:
+    """What is wrong with several files, told all at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, None] = {}
+
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep what is refused inside, and go on."""
+        try:
+            yield
+        except ParametersError as error:
+            self._found |= dict.fromkeys(str(error).splitlines())
+
+    def refuse(self) -> None:
+        """Refuse the input if anything was wrong.
+
+        Raises
+        ------
+        ParametersError
+            With a sentence a problem, a line each.
+        """
+        if self._found:
+            raise ParametersError("\n".join(self._found))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Write the remedy for a name that is not known: the nearest ones, or all if none is near."""
+    names = [str(each) for each in known]
+    near = difflib.get_close_matches(name, names, 3) or difflib.get_close_matches(
+        name.lower(), names, 3, 0.5
+    )
+    if near:
+        return f"did you mean {' or '.join(repr(each) for each in near)}?"
+    return f"there are {', '.join(names[:20])}" + (", …" if len(names) > 20 else "")
+
+
+def known_as(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name of a KPI, region or service that is not known, and name the nearest.
+
+    Raises
+    ------
+    ParametersError
+        If `name` is not in `known`.
+    """
+    names = list(known)
+    if name not in names:
+        raise ParametersError(f"there is no {what} named {name!r}; {nearest(str(name), names)}")
 
 
 def interval_text(start: int, stop: int) -> str:
@@ -347,3 +547,13 @@ def project_root(start: Path | None = None) -> Path:
         if (folder / "notebooks").is_dir() and (folder / "parameters").is_dir():
             return folder
     return start
+
+
+def shipped(name: str) -> Path:
+    """Return a folder that comes with the library: `notebooks`, or `parameters` with the defaults.
+
+    In a checkout it is beside the package, in a wheel inside it.
+    """
+    here = Path(__file__).resolve().parent
+    inside = here / "shipped" / name
+    return inside if inside.is_dir() else here.parent / name

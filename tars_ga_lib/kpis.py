@@ -2,25 +2,29 @@
 
 A figure of a window, a region or a service is computed from the recorded increments and gauges: a
 total is a sum of increments, a ratio is total over total, a percentile comes from the summed
-buckets. Ratios and percentiles are never averaged. Each figure carries its coverage: the samples
-that were seen over those that were expected.
+buckets. Ratios and percentiles are never averaged. Each figure carries its coverage, what was seen
+of what was expected, and between which values the whole may lie: what was not seen may have been as
+bad, or as good, as can be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tars_ga_lib.catalogues import Kpi
-from tars_ga_lib.grammar import format_time
+from tars_ga_lib.grammar import duration_words, format_time, known_as
 from tars_ga_lib.intervals import runs
 from tars_ga_lib.parameters import Job, Parameters
-from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions
-from tars_ga_lib.recording import INFO, Recording, SampleSet, Span
+from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions, needed, sample_count
+from tars_ga_lib.recording import Recording, SampleSet, Span
+from tars_ga_lib.scrapes import Scrapes, place_of, sample_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +36,13 @@ Floats = NDArray[np.float64]
 class KpiValue:
     """One number of the report, or the reason why there is none.
 
-    `samples` of `expected` step samples were seen. `bounds` are the edges of the histogram bucket
-    that a percentile was interpolated in; with `beyond`, it lies above the highest edge, and
-    `value` is only a lower bound. `worst_series_coverage` is the coverage of the worst of the
-    series that the figure joins.
+    `samples` of `expected` were seen: scrapes where they are counted, steps elsewhere. `bounds` are
+    the edges of the histogram bucket that a percentile was interpolated in; with `beyond`, it lies
+    above the highest edge, and `value` is only a lower bound. `worst_series_coverage` is the
+    coverage of the worst of the series that the figure joins. `worst` is what the value would be if
+    all that was not seen had been bad, and `best` if all of it had been good; of a percentile,
+    `worst_bounds` are the edges that hold the worst. `doubt` says why what was seen cannot be
+    believed to be all.
     """
 
     value: float | None
@@ -46,6 +53,10 @@ class KpiValue:
     reason: str = ""
     bounds: tuple[float, float] | None = None
     beyond: bool = False
+    worst: float | None = None
+    best: float | None = None
+    worst_bounds: tuple[float, float] | None = None
+    doubt: str = ""
 
     @property
     def coverage(self) -> float:
@@ -64,6 +75,10 @@ class KpiValue:
             facts["between"] = list(self.bounds)
         if self.beyond:
             facts["beyond_highest_bucket"] = True
+        if self.worst is not None and self.worst != self.value:
+            facts["worst"] = self.worst if np.isfinite(self.worst) else None
+        if self.doubt:
+            facts["doubt"] = self.doubt
         if self.reason:
             facts["reason"] = self.reason
         return facts
@@ -136,7 +151,7 @@ class _Cells:
     def __init__(self, kpi: Kpi, part: str, parameters: Parameters, span: Span) -> None:
         by = dimensions(kpi, parameters)
         self.regions = parameters.regions if "region" in by else []
-        self.services = parameters.services if "service" in by else []
+        self.services = list(parameters.services) if "service" in by else []
         shape = (max(1, len(self.regions)), max(1, len(self.services)), span.steps)
         self.edges: Floats = np.array([np.inf])
         self.set = span.find(kpi.queries()[part], by)
@@ -172,18 +187,12 @@ class _Cells:
     def _rows(self, by: dict[str, str], edges: bool) -> list[tuple[int, tuple[int, int], float]]:
         """Row, place and bucket edge (else +Inf) of each series that was asked for."""
         assert self.set is not None
-        members = {"region": self.regions, "service": self.services}
         rows = []
         for row, labels in enumerate(self.set.labels):
-            names = [labels.get(by[d]) if d in by else None for d in ("region", "service")]
-            if all(d not in by or n in members[d] for d, n in zip(members, names, strict=True)):
-                place = [
-                    members[d].index(n) if n is not None and d in by else 0
-                    for d, n in zip(members, names, strict=True)
-                ]
-                edge = _edge(labels.get("le", "")) if edges else np.inf
-                if not np.isnan(edge):
-                    rows.append((row, (place[0], place[1]), edge))
+            place = place_of(labels, by, self.regions, self.services)
+            edge = _edge(labels.get("le", "")) if edges else np.inf
+            if place is not None and not np.isnan(edge):
+                rows.append((row, place, edge))
         return rows
 
     @staticmethod
@@ -203,17 +212,55 @@ def _edge(text: str) -> float:
         return np.nan
 
 
+_LARGEST = {
+    "seconds": 1e10,
+    "bytes": 1e21,
+    "bytes/s": 1e18,
+    "cores": 1e8,
+    "count": 1e15,
+    "requests": 1e15,
+    "requests/s": 1e13,
+}
+"""Values of each unit beyond which nothing physical is; of a unit not named, `_LARGEST_OTHER`."""
+_LARGEST_OTHER = 1e21
+_NEVER_NEGATIVE = ("bytes", "bytes/s", "cores", "count", "requests", "requests/s")
+
+_EXPECTED_EVENTS = 20.0
+"""Events that a baseline lets expect, from which on none at all cannot be chance: e^-20."""
+
+
 class Kpis:
     """The KPIs of one span of a recording.
 
     Regions and services are named as in the parameters; `None` stands for all of them.
+
+    Parameters
+    ----------
+    span
+        The span that the figures are of.
+    others
+        The other spans of the recording. What is usual is learnt from them: how many targets and
+        scrapes there are, how much traffic, and which answers occur.
     """
 
-    def __init__(self, job: Job, span: Span) -> None:
+    def __init__(self, job: Job, span: Span, others: Sequence[Span] = ()) -> None:
         self.job = job
         self.span = span
         self._cells: dict[tuple[str, str], _Cells] = {}
         self._shared: dict[tuple[object, ...], _Cells] = {}
+        self._faults: dict[str, dict[tuple[int, int], str]] = {}
+        self._shares: dict[str, tuple[Floats, Floats]] = {}
+        self.others = [Kpis(job, other) for other in others]
+        self._needed = needed(job)
+
+    @cached_property
+    def scrapes(self) -> Scrapes:
+        """Scrapes seen and expected of each region and service."""
+        return Scrapes(self.job, self.span, [other.span for other in self.others])
+
+    def _kpi(self, name: str) -> Kpi:
+        known_as("KPI", name, self.job.kpis)
+        return self.job.kpis[name]
 
     def _part(self, name: str, part: str) -> _Cells:
         key = name, part
@@ -229,29 +276,176 @@ class Kpis:
 
     def regions(self, name: str) -> list[str]:
         """Regions that a KPI is told for; none if it is not told by region."""
-        return list(self.job.parameters.regions) if "region" in self.job.kpis[name].by else []
+        return list(self.job.parameters.regions) if "region" in self._kpi(name).by else []
 
     def services(self, name: str) -> list[str]:
         """Services that a KPI is told for; none if it is not told by service."""
-        return list(self.job.parameters.services) if "service" in self.job.kpis[name].by else []
+        return list(self.job.parameters.services) if "service" in self._kpi(name).by else []
 
     def places(self, name: str) -> list[tuple[str | None, str | None]]:
-        """Every (region, service) that a KPI has a series for."""
+        """Every (region, service) that a KPI is expected of."""
         regions: Sequence[str | None] = self.regions(name) or [None]
         services: Sequence[str | None] = self.services(name) or [None]
-        return [(region, service) for region in regions for service in services]
+        return [
+            (region, service)
+            for region in regions
+            for service in services
+            if self._declared(name, region, service)
+        ]
+
+    def _declared(self, name: str, region: str | None, service: str | None) -> bool:
+        """Whether a KPI is expected of a region and service."""
+        if service is None:
+            return True
+        parameters = self.job.parameters
+        without = parameters.services[service].without or ()
+        return name not in without and (region is None or parameters.runs(service, region))
+
+    def _rows(
+        self, cells: _Cells, name: str, region: str | None, service: str | None
+    ) -> list[tuple[int, int]]:
+        """Positions of the declared series that a region and service (None: all) stand for."""
+        regions: Sequence[str | None] = cells.regions or [None]
+        services: Sequence[str | None] = cells.services or [None]
+        return [
+            (i, j)
+            for i, r in enumerate(regions)
+            for j, s in enumerate(services)
+            if (region is None or r in (None, region))
+            and (service is None or s in (None, service))
+            and self._declared(name, r, s)
+        ]
 
     def _select(
         self, name: str, part: str, region: str | None, service: str | None
     ) -> tuple[_Cells, Floats]:
-        """Cells of one part, joined to shape (edges, series, T)."""
+        """Cells of one part, joined to shape (edges, series, T); impossible ones are missing."""
+        if region is not None:
+            known_as("region", region, self.job.parameters.regions)
+        if service is not None:
+            known_as("service", service, self.job.parameters.services)
         cells = self._part(name, part)
-        values = cells.values
-        if region is not None and cells.regions:
-            values = values[:, [cells.regions.index(region)]]
-        if service is not None and cells.services:
-            values = values[:, :, [cells.services.index(service)]]
-        return cells, values.reshape(len(cells.edges), -1, self.span.steps)
+        rows = self._rows(cells, name, region, service)
+        values = np.array([cells.values[:, i, j] for i, j in rows]).reshape(
+            len(rows), len(cells.edges), self.span.steps
+        )
+        faults = self._impossible(name)
+        for k, place in enumerate(rows):
+            if place in faults:
+                values[k] = np.nan
+        return cells, values.swapaxes(0, 1)
+
+    def _impossible(self, name: str) -> dict[tuple[int, int], str]:
+        """Series of a KPI that hold what cannot be, and what that is."""
+        if name not in self._faults:
+            kpi = self.job.kpis[name]
+            parts = {part: self._part(name, part).values for part in kpi.queries()}
+            largest = _LARGEST.get(kpi.unit, _LARGEST_OTHER)
+            counted = kpi.kind != "gauge"
+            found: dict[tuple[int, int], str] = {}
+
+            def mark(wrong: NDArray[np.bool_], values: Floats, what: str) -> None:
+                for i, j in np.argwhere(wrong.any(axis=(0, 3))):
+                    first = values[:, i, j][wrong[:, i, j]][0]
+                    found.setdefault((int(i), int(j)), f"{what}: {first:.6g}")
+
+            with np.errstate(invalid="ignore"):
+                for values in parts.values():
+                    limit = _LARGEST_OTHER if kpi.kind in ("ratio", "histogram") else largest
+                    mark(np.abs(values) > limit, values, "a value beyond anything physical")
+                    if counted or kpi.unit in _NEVER_NEGATIVE:
+                        least = -1e-9 * max(1.0, np.nanmax(np.abs(values), initial=0.0))
+                        mark(values < least, values, "a negative count or size")
+                if kpi.kind == "histogram":
+                    counts = np.nansum(parts["buckets"], axis=3, keepdims=True)
+                    dips = np.maximum.accumulate(counts, axis=0) - counts
+                    # Increments of racing scrapes can dip a little.
+                    mark(dips > 0.01 * counts.max(axis=0), dips, "buckets that are not cumulative")
+                if kpi.kind == "ratio" and not kpi.unbounded:
+                    top, bottom = parts["numerator"], parts["denominator"]
+                    share = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+                    mark((share > 1.01) | ((top > 0) & (bottom == 0)), share, "a share above 1")
+            self._faults[name] = found
+        return self._faults[name]
+
+    def _fault(self, name: str, region: str | None, service: str | None) -> str:
+        """Say what is impossible in the series of a figure; empty if nothing is."""
+        faults = self._impossible(name)
+        cells = self._part(name, next(iter(self.job.kpis[name].queries())))
+        for i, j in self._rows(cells, name, region, service):
+            if (i, j) in faults:
+                where = [cells.regions[i]] if cells.regions else []
+                where += [cells.services[j]] if cells.services else []
+                return f"it has {faults[i, j]}" + (f" ({' / '.join(where)})" if where else "")
+        return ""
+
+    def _coverage(
+        self, name: str, region: str | None, service: str | None
+    ) -> tuple[Floats, Floats]:
+        """Scrapes expected of each step of each series of a figure, and their share that was seen.
+
+        Both (series, T). Where scrapes are not counted, a step counts as one.
+        """
+        if name not in self._shares:
+            self._shares[name] = self._scraped(name)
+        expected, share = self._shares[name]
+        cells = self._part(name, next(iter(self.job.kpis[name].queries())))
+        rows = self._rows(cells, name, region, service)
+        at = tuple(np.array(rows, dtype=np.intp).reshape(-1, 2).T)
+        return expected[at], share[at]
+
+    def _scraped(self, name: str) -> tuple[Floats, Floats]:
+        kpi, scrapes = self.job.kpis[name], self.scrapes
+        by = dimensions(kpi, self.job.parameters)
+        labels = self.job.parameters.labels.model_dump() | self.job.scrapes.labels
+        if by != labels:  # of other targets than the services'
+            cells = self._part(name, next(iter(kpi.queries())))
+            ones = np.ones(cells.values.shape[1:])
+            return ones, ones
+        if not scrapes.known:
+            ones = np.ones(scrapes.expected.shape)
+            return ones, ones
+        if self._counts_scrapes(kpi):
+            return scrapes.expected, np.clip(scrapes.seen / scrapes.expected, 0.0, 1.0)
+        if name in self._needed and (template := sample_count(kpi)):
+            counts = sample_counts(self.job, self.span, template, by)
+            if counts is None:
+                return scrapes.expected, np.zeros_like(scrapes.expected)
+            # What a counter counted between two scrapes is in the second, so one may be missing.
+            share = (np.nan_to_num(counts) + 1) / scrapes.per_step[..., None]
+            return scrapes.expected, np.clip(share, 0.0, 1.0) * (np.nan_to_num(counts) > 0)
+        return scrapes.expected, scrapes.share
+
+    def _counts_scrapes(self, kpi: Kpi) -> bool:
+        """Whether the events of a ratio are the scrapes themselves, as those of availability."""
+        return kpi.kind == "ratio" and kpi.denominator == self.job.scrapes.seen
+
+    def _peak(self, name: str, part: str, region: str | None, service: str | None) -> Floats:
+        """Largest step of each series in any span, (series,): as much may be in one not seen."""
+        spans = [self, *self.others]
+        found = [one._select(name, part, region, service)[1][-1] for one in spans]
+        peak: Floats = np.max([np.nanmax(x, axis=1, initial=0.0) for x in found], axis=0)
+        return peak
+
+    def _unseen(
+        self, name: str, part: str, events: Floats, region: str | None, service: str | None
+    ) -> float:
+        """How many events of a figure were not seen; `events` are those that were, (series, T)."""
+        kpi = self.job.kpis[name]
+        if self._counts_scrapes(kpi) and self.scrapes.known:
+            cells = self._part(name, part)
+            rows = self._rows(cells, name, region, service)
+            return sum(self.scrapes.missing(rows[k], events[k]) for k in range(len(rows)))
+        _, share = self._coverage(name, region, service)
+        gone = np.isnan(events).sum(axis=1) * self._peak(name, part, region, service)
+        partly = np.nansum((1 - share) * events, axis=1)
+        unseen = float(gone.sum() + partly.sum())
+        if kpi.population:
+            everybody = self._select(name, "population", region, service)[1][0]
+            others = np.where(np.isnan(events), np.nan, everybody - events)
+            rest = float(np.nansum(others))
+            unseen += rest if rest > 1e-9 * float(np.nansum(everybody)) else 0.0
+        return unseen
 
     def parts(
         self, name: str, region: str | None = None, service: str | None = None
@@ -270,6 +464,17 @@ class Kpis:
         cells, counts = self._select(name, "buckets", region, service)
         return cells.edges, np.maximum.accumulate(_total(counts, 1), axis=0)
 
+    def leaving_out(self, name: str, places: Sequence[tuple[str | None, str | None]]) -> Kpis:
+        """Return the KPIs without some series of one of them, as if they had no samples."""
+        cells = self._part(name, next(iter(self.job.kpis[name].queries())))
+        left = {place for region, service in places
+                for place in self._rows(cells, name, region, service)}  # fmt: skip
+        other = copy(self)
+        other._faults = self._faults | {
+            name: self._impossible(name) | dict.fromkeys(left, "series that were left out")
+        }
+        return other
+
     def _pair(self, name: str, region: str | None, service: str | None) -> tuple[Floats, Floats]:
         top = self._select(name, "numerator", region, service)[1][0]
         bottom = self._select(name, "denominator", region, service)[1][0]
@@ -281,8 +486,13 @@ class Kpis:
 
         A sum over several series (a gauge that is summed, a rate) has no figure at a step where
         one of the series that were otherwise seen is missing: it would be too small.
+
+        Raises
+        ------
+        ParametersError
+            If there is no such KPI, region or service; it names the nearest.
         """
-        kpi = self.job.kpis[name]
+        kpi = self._kpi(name)
         if kpi.kind == "ratio":
             return _ratio(*self.parts(name, region, service))
         if kpi.kind == "histogram":
@@ -314,8 +524,63 @@ class Kpis:
     def doubts(self, name: str) -> list[str]:
         """Warnings of the server about a KPI's samples: its answer may be partial."""
         sets = [self._part(name, part).set for part in self.job.kpis[name].queries()]
-        texts = [text for one in sets if one for text in one.provenance.warnings]
-        return [text for text in dict.fromkeys(texts) if not text.startswith(INFO)]
+        return list(dict.fromkeys(t for one in sets if one for t in one.provenance.warnings))
+
+    def unseen(self, name: str, region: str | None = None, service: str | None = None) -> str:
+        """Say for how long and where a figure was not seen; empty if it was seen whole."""
+        expected, share = self._coverage(name, region, service)
+        part = next(iter(self.job.kpis[name].queries()))
+        cells, values = self._select(name, part, region, service)
+        lacking = 1 - share * ~np.isnan(values[-1])
+        lacking[(expected > 1) & (lacking * expected < 1.5)] = 0.0  # a single scrape of a target
+        hours = lacking.max(axis=0, initial=0.0).sum() * self.span.step
+        if hours <= 0:
+            return ""
+        rows = self._rows(cells, name, region, service)
+        hit = [rows[k] for k in np.flatnonzero(lacking.sum(axis=1) > 0)]
+        return f"{duration_words(hours)} ({self._places_words(cells, name, hit)})"
+
+    def _places_words(self, cells: _Cells, name: str, hit: Sequence[tuple[int, int]]) -> str:
+        """Name places for a reader, whole regions and services as such."""
+        every = self._rows(cells, name, None, None)
+        if set(hit) == set(every):
+            return "everywhere"
+        by_region: dict[int, list[int]] = {}
+        for i, j in hit:
+            by_region.setdefault(i, []).append(j)
+        words = []
+        for i, members in by_region.items():
+            region = cells.regions[i] if cells.regions else ""
+            whole = len(members) == sum(r == i for r, _ in every)
+            if not cells.services or (whole and region):
+                words.append(region)
+                continue
+            names = [cells.services[j] for j in members]
+            listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+            words.append(f"{region} / {listed}" if region else listed)
+        return "; ".join(words[:4]) + (f"; and {len(words) - 4} more" if words[4:] else "")
+
+    def during(
+        self, name: str, begin: int, end: int, region: str | None = None, service: str | None = None
+    ) -> float | None:
+        """KPI over the steps [begin, end) alone: totals over totals, None where none was seen."""
+        kpi = self.job.kpis[name]
+        if kpi.kind == "ratio":
+            top, bottom = (part[begin:end] for part in self.parts(name, region, service))
+            total = float(np.nansum(bottom))
+            return float(np.nansum(top)) / total if total > 0 else None
+        if kpi.kind == "histogram":
+            edges, counts = self.buckets(name, region, service)
+            joined = np.nansum(counts[:, begin:end], axis=1)
+            value = float(quantile(kpi.quantile or 0, edges, joined)[0])
+            return None if np.isnan(value) else value
+        series = self.series(name, region, service)[begin:end]
+        seen = series[~np.isnan(series)]
+        if not len(seen):
+            return None
+        if kpi.kind == "counter":
+            return float(seen.mean() if kpi.per_second else seen.sum())
+        return float(_JOINS[kpi.over](seen))
 
     def extremes(self, name: str, region: str | None = None) -> tuple[Extreme, Extreme] | None:
         """Lowest and highest step of a KPI's series; none if there is no step."""
@@ -326,8 +591,14 @@ class Kpis:
         return tuple(Extreme(float(series[i]), self.span.times[i]) for i in (low, high))  # type: ignore[return-value]
 
     def figure(self, name: str, region: str | None = None, service: str | None = None) -> KpiValue:
-        """KPI over the whole span."""
-        kpi = self.job.kpis[name]
+        """KPI over the whole span.
+
+        Raises
+        ------
+        ParametersError
+            If there is no such KPI, region or service; it names the nearest.
+        """
+        kpi = self._kpi(name)
         finders = {
             "ratio": self._ratio_figure,
             "histogram": self._histogram_figure,
@@ -337,19 +608,34 @@ class Kpis:
         return finders[kpi.kind](name, kpi, region, service)
 
     def _figure(
-        self, kpi: Kpi, seen: NDArray[np.bool_], value: float, reason: str, **more: Any
+        self,
+        name: str,
+        place: tuple[str | None, str | None],
+        values: Floats,
+        value: float,
+        reason: str,
+        **more: Any,
     ) -> KpiValue:
-        """Build a figure from its value (NaN: none) and which samples were seen, (series, T)."""
-        if not seen.any():
-            value = np.nan
+        """Build a figure from its value (NaN: none) and its samples, (series, T)."""
+        expected, share = self._coverage(name, *place)
+        seen = expected * share * ~np.isnan(values)
+        fault = self._fault(name, *place)
+        if not reason and not share.any() and not np.isnan(values).all():
+            reason = (
+                "no scrape of its targets was seen "
+                f"({self.job.scrapes.selector}; see 'scrapes' in the KPI catalogue)"
+            )
+        if fault or not seen.any():
+            value, reason = np.nan, fault or reason
         elif np.isnan(value):
             reason = reason or "there was no traffic"
+        whole = np.maximum(expected.sum(axis=1), 1e-300)
         return KpiValue(
             value=None if np.isnan(value) else float(value),
-            unit=kpi.unit,
-            samples=int(seen.sum()),
-            expected=seen.size,
-            worst_series_coverage=float(seen.mean(axis=1).min()),
+            unit=self.job.kpis[name].unit,
+            samples=round(float(seen.sum())),
+            expected=round(float(expected.sum())),
+            worst_series_coverage=float((seen.sum(axis=1) / whole).min(initial=1.0)),
             reason=(reason or "no samples were seen") if np.isnan(value) else "",
             **({} if np.isnan(value) else more),
         )
@@ -359,9 +645,45 @@ class Kpis:
     ) -> KpiValue:
         top, bottom = self._pair(name, region, service)
         problems = [self._part(name, part).problem for part in ("numerator", "denominator")]
-        total = float(np.nansum(bottom))
-        value = float(np.nansum(top)) / total if total > 0 else np.nan
-        return self._figure(kpi, ~np.isnan(bottom), value, next(filter(None, problems), ""))
+        good, total = float(np.nansum(top)), float(np.nansum(bottom))
+        value = good / total if total > 0 else np.nan
+        more: dict[str, Any] = {}
+        if total > 0:
+            unseen = self._unseen(name, "denominator", bottom, region, service)
+            ends = good / (total + unseen), (good + unseen) / (total + unseen)
+            # Without anything unseen, not a rounding away from the figure itself.
+            low, high = ends if unseen > 0 else (value, value)
+            best, worst = (high, low) if kpi.better == "higher" else (low, high)
+            more = {"worst": worst, "best": best, "doubt": self._vanished(name, region, service)}
+        reason = next(filter(None, problems), "")
+        return self._figure(name, (region, service), bottom, value, reason, **more)
+
+    def _vanished(self, name: str, region: str | None, service: str | None) -> str:
+        """Say where a kind of event that the baseline had is not there at all any more.
+
+        Errors that a server no longer labels as such read as none. With as many events in the
+        baseline that this many could not be missing by chance, none is not believed.
+        """
+        if self.job.kpis[name].better != "lower" or not self.others:
+            return ""
+        cells = self._part(name, "numerator")
+        for i, j in self._rows(cells, name, region, service):
+            place = (
+                cells.regions[i] if cells.regions else None,
+                (cells.services[j] if cells.services else None),
+            )
+            top, bottom = self._pair(name, *place)
+            if np.nansum(top) > 0 or not np.nansum(bottom) > 0:
+                continue
+            before = [other._pair(name, *place) for other in self.others]
+            events, traffic = (float(sum(np.nansum(p[k]) for p in before)) for k in (0, 1))
+            if traffic > 0 and events / traffic * float(np.nansum(bottom)) >= _EXPECTED_EVENTS:
+                where = " / ".join(part for part in place if part) or "all of it"
+                return (
+                    f"{where} has none at all, where its baseline had {events:,.0f}; "
+                    "see whether they are still counted under the same labels"
+                )
+        return ""
 
     def _histogram_figure(
         self, name: str, kpi: Kpi, region: str | None, service: str | None
@@ -372,9 +694,13 @@ class Kpis:
         beyond = np.isinf(upper)
         if beyond and np.isinf(lower):
             value = np.nan
+        slower = joined.copy()
+        slower[-1] += self._unseen(name, "buckets", counts[-1], region, service)
+        worst, low, high = (float(x) for x in quantile(kpi.quantile or 0, cells.edges, slower))
         return self._figure(
-            kpi, ~np.isnan(counts[0]), value, cells.problem,
+            name, (region, service), counts[0], value, cells.problem,
             bounds=None if beyond else (lower, upper), beyond=beyond,
+            worst=np.inf if np.isinf(high) else worst, worst_bounds=(low, high),
         )  # fmt: skip
 
     def _counter_figure(
@@ -387,17 +713,35 @@ class Kpis:
             # Each series' rate over the time in which it was seen: a gap must not slow it down.
             covered = seen.sum(axis=1) * self.span.step
             totals = np.divide(totals, covered, out=np.zeros_like(totals), where=covered > 0)
-        return self._figure(kpi, seen, float(totals.sum()), cells.problem)
+        more: dict[str, Any] = {}
+        if kpi.per_second and kpi.better != "either" and len(totals):
+            # A rate has no bound: what was not seen counts as the worst step that was.
+            peak = self._peak(name, "increase", region, service) / self.span.step
+            gone = 1 - seen.mean(axis=1)
+            low, high = totals * (1 - gone), totals * (1 - gone) + peak * gone
+            more = {"worst": float((low if kpi.better == "higher" else high).sum())}
+        return self._figure(
+            name, (region, service), values[0], float(totals.sum()), cells.problem, **more
+        )
 
     def _gauge_figure(
         self, name: str, kpi: Kpi, region: str | None, service: str | None
     ) -> KpiValue:
         cells, values = self._select(name, "value", region, service)
         series = self.series(name, region, service)
-        series = series[~np.isnan(series)]
-        value = float(_JOINS[kpi.over](series)) if len(series) else np.nan
+        seen = series[~np.isnan(series)]
+        value = float(_JOINS[kpi.over](seen)) if len(seen) else np.nan
+        more: dict[str, Any] = {}
+        if len(seen):
+            # A gauge has no bound: what was not seen counts as the worst that was.
+            ends = [
+                float(_JOINS[kpi.over](np.where(np.isnan(series), extreme, series)))
+                for extreme in (seen.min(), seen.max())
+            ]
+            if kpi.better != "either":
+                more = {"worst": ends[0] if kpi.better == "higher" else ends[1]}
         reason = cells.problem or "its series were never seen all at one step"
-        return self._figure(kpi, ~np.isnan(values[0]), value, reason)
+        return self._figure(name, (region, service), values[0], value, reason, **more)
 
 
 def _total(values: Floats, axis: int) -> Floats:
@@ -461,10 +805,11 @@ class Alerts:
         return sum(severity in (None, alert.severity) for alert in self.fired)
 
 
-def alerts(job: Job, span: Span) -> Alerts:
+def alerts(job: Job, span: Span, others: Sequence[Span] = ()) -> Alerts:
     """Return the alerts that fired in a span.
 
-    That none fired is believed only where the server's own counter shows that rules were evaluated.
+    That none fired is believed only where the server's own counter shows that rules were evaluated,
+    and where an alert that fired in all of another span (a dead man's switch) still fires.
     """
     firing, evaluations = span.sets.get(FIRING), span.sets.get(EVALUATIONS)
     if job.alerts is None or firing is None or evaluations is None:
@@ -472,6 +817,11 @@ def alerts(job: Job, span: Span) -> Alerts:
     for one in (firing, evaluations):
         if one.provenance.error:
             return Alerts([], 0.0, one.provenance.error)
+        if one.provenance.warnings:
+            return Alerts([], 0.0, f"the server warned: {one.provenance.warnings[0]}")
+    if silent := _switches(others) - {labels.get("alertname", "") for labels in firing.labels}:
+        name = min(silent)
+        return Alerts([], 0.0, f"the alert {name}, which always fires, is not there")
     ran = np.nan_to_num(evaluations.values) > 0
     known = float(ran.any(axis=0).mean()) if len(ran) else 0.0
     if not known and not firing.labels:
@@ -492,6 +842,17 @@ def alerts(job: Job, span: Span) -> Alerts:
                 )
             )
     return Alerts(sorted(found, key=lambda a: (a.start, a.name, a.region, a.service)), known)
+
+
+def _switches(spans: Sequence[Span]) -> set[str]:
+    """Names of the alerts that fired in every step of a span."""
+    return {
+        labels.get("alertname", "")
+        for span in spans
+        if (firing := span.sets.get(FIRING)) is not None
+        for labels, values in zip(firing.labels, firing.values, strict=True)
+        if (np.nan_to_num(values) > 0).all()
+    }
 
 
 # --- summaries -----------------------------------------------------------------------------------
@@ -565,7 +926,8 @@ def cost(kpis: Kpis) -> dict[str, Any]:
 
 def collection_summary(job: Job, recording: Recording) -> dict[str, Any]:
     """Return the content of `ga_kpi_summary.json`."""
-    kpis, fired = Kpis(job, recording.window), alerts(job, recording.window)
+    kpis = Kpis(job, recording.window, recording.baselines)
+    fired = alerts(job, recording.window, recording.baselines)
     return {
         "schema": "tars-ga/kpi-summary/1",
         "release": job.parameters.release.model_dump(),
@@ -597,8 +959,14 @@ def baseline_metrics(job: Job, recording: Recording) -> dict[str, Any]:
         "schema": "tars-ga/baseline/1",
         "simulated": recording.simulated,
         "recording": recording.digest(),
-        "intervals": [summary(Kpis(job, span)) for span in recording.baselines],
+        "intervals": [summary(Kpis(job, span, others)) for span, others in _and_others(recording)],
     }
+
+
+def _and_others(recording: Recording) -> list[tuple[Span, list[Span]]]:
+    """Return each baseline with the other spans of the recording."""
+    spans = list(recording.spans.values())
+    return [(span, [one for one in spans if one is not span]) for span in recording.baselines]
 
 
 def snapshots(kpis: Kpis) -> list[dict[str, Any]]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +17,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib.endpoints import FIGURES
-from tars_ga_lib.grammar import ParametersError, format_duration
+from tars_ga_lib import sanitise, strict
+from tars_ga_lib.grammar import ParametersError, check, format_duration, parse_limit
 from tars_ga_lib.parameters import MEASURED, Job
 from tars_ga_lib.recording import write_bytes, write_json
+from tars_ga_lib.results_files import MODELS
 
 if TYPE_CHECKING:
     from tars_ga_lib.run import Run
@@ -96,7 +95,7 @@ def _parse(file: Path, kind: str) -> tuple[dict[str, Any], str]:
     remedy = f"name what '{_COMMANDS[kind]}' wrote"
     try:
         content = file.read_bytes()
-        document = json.loads(content)
+        document = sanitise.tree(strict.loads(content))
     except FileNotFoundError:
         raise ParametersError(f"{file}: there is no such file; {remedy}") from None
     except (OSError, ValueError) as error:
@@ -105,33 +104,11 @@ def _parse(file: Path, kind: str) -> tuple[dict[str, Any], str]:
     if found != SCHEMAS[kind]:
         raise ParametersError(f"{file}: is no {SCHEMAS[kind]}; {remedy}")
     try:
-        _time(document["started_at"])
-        _time(document["ended_at"])
-        str(document["release"]["version"])
-        _figures(document, kind)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ParametersError(f"{file}: is not whole ({error!r}); {remedy}") from None
+        check(MODELS[kind], document, str(file))
+    except ParametersError as error:
+        cause = str(error).removeprefix(f"{file}: ")
+        raise ParametersError(f"{file}: is not whole ({cause}); {remedy}") from None
     return document, "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def _figures(document: Mapping[str, Any], kind: str) -> None:
-    """See that what the criteria read is there, and that no number is NaN."""
-    if kind == "validation":
-        for check in document["checks"]:
-            _finite(check["value"])
-            _ = check["id"], check["measure"], check["verdict"], check["unit"], check["reason"]
-            _ = check["group"], check["title"], check["region"], check["target"], check["limit"]
-        _ = document["counts"]["no_data"]
-    else:
-        _ = document["complete"], document["stopped_by"]
-        _finite(document["watched_seconds"] / document["asked_seconds"])
-        for session in document["endpoints"]:
-            for figure in FIGURES:
-                _finite(session["figures"][figure])
-            for key in ("observed_seconds", "forced_seconds", "connected_seconds"):
-                _finite(session[key])
-            _ = session["name"], session["problem"], session["ping"]["count"]
-            _ = [one["start"] for one in session["downtimes"]], list(session["limits"])
 
 
 def _time(text: str) -> float:
@@ -140,11 +117,6 @@ def _time(text: str) -> float:
     if moment.tzinfo is None:
         raise ValueError(f"{text} has no time zone")
     return moment.timestamp()
-
-
-def _finite(value: object) -> None:
-    if value is not None and not math.isfinite(float(value)):  # type: ignore[arg-type]
-        raise ValueError(f"{value} is not a number")
 
 
 def load(job: Job, folder: Path) -> dict[str, Results]:
@@ -168,10 +140,11 @@ def load(job: Job, folder: Path) -> dict[str, Results]:
 
 def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
     """Return why results do not speak of this run; empty if they do."""
-    parameters = job.parameters
-    version, wanted = document["release"]["version"], parameters.release.version
-    if version != wanted:
-        return f"the {kind} results are about {version}, not {wanted}"
+    parameters, release = job.parameters, document["release"]
+    for key, wanted in parameters.release.model_dump(exclude_none=True).items():
+        # Results of a release whose digest nobody knew speak of it by name and version.
+        if release.get(key, wanted if key == "digest" else None) != wanted:
+            return f"the {kind} results are about {release.get(key)}, not {wanted}"
     if document.get("simulated") and not parameters.simulated:
         return f"the {kind} results say that they are simulated, and this run is not"
     began, ended = _time(document["started_at"]), _time(document["ended_at"])
@@ -180,6 +153,67 @@ def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
     if began > parameters.window.stop + parameters.measured.within:
         within = format_duration(parameters.measured.within)
         return f"the {kind} results were measured more than {within} after the window ended"
+    if ended < began:
+        return f"the {kind} results ended before they began"
+    return (_doubt_of_checks if kind == "validation" else _doubt_of_sessions)(document, job)
+
+
+def _doubt_of_checks(document: Mapping[str, Any], job: Job) -> str:
+    checks = document["checks"]
+    began, ended = _time(document["started_at"]), _time(document["ended_at"])
+    for one in checks:
+        name, value = one["id"], one["value"]
+        low = -float("inf") if one["measure"] == "agent_memory_growth" else 0
+        high = 1 if one["unit"] in ("ratio", "bool") else float("inf")
+        values = [value, *(one.get("interval") or ())]
+        if any(v is not None and not low <= v <= high for v in values):
+            return f"the validation's check {name} has the impossible value {value:g}"
+        if one["unit"] != UNITS.get(one["measure"], one["unit"]):
+            return f"the validation's check {name} is in the unit {one['unit']}"
+        fails = one["verdict"] == "fail" and not one.get("interval") and value is not None
+        if fails and parse_limit(one["limit"]).holds(value):
+            return f"the validation's check {name} fails with a value that holds its limit"
+        at = one.get("measured_at")
+        if at is not None and not began - 1 <= _time(at) <= ended + 1:
+            return f"the validation's check {name} was measured at another time than the others"
+    regions = {one["region"] for one in checks}
+    if missing := [name for name in job.parameters.regions if name not in regions]:
+        return f"the validation results have no check of {', '.join(missing)}"
+    return ""
+
+
+def _doubt_of_sessions(document: Mapping[str, Any], job: Job) -> str:
+    given, least = job.websocket, job.parameters.measured.min_watch
+    wanted = list(given.endpoints) if given else job.parameters.regions
+    names = [session["name"] for session in document["endpoints"]]
+    if missing := [name for name in wanted if name not in names]:
+        return f"the WebSocket results have no session of {', '.join(missing)}"
+    if len(set(names)) < len(names):
+        return "the WebSocket results have two sessions of one name"
+    least = min(least, given.duration) if given else least
+    asked = document["asked_seconds"]
+    passed = _time(document["ended_at"]) - _time(document["started_at"])
+    if document["watched_seconds"] > passed + 2:
+        return "the WebSocket sessions were watched for longer than passed"
+    if asked < least:
+        return (
+            f"the WebSocket sessions were watched for {asked:g} s, and {format_duration(least)} "
+            "are needed (measured.min_watch)"
+        )
+    for session in document["endpoints"]:
+        held = session["connected_seconds"], session["observed_seconds"]
+        if not 0 <= held[0] <= held[1] * (1 + 1e-6) or held[1] > 1.1 * asked + 60:
+            return f"the WebSocket results of {session['name']} have impossible times"
+        for figure, value in session["figures"].items():
+            share = figure in ("uptime", "reconnect_success_rate")
+            if value is not None and (value < 0 or (share and value > 1)):
+                return (
+                    f"the WebSocket results of {session['name']} have the impossible {figure} "
+                    f"{value:g}"
+                )
+        uptime = session["figures"]["uptime"]
+        if uptime is not None and abs(uptime * held[1] - held[0]) > 1e-3 * held[1]:
+            return f"the uptime of {session['name']} is not that of its times"
     return ""
 
 
@@ -210,6 +244,8 @@ def measure(
     run: Run,
     prometheus: str | None = None,
     show: Callable[[str, float, float], None] = lambda what, done, all_of_it: None,
+    *,
+    measure: bool = True,
 ) -> dict[str, Results]:
     """Measure on the running system what a run asks for and was not given, all of it side by side.
 
@@ -221,6 +257,8 @@ def measure(
         a stranger's, who would be sent our token.
     show
         Called with what is measured, how much of it is done, and of how much: checks, or seconds.
+    measure
+        Whether to: a replay of a package connects nowhere, as its files are a stranger's.
 
     Returns
     -------
@@ -229,6 +267,8 @@ def measure(
     """
     job, folder = run.job, run.folder
     held = load(job, folder)
+    if not measure:
+        return held
     with ThreadPoolExecutor(len(MEASURED)) as pool:
         jobs = []
         if job.validation is not None and held["validation"].document is None:

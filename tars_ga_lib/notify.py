@@ -23,9 +23,10 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tars_ga_lib import channels as channel_models
+from tars_ga_lib import extras, strict
 from tars_ga_lib.channels import Channel, Channels, EventKind, Service
 from tars_ga_lib.display import clean
 from tars_ga_lib.grammar import format_time, parse_time
@@ -206,7 +207,7 @@ def receipts(log: Path) -> list[Receipt]:
     found = []
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            found.append(Receipt(**json.loads(line)))
+            found.append(Receipt(**strict.loads(line)))
         except (ValueError, TypeError):
             continue
     return found
@@ -307,7 +308,7 @@ def message(service: Service, event: Event) -> Message:
         url = f"{service.api}/v2/enqueue"
         return Message(url, _host(url), pagerduty_body(event, key))
     if isinstance(service, channel_models.StatusPage):
-        url = f"{service.api}/v1/pages/{service.page_id}/incidents"
+        url = f"{service.api}/v1/pages/{quote(service.page_id, safe='')}/incidents"
         token = {"Authorization": f"OAuth {_secret(service.token_env)}"}
         return Message(url, _host(url), statuspage_body(event, service), token)
     if isinstance(service, channel_models.Webhook):
@@ -386,6 +387,8 @@ def _retry_after(text: str) -> float:
 
 
 def _by_apprise(url: str, variable: str, event: Event) -> None:
+    if sentence := extras.missing("apprise"):
+        raise UndeliveredError(sentence)
     import apprise
 
     types = {"info": "info", "warning": "warning", "error": "failure", "critical": "failure"}

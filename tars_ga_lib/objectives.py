@@ -19,7 +19,7 @@ from __future__ import annotations
 import calendar
 import re
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -40,14 +40,25 @@ from pydantic import (
 )
 
 from tars_ga_lib.catalogues import Kpi
-from tars_ga_lib.grammar import Model, Name, Number, ParametersError, check, parse_yaml
+from tars_ga_lib.grammar import (
+    Model,
+    Name,
+    Number,
+    ParametersError,
+    Problems,
+    check,
+    nearest,
+    parse_yaml,
+)
+from tars_ga_lib.layers import Assignment, Files, Layered
 
 Dimension = Literal["region", "service"]
 Operator = Literal["lte", "gte", "lt", "gt"]
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 _MONTHS = {"M": 1, "Q": 3, "Y": 12}
-_OURS = "tars-ga/"
+OURS = "tars-ga"
+_OURS = OURS + "/"
 _ANNOTATIONS = {
     "SLI": ("by", "region-label", "service-label"),
     "SLO": ("runbook",),
@@ -150,9 +161,17 @@ class Metadata(Model):
 
 
 class QuerySpec(Model):
-    """What a Prometheus is asked."""
+    """What a Prometheus is asked: a query, or a part of a KPI of the catalogue."""
 
-    query: Name
+    query: Name | None = None
+    kpi: Name | None = None
+    part: Literal["numerator", "denominator"] | None = None
+
+    @model_validator(mode="after")
+    def _one_query(self) -> Self:
+        if (self.query is None) == (self.kpi is None) or (self.kpi is None) != (self.part is None):
+            raise ValueError("give either 'query', or 'kpi' and its 'part'")
+        return self
 
 
 class MetricSource(Model):
@@ -166,7 +185,9 @@ class MetricSource(Model):
     def _prometheus(self) -> Self:
         if self.type is None and self.metricSourceRef is None:
             raise ValueError("give 'type: Prometheus', or 'metricSourceRef' with its name")
-        if self.type is not None and self.type.lower() != "prometheus":
+        if (self.type == OURS) != (self.spec.kpi is not None):
+            raise ValueError(f"a 'kpi' goes with 'type: {OURS}', and a 'query' with Prometheus")
+        if self.type is not None and self.type.lower() not in ("prometheus", OURS):
             raise ValueError(
                 f"the source type {self.type!r} is not supported; use Prometheus and a PromQL query"
             )
@@ -450,6 +471,7 @@ class Objective(Model):
     counts: Literal["good", "bad", "samples"]
     part: str = ""
     total: str = ""
+    population: str = ""
     value: str = ""
     op: Operator | None = None
     threshold: float | None = None
@@ -476,35 +498,59 @@ class Objective(Model):
             return Kpi(kind="gauge", better="either", value=self.value, **common)
         better: Any = "higher" if self.counts == "good" else "lower"
         return Kpi(
-            kind="ratio", better=better, numerator=self.part, denominator=self.total, **common
-        )
+            kind="ratio", better=better, numerator=self.part, denominator=self.total,
+            population=self.population or None, **common,
+        )  # fmt: skip
 
 
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read(path: Path) -> dict[str, Objective]:
-    """Read the objectives of a file, by name.
+def read(
+    files: Path | Sequence[Path],
+    assignments: Sequence[Assignment] = (),
+    kpis: Mapping[str, Kpi] | None = None,
+) -> dict[str, Objective]:
+    """Read the objectives of a file, or of several laid over each other, by name.
 
-    An SLO with several targets gives several objectives, named `NAME-PERCENT`.
+    Their sources may be parts of `kpis`.
+
+    An SLO with several targets gives several objectives, named `NAME-PERCENT`. Of several files,
+    documents of the same kind and name are laid over each other.
 
     Raises
     ------
     ParametersError
-        In one sentence that names the file, the document and the remedy.
+        In a sentence a problem that names the file, the document and the remedy.
+    """
+    several = Files([files] if isinstance(files, Path) else files)
+    return objectives_of(layers_of(several, assignments), str(several), kpis or {})
+
+
+def objectives_of(
+    layers: Iterable[Layered], named: str, kpis: Mapping[str, Kpi]
+) -> dict[str, Objective]:
+    """Check documents and return their objectives, by name; `named` is what an error calls all.
+
+    Raises
+    ------
+    ParametersError
+        In a sentence a problem that names the file, the document and the remedy.
     """
     documents: dict[tuple[str, str], _Object] = {}
     places: dict[tuple[str, str], str] = {}
-    for place, document in _documents(path):
-        key = document.kind, document.metadata.name  # type: ignore[attr-defined]
-        if key in documents:
-            raise ParametersError(f"{place}: the {key[0]} '{key[1]}' is there twice; rename one")
-        documents[key], places[key] = document, place
+    problems = Problems()
+    for layered in layers:
+        with problems.collected():
+            document = _document(layered)
+            key = document.kind, document.metadata.name  # type: ignore[attr-defined]
+            documents[key], places[key] = document, layered.name_of(())
+    problems.refuse()
     found: dict[str, Objective] = {}
     for (kind, name), document in documents.items():
         if kind == "SLO":
             assert isinstance(document, Slo)
-            for each in _objectives(document, documents, places[kind, name]):
+            for each in _objectives(document, documents, places[kind, name], kpis):
                 if each.name in found:
                     raise ParametersError(
                         f"{places[kind, name]}: the objective '{each.name}' is there twice; give "
@@ -512,8 +558,54 @@ def read(path: Path) -> dict[str, Objective]:
                     )
                 found[each.name] = each
     if not found:
-        raise ParametersError(f"{path}: it holds no SLO; add a document of kind SLO")
+        raise ParametersError(f"{named}: it holds no SLO; add a document of kind SLO")
     return found
+
+
+def layers_of(files: Sequence[Path], assignments: Sequence[Assignment] = ()) -> list[Layered]:
+    """Return the documents of several files, those of the same kind and name joined.
+
+    Raises
+    ------
+    ParametersError
+        If a file cannot be read, a document is there twice in it, or an assignment names none.
+    """
+    found: dict[tuple[str, str], Layered] = {}
+    unnamed: list[Layered] = []
+    problems = Problems()
+    for file in files:
+        with problems.collected():
+            seen = set()
+            for place, raw in _raw(file):
+                key = _named(raw)
+                if not all(key):
+                    unnamed.append(Layered.of(raw, place))
+                    continue
+                if key in seen:
+                    raise ParametersError(
+                        f"{place}: the {key[0]} '{key[1]}' is there twice; rename one"
+                    )
+                seen.add(key)
+                if key in found:
+                    found[key].lay(raw, place)
+                    found[key].whole = place
+                else:
+                    found[key] = Layered.of(raw, place)
+    for option, keys, value in assignments:
+        with problems.collected():
+            names = {name: one for (kind, name), one in found.items() if kind == "SLO"}
+            if keys[0] not in names:
+                raise ParametersError(
+                    f"{option}: there is no SLO named {keys[0]!r}; {nearest(keys[0], names)}"
+                )
+            if not keys[1:]:
+                raise ParametersError(
+                    f"{option}: names a whole SLO; name a key in it, like "
+                    f"slos.{keys[0]}.spec.objectives.0.target"
+                )
+            names[keys[0]].assign(Assignment(option, keys[1:], value))
+    problems.refuse()
+    return [*found.values(), *unnamed]
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
@@ -543,28 +635,32 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
         yield f"{path}, document {number}", "\n" * first + "".join(lines[first:last])
 
 
-def _documents(path: Path) -> Iterator[tuple[str, _Object]]:
-    """Yield every document of a file, checked, and what an error calls it."""
+def _raw(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield every document of a file as it was read, and what an error calls it."""
     for place, text in _texts(path):
         raw = parse_yaml(text, place)
         for one in raw if isinstance(raw, list) else [raw]:
-            if one is None:
-                continue
-            kind, name = _named(one)
-            called = f"{place} ({kind} {name})" if name else place
-            if not kind:
-                raise ParametersError(
-                    f"{called}: it is no OpenSLO document; begin it with 'apiVersion: openslo/v1' "
-                    "and a 'kind'"
-                )
-            if kind not in _KINDS:
-                raise ParametersError(
-                    f"{called}: the kind {kind!r} is not supported; use "
-                    f"{', '.join(_KINDS)}, and take others out"
-                )
-            document = check(_KINDS[kind], one, called)
-            _check_annotations(document.metadata, kind, called)
-            yield called, document
+            if one is not None:
+                kind, name = _named(one)
+                yield (f"{place} ({kind} {name})" if name else place), one
+
+
+def _document(layered: Layered) -> _Object:
+    """Check one document."""
+    called, (kind, _) = layered.name_of(()), _named(layered.value)
+    if not kind:
+        raise ParametersError(
+            f"{called}: it is no OpenSLO document; begin it with 'apiVersion: openslo/v1' "
+            "and a 'kind'"
+        )
+    if kind not in _KINDS:
+        raise ParametersError(
+            f"{called}: the kind {kind!r} is not supported; use "
+            f"{', '.join(_KINDS)}, and take others out"
+        )
+    document = check(_KINDS[kind], layered.value, layered.name_of)
+    _check_annotations(document.metadata, kind, called)
+    return document
 
 
 def _named(raw: Any) -> tuple[str, str]:
@@ -587,7 +683,10 @@ def _check_annotations(metadata: Metadata, kind: str, place: str) -> None:
 
 
 def _objectives(
-    slo: Slo, documents: Mapping[tuple[str, str], _Object], place: str
+    slo: Slo,
+    documents: Mapping[tuple[str, str], _Object],
+    place: str,
+    kpis: Mapping[str, Kpi],
 ) -> Iterator[Objective]:
     """Yield the objectives of one SLO document."""
     spec = slo.spec
@@ -598,7 +697,7 @@ def _objectives(
             f"({', '.join(services)}); correct it, or add a document of kind Service"
         )
     metadata, sli = _indicator(slo, documents, place)
-    indicator = _queries(metadata, sli, place) | {
+    indicator = _queries(metadata, sli, place, kpis) | {
         "about": spec.description or sli.description,
         "service": spec.service,
         "window": spec.timeWindow[0] if spec.timeWindow else None,
@@ -681,10 +780,39 @@ def _has_marks(text: str) -> bool:
     return "$" in re.sub(_STRING, '""', text, flags=re.DOTALL)
 
 
-def _queries(metadata: Metadata | None, sli: SliSpec, place: str) -> dict[str, Any]:
+def _of_kpi(sli: SliSpec, place: str, kpis: Mapping[str, Kpi]) -> dict[str, Any]:
+    """Return the query templates, dimensions and labels of a ratio of the catalogue."""
+    names = {source.spec.kpi for source in _sources(sli)}
+    name = next(iter(names - {None}))
+    kpi, ratio = kpis.get(str(name)), sli.ratioMetric
+    if len(names) > 1 or ratio is None or kpi is None or kpi.kind != "ratio":
+        known = ", ".join(key for key, one in kpis.items() if one.kind == "ratio" and one.by)
+        raise ParametersError(
+            f"{place}: 'good' or 'bad', and 'total', are to be parts of one ratio of the KPI "
+            f"catalogue, which has: {known or 'none'}"
+        )
+    wanted = {"good": "higher", "bad": "lower"}
+    counts: Any = "good" if ratio.good else "bad"
+    parts = [source.spec.part for source in _sources(sli)]
+    if parts != ["numerator", "denominator"] or kpi.better != wanted[counts]:
+        raise ParametersError(
+            f"{place}: the numerator of '{name}' counts "
+            f"{'good' if kpi.better == 'higher' else 'bad'} events, and its denominator is 'total'"
+        )
+    return {
+        "counts": counts, "part": kpi.numerator, "total": kpi.denominator,
+        "population": kpi.population or "", "by": kpi.by, "labels": kpi.labels,
+    }  # fmt: skip
+
+
+def _queries(
+    metadata: Metadata | None, sli: SliSpec, place: str, kpis: Mapping[str, Kpi]
+) -> dict[str, Any]:
     """Return an indicator's query templates, dimensions and labels."""
+    if any(source.spec.kpi for source in _sources(sli)):
+        return _of_kpi(sli, place, kpis)
     annotations = metadata.annotations if metadata else {}
-    texts = [source.spec.query for source in _sources(sli)]
+    texts = [str(source.spec.query) for source in _sources(sli)]
     marked = any(map(_has_marks, texts))
     default = "region, service" if marked or sli.ratioMetric else "none"
     words = annotations.get(_OURS + "by", default).replace(",", " ").split()

@@ -1,7 +1,8 @@
 """The pipeline: the notebooks in their order, run by papermill, then rendered by nbconvert.
 
 A run is built in a folder beside its target and renamed into place when it is whole, so a run that
-fails or is killed leaves the earlier one as it was.
+fails or is killed leaves the earlier one as it was. It replaces what the earlier one made, and what
+people put there stays (`made`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import atomic, parameters
-from tars_ga_lib.grammar import ParametersError, project_root
+from tars_ga_lib import atomic, made, parameters
+from tars_ga_lib.grammar import ParametersError, project_root, shipped
 
 STAGES = (
     (("01_collection",),),
@@ -64,10 +65,14 @@ class NotebookError(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its folder and the content of `certification_metadata.json`."""
+    """A finished run: its folder and the content of `certification_metadata.json`.
+
+    `kept` names files of the earlier run that somebody had changed, where they are kept aside.
+    """
 
     folder: Path
     certification: dict[str, Any]
+    kept: list[str] = field(default_factory=list)
 
     @property
     def pdf(self) -> Path:
@@ -81,10 +86,8 @@ class Result:
 
 
 def notebooks_folder() -> Path:
-    """Folder of the notebooks: in a checkout beside the package, in a wheel inside it."""
-    here = Path(__file__).resolve().parent
-    inside = here / "notebooks"
-    return inside if inside.is_dir() else here.parent / "notebooks"
+    """Folder of the notebooks."""
+    return shipped("notebooks")
 
 
 def default_output(file: Path) -> Path:
@@ -100,6 +103,7 @@ def run(
     *,
     package: bool = True,
     signer: Signer | None = None,
+    offline: bool = False,
 ) -> Result:
     """Run all notebooks on a parameters file, render the report and pack the evidence.
 
@@ -109,6 +113,8 @@ def run(
         Whether to build the evidence package.
     signer
         Who signs its attestation; nobody if not given, and the package says so.
+    offline
+        Measure nothing on the running system, as in a replay of a package, whose files name it.
 
     Raises
     ------
@@ -121,11 +127,15 @@ def run(
     from tars_ga_lib.watch import journal
 
     job = parameters.load(file, overrides)  # bad input is refused before any work is done
+    evidence.source_date()
     target = (output or default_output(file)).resolve()
     refuse_foreign(target)
     arguments: dict[str, dict[str, Any]] = {
         "01_collection": {"parameters_file": str(file.resolve()), "overrides": list(overrides)},
-        "04_validation": {"prometheus": job.parameters.source.prometheus or ""},
+        "04_validation": {
+            "prometheus": job.parameters.source.prometheus or "",
+            "measure": not offline,
+        },
     }
     with _partial(target) as partial:
         _run_stages(partial, arguments, report)
@@ -139,19 +149,19 @@ def run(
             began = time.monotonic()
             evidence.build(partial, signer)
             report("package", time.monotonic() - began)
-        if (told := target / notify.LOG).is_file():
-            shutil.copyfile(told, partial / notify.LOG)  # who was told stays known
-        if (watched := target / journal.FOLDER).is_dir():
-            # A copy, as whoever is killed here must find it again.
-            shutil.copytree(watched, partial / journal.FOLDER)
+        made.record(partial)
+        # Who was told stays known, and what was watched: neither belongs to one run.
+        ours = notify.LOG, journal.FOLDER
+        aside = made.keep(target, partial, ours) if target.is_dir() else []
         atomic.replace(partial, target)
-    return Result(target, certification)
+    return Result(target, certification, aside)
 
 
 def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Report) -> None:
     """Run the notebooks stage by stage, those of one stage side by side."""
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_worker()) for _ in range(max(map(len, STAGES)))]
+        stack.enter_context(_interruptible([kernel for _, kernel in workers]))
         for lanes in STAGES:
             if lanes == STAGES[-1]:
                 threading.Thread(target=_import_exporters, daemon=True).start()
@@ -162,6 +172,18 @@ def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Repo
             }
             for name, job in jobs.items():
                 report(name, job.result())
+
+
+@contextlib.contextmanager
+def _interruptible(kernels: Sequence[Future[Any]]) -> Iterator[None]:
+    """Kill the kernels at Ctrl-C: their threads wait for them, and an end waits for the threads."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for kernel in kernels:
+            with contextlib.suppress(Exception):  # one that never began, or is gone
+                kernel.result().provisioner.process.kill()
+        raise
 
 
 @contextlib.contextmanager
@@ -309,7 +331,7 @@ def normalise(file: Path) -> None:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.source = '# Parameters\nrun_dir = ".."\n'
+            cell.source = _in_place(cell.source)
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
@@ -320,6 +342,24 @@ def normalise(file: Path) -> None:
     file.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
+IN_PLACE = {
+    "run_dir": ".",
+    "parameters_file": "parameters/run.yaml",
+    "overrides": [],
+    "prometheus": "",
+}
+"""Parameters with which a notebook runs again where it lies: in the `notebooks` of a run's folder.
+
+They are relative to the folder above, which `project_root` finds, wherever it was moved to.
+"""
+
+
+def _in_place(source: str) -> str:
+    """Rewrite the assignments of an injected cell to those of `IN_PLACE`."""
+    names = re.findall(r"^(\w+) = ", source, re.MULTILINE)
+    return "\n".join(["# Parameters", *(f"{n} = {json.dumps(IN_PLACE[n])}" for n in names), ""])
+
+
 # --- report ------------------------------------------------------------------------------------
 
 
@@ -328,6 +368,15 @@ def _import_exporters() -> None:
     import segno  # noqa: F401
 
     from tars_ga_lib.report import HTMLExporter, MarkdownExporter, TypstPDFExporter  # noqa: F401
+
+
+def report_again(folder: Path) -> None:
+    """Execute the certification's notebook on a finished run, and render the report from it."""
+    (folder / "notebooks").mkdir(exist_ok=True)
+    paper = parameters.load(folder / "parameters" / "run.yaml").parameters.report.paper
+    with _worker() as (thread, kernel):
+        thread.submit(_timed, REPORT_NOTEBOOK, folder, {}, kernel).result()
+    render(folder, paper)
 
 
 def render(folder: Path, paper: Paper = "a4") -> None:

@@ -1,34 +1,31 @@
 """The Prometheus HTTP API, asked for whole grids of numbers at a time.
 
 prometheus-api-client speaks the API. What it leaves open is done here, in the session that it is
-given: one pool of connections, numbers parsed in bulk (a Python object per sample costs many times
-the transfer), warnings and partial answers kept, refusals turned into sentences. Any server of the
-same API serves: Thanos, Mimir, VictoriaMetrics.
+given: numbers parsed in bulk (a Python object per sample costs many times the transfer), each time
+of the grid checked, warnings and partial answers kept, refusals turned into sentences. All texts
+pass `tars_ga_lib.sanitise`. Any server of the same API serves: Thanos, Mimir, VictoriaMetrics.
 """
 
 from __future__ import annotations
 
-import base64
-import ipaddress
+import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import requests
 import tenacity
 from numpy.typing import NDArray
 from prometheus_api_client import PrometheusConnect
-from requests.adapters import HTTPAdapter
-from urllib3 import Retry
 
-from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib import sanitise, strict, transport
+from tars_ga_lib.grammar import ParametersError, parse_duration
 from tars_ga_lib.parameters import Source
-from tars_ga_lib.recording import INFO
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -40,6 +37,14 @@ ATTEMPTS = 4
 """How often a request is tried at most, if the server or the way to it fails."""
 
 _BATCH_BYTES = 4 << 20
+
+_BYTES_A_SAMPLE = 64
+"""Bytes of a sample in an answer: a time and a number of 17 digits have 45."""
+
+_MOST_SLOW = 32 << 20
+_MOST_REMARKS = 20
+_LONGEST_REMARK = 500
+_LONGEST_NAME = 100
 
 _WORTH_ARROW = 1 << 20
 """Bytes of numbers from which on pyarrow's parser saves more than it costs in memory."""
@@ -58,8 +63,8 @@ class Answer:
     """What a range query brought: `values` has one row a series and one column a grid time.
 
     A sample that is missing is NaN. `nonfinite` counts the samples that the server did send but
-    that are NaN or infinite, `nonfinite_at` those of each grid time; `warnings` holds what the
-    server said about its answer.
+    that are NaN or infinite, `nonfinite_at` those of each grid time; `warnings` holds what puts
+    the answer in doubt by the server's own word, `infos` its remarks that do not.
     """
 
     labels: list[dict[str, str]]
@@ -67,6 +72,7 @@ class Answer:
     warnings: list[str] = field(default_factory=list)
     nonfinite: int = 0
     nonfinite_at: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+    infos: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -77,6 +83,7 @@ class _Body:
     series: list[dict[str, str]]
     samples: list[tuple[int, int]]
     warnings: list[str]
+    infos: list[str]
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int]]:
@@ -96,7 +103,13 @@ def _segments(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _parse(content: bytes) -> _Body:
-    """Parse all of a range query's answer but its numbers, by the JSON parser."""
+    """Parse all of a range query's answer but its numbers, by the JSON parser.
+
+    Raises
+    ------
+    ValueError
+        If it is not one.
+    """
     rest: list[bytes] = []
     found: list[tuple[int, int]] = []
     position = 0
@@ -106,27 +119,87 @@ def _parse(content: bytes) -> _Body:
         found.append((start, stop))
         position = stop
     rest.append(content[position:])
-    document = json.loads(b"".join(rest))
-    data = document["data"]
-    if data["resultType"] != "matrix":
-        raise ValueError(f"the answer is a {data['resultType']}, not a matrix")
-    warnings = [*document.get("warnings", []), *(INFO + t for t in document.get("infos", []))]
+    whole = b"".join(rest)
+    if len(whole) > transport.FLOOR:
+        raise ValueError("it says far more than samples")
+    document = strict.loads(whole)
+    data = _data(document)
+    if not isinstance(data, dict) or data.get("resultType") != "matrix":
+        raise ValueError("it is not that of a range query")
+    warnings, infos = _remarks(document, "warnings"), _remarks(document, "infos")
     if document.get("isPartial"):
         warnings.append("the server says that its answer is partial")
-    series, samples = [], []
+    series, samples, names = [], [], set()
     for entry in data["result"]:
         values = entry.get("values", [])
         if values and not isinstance(values[0], int):
-            raise ValueError("the samples are not written compactly")
+            raise _NotCompactError
         samples.append(found[values[0]] if values else (0, 0))
         if "values" not in entry:
             warnings.append("a native histogram was answered, which this version does not read")
-        series.append(entry["metric"])
-    return _Body(content, series, samples, warnings)
+        labels = entry["metric"]
+        if not all(isinstance(value, str) for value in labels.values()):
+            raise ValueError("a label is not a text")
+        names.add(tuple(sorted(labels.items())))
+        series.append(labels)
+    if len(names) < len(series):
+        raise ValueError("it holds one series twice")
+    return _Body(content, series, samples, warnings, infos)
 
 
-def _numbers(segments: list[bytes], columns: list[str]) -> list[Floats]:
-    """Parse the chosen columns (`time`, `value`) of `[t,"v"],[t,"v"]` segments in bulk.
+class _NotCompactError(ValueError):
+    """The answer's samples are not where a compact answer has them."""
+
+
+def _parse_any(content: bytes) -> _Body:
+    """Parse an answer, written compactly or not; the latter takes many times the time."""
+    try:
+        if b'"resultType":"matrix"' in content[:200]:
+            return _parse(content)
+    except _NotCompactError:
+        pass
+    if len(content) > _MOST_SLOW:
+        raise ValueError("it is large, and not written compactly")
+    document = strict.loads(content)
+    compact = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        return _parse(compact)
+    except _NotCompactError:
+        raise ValueError("its samples are not those of a range query") from None
+
+
+def _data(document: Any) -> Any:
+    """Return the data of an answer.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    QueryError
+        If the server says that it failed, by whatever status of HTTP.
+    """
+    if not isinstance(document, dict):
+        raise ValueError("it is not that of a Prometheus server")
+    if document.get("status") != "success":
+        said = str(document.get("error") or "")[:_LONGEST_REMARK]
+        if not said and "status" not in document:
+            raise ValueError("it does not say that it is a success")
+        raise QueryError(f"the server says that it failed: {said or 'it does not say why'}")
+    return document.get("data")
+
+
+def _remarks(document: dict[str, Any], key: str) -> list[str]:
+    """Return what a server remarks, of a length that can be shown."""
+    remarks = document.get(key) or []
+    if not isinstance(remarks, list) or not all(isinstance(text, str) for text in remarks):
+        raise ValueError(f"its {key} are not a list of texts")
+    kept = [text[:_LONGEST_REMARK] for text in remarks[:_MOST_REMARKS]]
+    more = len(remarks) - len(kept)
+    return [*kept, f"and {more} more"] if more else kept
+
+
+def _numbers(segments: list[bytes]) -> tuple[Floats, Floats]:
+    """Parse the times and values of `[t,"v"],[t,"v"]` segments in bulk.
 
     Raises
     ------
@@ -134,13 +207,13 @@ def _numbers(segments: list[bytes], columns: list[str]) -> list[Floats]:
         If they hold something else.
     """
     if sum(map(len, segments)) >= _WORTH_ARROW:
-        return _numbers_by_arrow(segments, columns)
+        return _numbers_by_arrow(segments)
     flat = np.fromstring(b",".join(segments).translate(None, b'[]"'), np.float64, sep=",")
     pairs = flat.reshape(-1, 2)
-    return [pairs[:, ("time", "value").index(c)] for c in columns]
+    return pairs[:, 0], pairs[:, 1]
 
 
-def _numbers_by_arrow(segments: list[bytes], columns: list[str]) -> list[Floats]:
+def _numbers_by_arrow(segments: list[bytes]) -> tuple[Floats, Floats]:
     """Parse as `_numbers` does: in half the time, but pyarrow takes 30 MB of memory."""
     import pyarrow as pa
     from pyarrow import csv
@@ -151,7 +224,6 @@ def _numbers_by_arrow(segments: list[bytes], columns: list[str]) -> list[Floats]
             pa.BufferReader(blob),
             read_options=csv.ReadOptions(column_names=["time", "value"], use_threads=False),
             convert_options=csv.ConvertOptions(
-                include_columns=columns,
                 column_types={"time": pa.float64(), "value": pa.float64()},
                 null_values=[],
             ),
@@ -159,29 +231,14 @@ def _numbers_by_arrow(segments: list[bytes], columns: list[str]) -> list[Floats]
     except pa.ArrowException as error:
         raise ValueError(str(error)) from None
     # Not to_numpy, which imports pandas.
-    return [np.asarray(np.from_dlpack(table.column(c).combine_chunks())) for c in columns]
+    times, values = (
+        np.asarray(np.from_dlpack(table.column(name).combine_chunks()))
+        for name in ("time", "value")
+    )
+    return times, values
 
 
-class _Response(requests.Response):
-    """An answer whose range-query numbers are parsed in bulk."""
-
-    def json(self, **kwargs: Any) -> Any:
-        """Parse the body; a matrix becomes a `_Body` in the place of its result."""
-        if b'"resultType":"matrix"' not in self.content[:200]:
-            return super().json(**kwargs)
-        return {"data": {"result": _parse(self.content)}}
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter that answers with `_Response`."""
-
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        response = super().build_response(req, resp)
-        response.__class__ = _Response
-        return response
-
-
-class _Session(requests.Session):
+class _Session(transport.Session):
     """A session that sends queries as forms and turns refusals into errors of ours."""
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> Any:
@@ -194,53 +251,46 @@ class _Session(requests.Session):
                 f"it refuses our credentials (HTTP {response.status_code}); set "
                 "TARS_GA_BEARER_TOKEN, or TARS_GA_USERNAME and TARS_GA_PASSWORD"
             )
+        if response.status_code in transport.BUSY:
+            raise _BusyError(_refusal(response), transport.retry_after(response))
         if response.status_code != 200:
             raise QueryError(_refusal(response))
+        response.__class__ = _Response
         return response
+
+
+class _Response(requests.Response):
+    """An answer whose range-query numbers are parsed in bulk."""
+
+    def json(self, **_: Any) -> Any:
+        """Parse the body of a range query; the result is a `_Body`."""
+        return {"data": {"result": _parse_any(self.content)}}
+
+
+class _BusyError(QueryError):
+    """The server asks to come again, in `after` seconds."""
+
+    def __init__(self, text: str, after: float) -> None:
+        super().__init__(text)
+        self.after = after
 
 
 def _refusal(response: requests.Response) -> str:
     try:
-        said = str(requests.Response.json(response)["error"])
+        said = str(strict.loads(response.content)["error"])
     except (ValueError, KeyError, TypeError):
         said = response.text[:200].strip() or "no explanation"
-    return f"HTTP {response.status_code}: {' '.join(said.split())}"
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return host == "localhost"
-
-
-def _session(url: str, environ: Mapping[str, str]) -> requests.Session:
-    """Build the session; its credentials come from the environment and go nowhere else."""
-    session = _Session()
-    session.trust_env = False  # no .netrc, no proxy: what is sent where is what we say
-    if token := environ.get("TARS_GA_BEARER_TOKEN"):
-        session.headers["Authorization"] = f"Bearer {token}"
-    elif user := environ.get("TARS_GA_USERNAME"):
-        session.auth = (user, environ.get("TARS_GA_PASSWORD", ""))
-    if certificate := environ.get("TARS_GA_CLIENT_CERT"):
-        key = environ.get("TARS_GA_CLIENT_KEY")
-        session.cert = (certificate, key) if key else certificate
-    session.verify = environ.get("TARS_GA_CA_BUNDLE") or True
-    if _is_local(urlsplit(url).hostname or ""):
-        # On a local network compressing costs the server far more than the bytes do.
-        session.headers["Accept-Encoding"] = "identity"
-    return session
-
-
-def _secrets(environ: Mapping[str, str]) -> list[str]:
-    """Return what must not be repeated, in each form in which it is sent."""
-    password = environ.get("TARS_GA_PASSWORD", "")
-    pair = f"{environ.get('TARS_GA_USERNAME', '')}:{password}"
-    found = [environ.get("TARS_GA_BEARER_TOKEN", ""), password]
-    return [each for each in [*found, base64.b64encode(pair.encode()).decode()] if each]
+    return f"HTTP {response.status_code}: {' '.join(said[:_LONGEST_REMARK].split())}"
 
 
 _TRANSIENT = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next attempt: longer each time, and as long as a busy server asks."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.after if isinstance(error, _BusyError) else 0.0
+    return max(asked, tenacity.wait_random_exponential(multiplier=0.3, max=5)(state))
 
 
 class Prometheus:
@@ -251,7 +301,7 @@ class Prometheus:
     url
         Its base URL, without credentials.
     timeout
-        Seconds that one request may take.
+        Seconds that one request may take, to the last byte of its answer.
     connections
         How many connections are kept open; as many threads may call at once.
     org_id
@@ -259,6 +309,15 @@ class Prometheus:
     environ
         Where the credentials are: `TARS_GA_BEARER_TOKEN`, or `TARS_GA_USERNAME` and
         `TARS_GA_PASSWORD`; `TARS_GA_CLIENT_CERT`, `TARS_GA_CLIENT_KEY`, `TARS_GA_CA_BUNDLE`.
+    series
+        Series that an answer may have; together with its steps they limit its size.
+    deadline
+        Seconds after which nothing is asked any more, and what is under way is cut.
+
+    Raises
+    ------
+    ParametersError
+        If a credential or `org_id` cannot stand in a header.
     """
 
     def __init__(
@@ -270,32 +329,57 @@ class Prometheus:
         org_id: str | None = None,
         environ: Mapping[str, str] = os.environ,
         attempts: int = ATTEMPTS,
+        series: int = 1000,
+        deadline: float | None = None,
     ) -> None:
-        self.url = url
-        session = _session(url, environ)
+        self.url = transport.shown(url)
+        self._base, self._series = url, series
+        self._session = _Session(url, environ, timeout)
         if org_id:
-            session.headers["X-Scope-OrgID"] = org_id
+            self._session.headers["X-Scope-OrgID"] = transport.header_text(org_id, "source.org_id")
         # A server that is there takes a connection soon, however long its answer takes.
-        patience = (min(10, timeout), timeout)
-        self._api = PrometheusConnect(url, session=session, timeout=patience, method="POST")
-        retry = Retry(
-            total=None, connect=0, read=False, other=0, redirect=3, status=attempts,
-            status_forcelist=(429, 502, 503, 504), allowed_methods=None,
-            backoff_factor=0.5, backoff_max=10, raise_on_status=False, retry_after_max=30,
-        )  # fmt: skip
+        self._patience = (min(10, timeout), timeout)
+        self._api = PrometheusConnect(
+            url, session=self._session, timeout=self._patience, method="POST"
+        )
         # The client mounts an adapter of its own over the session; ours must come after it.
-        session.mount(url, _Adapter(max_retries=retry, pool_maxsize=connections))
-        self._secrets = _secrets(environ)
+        self._session.mount(url, transport.Adapter(pool_maxsize=connections))
+        self._secrets = sanitise.secrets(environ)
         self._attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_TRANSIENT),
+            retry=tenacity.retry_if_exception_type((*_TRANSIENT, _BusyError)),
             stop=tenacity.stop_after_attempt(attempts),
-            wait=tenacity.wait_random_exponential(multiplier=0.3, max=5),
+            wait=_wait,
+            sleep=tenacity.sleep_using_event(self._session.ended),
             reraise=True,
         )
+        self._deadline = None
+        if deadline is not None:
+            why = (
+                f"it did not answer all queries within {deadline:.0f} s; see what slows it down, "
+                "or raise source.deadline (30 times source.timeout if not given)"
+            )
+            self._deadline = threading.Timer(deadline, self._session.end, [why])
+            self._deadline.daemon = True
+            self._deadline.start()
 
     def close(self) -> None:
         """Close the connections."""
-        self._api.close()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._session.close()
+
+    def end(self, why: str) -> None:
+        """Cut what is under way, in whichever thread, and ask nothing any more."""
+        self._session.end(why)
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """End all requests if the block is left by an error, like that of Ctrl-C."""
+        try:
+            yield
+        except BaseException:
+            self.end("it was interrupted")
+            raise
 
     def __enter__(self) -> Prometheus:
         return self
@@ -337,26 +421,30 @@ class Prometheus:
         return answers[0] if len(answers) == 1 else _join(answers)
 
     def _grid(self, query: str, first: int, last: int, step: int) -> Answer:
-        body = self._call(
-            self._api.custom_query_range,
-            query,
-            datetime.fromtimestamp(first, UTC),
-            datetime.fromtimestamp(last, UTC),
-            str(step),
-            # VictoriaMetrics otherwise moves start and end to where its cache likes them.
-            {"nocache": "1"},
-        )
-        if not isinstance(body, _Body):
-            raise QueryError("the answer is not that of a range query")
+        steps = (last - first) // step + 1
+        most = max(transport.FLOOR, steps * self._series * _BYTES_A_SAMPLE)
+        with self._session.limited(most):
+            body: _Body = self._call(
+                self._api.custom_query_range,
+                query,
+                datetime.fromtimestamp(first, UTC),
+                datetime.fromtimestamp(last, UTC),
+                str(step),
+                # VictoriaMetrics otherwise moves start and end to where its cache likes them.
+                {"nocache": "1"},
+            )
+        if 8 * steps * len(body.series) > most:
+            raise QueryError(
+                f"the answer has {len(body.series):,} series, far more than what was asked for has"
+            )
         answer = _lay(body, first, last, step)
-        answer.warnings = [self._without_secrets(text) for text in answer.warnings]
+        answer.labels = sanitise.tree(answer.labels, self._secrets)
+        answer.warnings = sanitise.tree(answer.warnings, self._secrets)
+        answer.infos = sanitise.tree(answer.infos, self._secrets)
         return answer
 
-    def _without_secrets(self, text: str) -> str:
-        """Take our credentials out of what a server said: it may quote what we sent."""
-        for secret in self._secrets:
-            text = text.replace(secret, "…")
-        return text
+    def _clean(self, error: object) -> str:
+        return sanitise.text(str(error), self._secrets)
 
     def _call(self, method: Any, *args: Any) -> Any:
         try:
@@ -371,30 +459,32 @@ class Prometheus:
             raise SourceError(
                 f"{self.url}: cannot be reached; see that the server runs and the URL is right"
             ) from None
-        except requests.JSONDecodeError:
-            raise QueryError("the answer cannot be read (it is not JSON)") from None
         except requests.RequestException as error:
             raise QueryError(f"the request failed ({type(error).__name__})") from None
         except OSError as error:  # of a certificate's file
             raise SourceError(
                 f"{self.url}: {error}; correct TARS_GA_CA_BUNDLE, _CLIENT_CERT or _CLIENT_KEY"
             ) from None
-        except SourceError as error:
-            raise SourceError(f"{self.url}: {error}") from None
-        except QueryError as error:
-            raise QueryError(self._without_secrets(str(error))) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise QueryError(f"the answer cannot be read ({str(error)[:120]})") from None
+        except (SourceError, transport.EndedError) as error:
+            raise SourceError(f"{self.url}: {self._clean(error)}") from None
+        except transport.MovedError as error:
+            raise SourceError(
+                f"{self.url}: {self._clean(error)}, where our credentials do not go; name that "
+                "server in source.prometheus"
+            ) from None
+        except (QueryError, transport.TooLargeError) as error:
+            raise QueryError(self._clean(error)) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise QueryError(f"the answer cannot be read ({self._clean(error)[:120]})") from None
 
     def _get(self, path: str, **params: Any) -> Any:
         """Answer of a plain API call."""
-        # The client has no call for these; its session is ours.
-        session: requests.Session = self._api._session
-        url = f"{self.url}/api/v1/{path}"
+        # The client has no call for these.
+        url = f"{self._base}/api/v1/{path}"
 
         def get() -> Any:
-            answer = session.request("GET", url, params=params, timeout=self._api._timeout)
-            return answer.json()["data"]
+            answer = self._session.request("GET", url, params=params, timeout=self._patience)
+            return sanitise.tree(_data(strict.loads(answer.content)), self._secrets)
 
         return self._call(get)
 
@@ -408,8 +498,8 @@ class Prometheus:
         """
         try:
             info = self._get("status/buildinfo")
-            return str(info.get("version") or "unknown")
-        except QueryError:
+            return str(info.get("version") or "unknown")[:_LONGEST_NAME]
+        except (QueryError, AttributeError):
             pass
         try:
             self._get("query", query="vector(1)")
@@ -435,22 +525,72 @@ class Prometheus:
         except (LookupError, TypeError, ValueError):
             raise QueryError("the server does not say what time it is") from None
 
+    def scrape_intervals(self) -> list[tuple[dict[str, str], float]]:
+        """Labels and scrape interval in seconds of each target that is configured now.
+
+        Nothing from a server that has no targets of its own, as Thanos, Mimir and VictoriaMetrics.
+        """
+        try:
+            targets = self._get("targets", state="active")["activeTargets"]
+            return [
+                (one["labels"], float(parse_duration(one["scrapeInterval"])))
+                for one in targets
+                if one.get("scrapeInterval")
+            ]
+        except (QueryError, SourceError, LookupError, TypeError, ValueError, AttributeError):
+            return []
+
+    def spacings(self, selector: str, at: int, seconds: int) -> list[tuple[dict[str, str], Floats]]:
+        """Labels of each series, and the seconds from each raw sample to the next.
+
+        Parameters
+        ----------
+        selector
+            PromQL that selects series.
+        at, seconds
+            End and length of the time that is looked at; nothing if the server does not tell.
+        """
+        try:
+            body = self._get("query", query=f"{selector}[{seconds}s]", time=at)["result"]
+            if not isinstance(body, _Body):
+                return []
+            blob = [body.content[start:stop] for start, stop in body.samples]
+            times = [_numbers([one])[0] for one in blob]
+        except (QueryError, SourceError, LookupError, TypeError, ValueError):
+            return []
+        return [(facts, np.diff(at)) for facts, at in zip(body.series, times, strict=True)]
+
     def metrics(self, start: int, stop: int) -> set[str]:
         """Names of all metrics that have samples in the interval."""
-        return set(self._get("label/__name__/values", start=start, end=stop))
+        return _texts(self._get("label/__name__/values", start=start, end=stop))
+
+    def labels(self, metric: str, start: int, stop: int) -> set[str]:
+        """Return the names of the labels that a metric's series have in the interval."""
+        return _texts(self._get("labels", **{"match[]": metric, "start": start, "end": stop}))
 
     def label_values(self, label: str, metric: str, start: int, stop: int) -> set[str]:
         """Return the values that a label takes on a metric's series in the interval."""
         params = {"match[]": metric, "start": start, "end": stop}
-        return set(self._get(f"label/{label}/values", **params))
+        return _texts(self._get(f"label/{label}/values", **params))
+
+
+def _texts(values: Any) -> set[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise QueryError("the answer cannot be read (it is not a list of names)")
+    return set(values)
 
 
 def connect(
-    source: Source, *, timeout: float | None = None, attempts: int = ATTEMPTS
+    source: Source,
+    *,
+    timeout: float | None = None,
+    attempts: int = ATTEMPTS,
+    series: int = 1000,
+    deadline: float | None = None,
 ) -> Prometheus:
     """Return a client of the server that the parameters name.
 
-    `timeout` seconds take the place of the source's own.
+    `timeout` seconds take the place of the source's own; for the others see `Prometheus`.
 
     Raises
     ------
@@ -465,6 +605,8 @@ def connect(
         attempts=attempts,
         connections=source.connections,
         org_id=source.org_id,
+        series=series,
+        deadline=deadline,
     )
 
 
@@ -485,7 +627,7 @@ def _lay(body: _Body, first: int, last: int, step: int) -> Answer:
         if size > _BATCH_BYTES or row == len(body.samples) - 1:
             nonfinite += _fill(values, [item for item in batch if item[1]], first, last, step)
             batch, size = [], 0
-    return Answer(body.series, values, body.warnings, int(nonfinite.sum()), nonfinite)
+    return Answer(body.series, values, body.warnings, int(nonfinite.sum()), nonfinite, body.infos)
 
 
 def _fill(
@@ -497,35 +639,26 @@ def _fill(
         return nonfinite
     rows, segments = [row for row, _ in batch], [segment for _, segment in batch]
     counts = [segment.count(b"],[") + 1 for segment in segments]
-    whole = all(
-        count == values.shape[1] and _ends(segment) == (first, last)
-        for count, segment in zip(counts, segments, strict=True)
-    )
     try:
-        if whole:
-            # As many times as the grid has, in order, from its first to its last: these are it.
-            (found,) = _numbers(segments, ["value"])
-            values[rows] = found.reshape(len(rows), -1)
-            nonfinite = np.count_nonzero(~np.isfinite(values[rows]), axis=0)
-        else:
-            times, found = _numbers(segments, ["time", "value"])
-            columns = np.rint((times - first) / step).astype(np.int64)
-            if np.any((columns < 0) | (columns >= values.shape[1])) or np.any(
-                np.abs(times - first - columns * step) > 1e-3 * step
-            ):
-                raise QueryError("the server answered for other times than it was asked for")
-            values[np.repeat(rows, counts), columns] = found
-            np.add.at(nonfinite, columns, ~np.isfinite(found))
+        times, found = _numbers(segments)
     except ValueError as error:
         raise QueryError(f"the answer cannot be read ({str(error)[:120]})") from None
+    if len(times) != sum(counts):
+        raise QueryError("the answer cannot be read (its samples are not pairs)")
+    places = (times - first) / step
+    # Not "more than a thousandth away", which no NaN is.
+    if not np.all((np.abs(places - np.rint(places)) <= 1e-3) & (np.abs(places) < 2**31)):
+        raise QueryError("the server answered for other times than it was asked for")
+    columns = np.rint(places).astype(np.int64)
+    if np.any((columns < 0) | (columns >= values.shape[1])):
+        raise QueryError("the server answered for other times than it was asked for")
+    later = np.diff(columns) > 0
+    later[np.cumsum(counts)[:-1] - 1] = True  # from one series to the next
+    if not later.all():
+        raise QueryError("the server answered for a time twice, or not in the order of time")
+    values[np.repeat(rows, counts), columns] = found
+    np.add.at(nonfinite, columns, ~np.isfinite(found))
     return nonfinite
-
-
-def _ends(segment: bytes) -> tuple[float, float]:
-    """First and last time of a series' samples."""
-    return float(segment[1 : segment.index(b",")]), float(
-        segment[segment.rindex(b"[") + 1 : segment.rindex(b",")]
-    )
 
 
 def _join(answers: list[Answer]) -> Answer:
@@ -542,10 +675,12 @@ def _join(answers: list[Answer]) -> Answer:
         values[rows, column : column + width] = answer.values
         column += width
     warnings = list(dict.fromkeys(text for a in answers for text in a.warnings))
+    infos = list(dict.fromkeys(text for a in answers for text in a.infos))
     return Answer(
         [dict(n) for n in names],
         values,
         warnings,
         sum(a.nonfinite for a in answers),
         np.concatenate([a.nonfinite_at for a in answers]),
+        infos,
     )

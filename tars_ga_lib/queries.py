@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from string import Template
 
 from tars_ga_lib.catalogues import Kpi
@@ -15,6 +14,15 @@ from tars_ga_lib.parameters import Job, Parameters
 
 EVALUATIONS = "alerts.evaluations"
 FIRING = "alerts.firing"
+TARGETS = "scrapes.targets"
+SEEN = "scrapes.seen"
+INTERVAL = "scrapes.interval"
+"""Sample set of the seconds between two scrapes, which no query of the grid can tell."""
+
+_COUNTER = re.compile(
+    r"(?:increase|rate)\s*\(\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\{((?:[^{}\"]|\"(?:[^\"\\]|\\.)*\")*)\}"
+    r"\s*\[\$step\]"
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,31 @@ def dimensions(kpi: Kpi, parameters: Parameters) -> dict[str, str]:
     return {str(dimension): names[dimension] for dimension in kpi.by}
 
 
+def sample_count(kpi: Kpi) -> str | None:
+    """Template of how many samples of a step the best-seen series of a KPI's counters has.
+
+    None where the KPI is made of no counter, or of a query that is not understood.
+    """
+    text = kpi.population or kpi.denominator or kpi.buckets or kpi.increase or ""
+    match = _COUNTER.search(text)
+    if match is None:
+        return None
+    name, inside = match[1], match[2].strip()
+    if kpi.kind == "histogram" and "le=" not in inside:
+        inside = f'le="+Inf",{inside}'  # one edge stands for all of them
+    return f"max by ($by) (count_over_time({name}{{{inside}}}[$step]))"
+
+
+def needed(job: Job) -> dict[str, Kpi]:
+    """KPIs that mandatory criteria and objectives rest on, by name; `slo:NAME` is an objective's.
+
+    Those that only the drift criterion rests on are not among them.
+    """
+    names = {c.kpi for c in job.criteria.values() if c.kpi and c.mandatory}
+    found = {name: kpi for name, kpi in job.kpis.items() if name in names}
+    return found | {f"slo:{name}": objective.kpi for name, objective in job.slos.items()}
+
+
 def _matchers(by: dict[str, str], parameters: Parameters) -> str:
     wanted = {"region": parameters.regions, "service": parameters.services}
     parts = []
@@ -45,7 +78,7 @@ def _matchers(by: dict[str, str], parameters: Parameters) -> str:
 
 
 def resolve(
-    template: str, by: dict[str, str], parameters: Parameters, file: Path, step: int
+    template: str, by: dict[str, str], parameters: Parameters, file: object, step: int
 ) -> str:
     """Put the run's regions and services, and a step in seconds, into a template of a file.
 
@@ -90,6 +123,20 @@ def requests(job: Job) -> list[Request]:
             if key not in found:
                 query = resolve(template, by, parameters, file, step)
                 found[key] = Request(f"{name}.{part}", template, by, query)
+
+    def add(identity: str, template: str, by: dict[str, str]) -> None:
+        key = (template, *by.values())
+        if key not in found:
+            query = resolve(template, by, parameters, parameters.kpis, step)
+            found[key] = Request(identity, template, by, query)
+
+    scraped = parameters.labels.model_dump() | job.scrapes.labels
+    add(TARGETS, job.scrapes.targets, scraped)
+    add(SEEN, job.scrapes.seen, scraped)
+    for name, kpi in needed(job).items():
+        counts = sample_count(kpi) if "service" in kpi.by else None
+        if counts is not None:
+            add(f"scrapes.{name}", counts, dimensions(kpi, parameters))
     if job.alerts:
         by = parameters.labels.model_dump()
         alerts = {FIRING: job.alerts.firing, EVALUATIONS: job.alerts.evaluations}

@@ -10,23 +10,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, StrictBool, StrictInt, StrictStr
 
-from tars_ga_lib.grammar import ParametersError, format_duration, format_time
+from tars_ga_lib import atomic, sanitise, strict
+from tars_ga_lib.grammar import Model, ParametersError, check, format_duration, format_time
+
+if TYPE_CHECKING:
+    from pyarrow import parquet
 
 Floats = NDArray[np.float64]
 
 SCHEMA = "tars-ga/recording/1"
 
-INFO = "info: "
-"""Mark of a server's remark that does not put its answer in doubt, unlike a warning."""
+_LAST_SECOND = 2**36
+_SLACK = 64 << 20
+_RATIO = 1000
+"""A recording's file may hold so many times its size in samples, beyond `_SLACK` bytes of them."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,9 @@ class Provenance:
 
     `template` is the query as the catalogue writes it and `by` the label that names each of its
     dimensions; `query` is what was sent. `samples` counts the finite samples, `nonfinite` those
-    that were sent but are NaN or infinite. `error` says why there is no answer, or is empty.
+    that were sent but are NaN or infinite. `warnings` is what put the answer in doubt by the
+    server's own word, `infos` its remarks that did not. `error` says why there is no answer, or is
+    empty.
     """
 
     id: str
@@ -50,6 +58,12 @@ class Provenance:
     warnings: list[str] = field(default_factory=list)
     error: str = ""
     digest: str = ""
+    infos: list[str] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `recording.json` keeps; recordings without remarks have no key for them."""
+        facts = asdict(self)
+        return facts if self.infos else {k: v for k, v in facts.items() if k != "infos"}
 
 
 @dataclass(frozen=True)
@@ -219,7 +233,7 @@ class Recording:
                     "start_seconds": span.start,
                     "end_seconds": span.stop,
                     "step_seconds": span.step,
-                    "sets": [asdict(one.provenance) for one in span.sets.values()],
+                    "sets": [one.provenance.facts() for one in span.sets.values()],
                 }
                 for span in self.spans.values()
             ],
@@ -227,13 +241,9 @@ class Recording:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside its name and rename it, so that it is never half there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write a file, which is never half there: see `tars_ga_lib.atomic`."""
+    with atomic.file(path) as stream:
+        stream.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -275,12 +285,8 @@ def _write_parquet(span: Span, path: Path) -> None:
         ],
         schema=columns,
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        parquet.write_table(table, beside, compression="zstd", compression_level=9)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic.file(path) as stream:
+        parquet.write_table(table, stream, compression="zstd", compression_level=9)
 
 
 def locate(path: Path) -> Path:
@@ -315,7 +321,7 @@ def load(path: Path) -> Recording:
         return _load_packed(Path(path))
     folder = locate(Path(path))
     try:
-        facts = json.loads((folder / "recording.json").read_text(encoding="utf-8"))
+        facts = strict.loads((folder / "recording.json").read_bytes())
         if facts["schema"] != SCHEMA:
             raise ParametersError(
                 f"{folder}: is a {facts['schema']}, and this version reads {SCHEMA}; "
@@ -323,6 +329,7 @@ def load(path: Path) -> Recording:
             )
         if facts.pop("digest") != _digest_of_facts(facts):
             raise ParametersError(f"{folder}: recording.json was changed; take an undamaged copy")
+        check(_Facts, facts, f"{folder}/recording.json")
         spans = {one["name"]: _read_span(folder, one) for one in facts["spans"]}
         recording = Recording(
             server=facts["server"],
@@ -352,26 +359,98 @@ def _load_packed(archive: Path) -> Recording:
         return replace(load(folder), origin=None)
 
 
+class _SetFacts(Model):
+    """What `recording.json` says of a sample set: see `Provenance`."""
+
+    id: StrictStr
+    template: StrictStr
+    by: dict[StrictStr, StrictStr]
+    query: StrictStr
+    server: StrictStr
+    collected_at: StrictStr
+    series: Annotated[StrictInt, Field(ge=0)] = 0
+    samples: Annotated[StrictInt, Field(ge=0)] = 0
+    nonfinite: Annotated[StrictInt, Field(ge=0)] = 0
+    warnings: list[StrictStr] = Field(default=[])
+    error: StrictStr = ""
+    digest: StrictStr = ""
+    infos: list[StrictStr] = Field(default=[])
+
+
+class _SpanFacts(Model):
+    """What `recording.json` says of a span; its name is that of a file beside it."""
+
+    name: Annotated[StrictStr, Field(pattern=r"^(window|baseline_[1-9][0-9]{0,3})$")]
+    start: StrictStr
+    end: StrictStr
+    start_seconds: Annotated[StrictInt, Field(ge=0, le=_LAST_SECOND)]
+    end_seconds: Annotated[StrictInt, Field(ge=0, le=_LAST_SECOND)]
+    step_seconds: Annotated[StrictInt, Field(ge=1)]
+    sets: list[_SetFacts]
+
+
+class _Facts(Model):
+    """What `recording.json` holds."""
+
+    schema_: StrictStr = Field(alias="schema")
+    simulated: StrictBool
+    server: StrictStr
+    version: StrictStr
+    software: StrictStr
+    collected_at: StrictStr
+    problems: list[StrictStr]
+    spans: list[_SpanFacts]
+
+
+def _check_parquet(file: parquet.ParquetFile, path: Path, series: int, steps: int) -> None:
+    """See that a file holds the samples that it should, and no more, before any is read.
+
+    A file of some bytes can say that a value stands in it many million times.
+    """
+    metadata, size = file.metadata, path.stat().st_size
+    most = _SLACK + _RATIO * size
+    columns = [
+        group.column(number)
+        for group in map(metadata.row_group, range(metadata.num_row_groups))
+        for number in range(group.num_columns)  # not the schema's: pyarrow aborts on a wrong one
+    ]
+    if metadata.num_rows != series:
+        raise ParametersError(
+            f"{path}: holds {metadata.num_rows} series instead of {series}; take an undamaged copy"
+        )
+    if (
+        8 * series * steps > most
+        or sum(column.total_uncompressed_size for column in columns) > most
+        or max((column.num_values for column in columns), default=0) > most // 8
+    ):
+        raise ParametersError(
+            f"{path}: says that it holds more than {_RATIO} times its size; take an undamaged copy"
+        )
+
+
 def _read_span(folder: Path, facts: dict[str, Any]) -> Span:
     from pyarrow import parquet
 
+    start, stop, step = facts["start_seconds"], facts["end_seconds"], facts["step_seconds"]
+    path, steps = folder / f"{facts['name']}.parquet", (stop - start) // step
     # Neither read_table nor to_numpy: they import pyarrow's data sets and pandas, which takes
     # longer than reading.
-    table = parquet.ParquetFile(folder / f"{facts['name']}.parquet").read()
-    start, stop, step = facts["start_seconds"], facts["end_seconds"], facts["step_seconds"]
+    with parquet.ParquetFile(path) as file:
+        _check_parquet(file, path, sum(one["series"] for one in facts["sets"]), steps)
+        table = file.read()
     rows: Floats = np.asarray(np.from_dlpack(table.column("values").combine_chunks().values))
-    values = rows.reshape(table.num_rows, (stop - start) // step)
+    values = rows.reshape(table.num_rows, steps)
     labels = [dict(row) for row in table.column("labels").to_pylist()]
     sets, first = {}, 0
     for one in facts["sets"]:
         provenance = Provenance(**one)
         last = first + provenance.series
         found = SampleSet(provenance, labels[first:last], values[first:last])
-        if _digest(found.labels, found.values) != provenance.digest:
+        if _digest(found.labels, found.values) != provenance.digest or provenance.id in sets:
             raise ParametersError(
                 f"{folder / facts['name']}.parquet: the samples of '{provenance.id}' are not what "
                 "was recorded (their digest differs); take an undamaged copy"
             )
-        sets[provenance.id] = found
+        sets[provenance.id] = replace(found, labels=sanitise.tree(found.labels))
         first = last
     return Span(facts["name"], start, stop, step, sets)

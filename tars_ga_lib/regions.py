@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tars_ga_lib.change.shifts import Shift, fdr, scope, shifts, stands_out
 from tars_ga_lib.drift import SIGNIFICANCE, baseline_days
 from tars_ga_lib.grammar import format_time
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.levels import level_matrix
-from tars_ga_lib.shifts import Shift, fdr, scope, shifts, stands_out
 
 Floats = NDArray[np.float64]
+
+ENOUGH = 0.95
+"""Coverage that a service needs on both sides for its region to be compared with it."""
 
 NOTEWORTHY = 0.05
 """Share of the reference below which a difference between regions is not worth a reader's time."""
@@ -82,8 +85,9 @@ def _kpi(name: str, window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
     primary = window.job.parameters.primary_region
     figures = {region: window.figure(name, region) for region in regions}
     places = [(region, None) for region in regions]
-    now = level_matrix(window, name, places)
-    days = baseline_days(baselines, name, places)
+    unlike = _unlike(name, window, baselines)
+    now = level_matrix(window.leaving_out(name, unlike), name, places)
+    days = baseline_days([each.leaving_out(name, unlike) for each in baselines], name, places)
     before = days[:, 0] if days.shape[1] == 1 else days
     step = window.span.step
     moved = shifts(
@@ -104,12 +108,27 @@ def _kpi(name: str, window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
             "from_others": _difference(
                 figures[region].value, float(np.median(others)) if others else None
             ),
+            # What is missing on one side is left out on both: it would show as a change.
+            "left_out": [service for r, service in unlike if r == region],
             # What the shifts below are shifts of: a counter's level is its increase a step.
             "level": _mean(now[i]),
             "shift": _shift(moved[i], window),
             "against_others": _shift(apart[i], window) if apart else None,
         }
     return {"title": kpi.title, "unit": kpi.unit, "better": kpi.better, "regions": facts}
+
+
+def _unlike(
+    name: str, window: Kpis, baselines: Sequence[Kpis]
+) -> list[tuple[str | None, str | None]]:
+    """Return the places that were not seen well enough on both sides to be compared."""
+    if not window.services(name):
+        return []
+    return [
+        place
+        for place in window.places(name)
+        if min(each.figure(name, *place).coverage for each in (window, *baselines)) < ENOUGH
+    ]
 
 
 def _shift(found: Shift, window: Kpis) -> dict[str, Any]:

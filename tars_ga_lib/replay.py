@@ -1,8 +1,17 @@
 """Replay: every figure of a package computed again from its recording, and compared.
 
 What runs is the installed library. Nothing of the package is executed: its notebooks stay closed,
-its YAML may hold plain data only, and its recording is read by a child process with a limit on
-memory and time, as its files come from a stranger.
+its YAML may hold plain data only, and its files, which come from a stranger, are read by a child
+process with a limit on memory and time, which has none of our secrets and opens no connection.
+
+Figures may differ in their last digits, as the order of a sum is the processor's: BLAS and NumPy
+choose their kernels by it. A sum of n terms is within n·u of the true one in whatever order it is
+taken (u = 2⁻⁵³; Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 4.2), and no
+figure rests on more than 2²⁰ samples, so 2²⁰·u = 1.2e-10 and, with what a fit of orthogonal waves
+adds, `TOLERANCE`. A difference of like quantities (a drift, a slope) loses digits in proportion to
+how small it is, so that figures below `SMALL` count as of that size. A p-value is compared by its
+logarithm: of a statistic z it is about exp(-z²/2), and a relative error e of z changes ln p by
+e·z² = 2e·|ln p|. Verdicts, decisions, counts and texts must be equal.
 """
 
 from __future__ import annotations
@@ -20,19 +29,32 @@ from typing import Any
 
 import yaml
 
+from tars_ga_lib import pages, recording, strict
 from tars_ga_lib.archive import ArchiveError, printable
+from tars_ga_lib.grammar import (
+    ALLOWED_VARIABLES,
+    ANY_VARIABLE,
+    ParametersError,
+    check_yaml,
+    parse_yaml,
+)
 
 TOLERANCE = 1e-9
-"""Relative difference allowed where the package was made with other versions or on another kind of
-processor: their sums may differ in the last digits. With the same versions nothing may differ."""
+"""Difference that is allowed: see above, and `tests/test_kernels.py` for what kernels do."""
+
+SMALL = 1e-3
+"""Size of a figure below which its difference counts absolutely, within `TOLERANCE * SMALL`: a
+millionth of the narrowest limit of a drift rule (2e-4)."""
+
+P_VALUES = frozenset({"p_value", "adjusted_p"})
+"""Keys of figures that are probabilities of a test."""
 
 MOST_SHOWN = 40
 """Differences listed; the others are counted."""
 
 _GIB = 1 << 30
 _MOST_SECONDS = 3600
-_MOST_YAML = 4 << 20
-_MOST_NODES = 200_000
+_TINY = sys.float_info.min
 
 
 @dataclass
@@ -40,7 +62,8 @@ class Replay:
     """What a replay found.
 
     `figures` counts the numbers that were compared, and `texts` everything else; `differences` has
-    a file and a cause each, `problem` says why there was nothing to compare.
+    a file and a cause each, `problem` says why there was nothing to compare. `pages` are the files
+    that were rendered again and compared; `no_pages` says why none was.
     """
 
     figures: int = 0
@@ -52,6 +75,8 @@ class Replay:
     more: int = 0
     differences: list[tuple[str, str]] = field(default_factory=list)
     problem: tuple[str, str] | None = None
+    pages: list[str] = field(default_factory=list)
+    no_pages: str = "the report's pages were NOT compared, as that was not asked for"
 
 
 # --- in the child --------------------------------------------------------------------------------
@@ -63,14 +88,14 @@ def replay(folder: Path, tolerance: float | None = None) -> Replay:
     Parameters
     ----------
     tolerance
-        Relative difference that is allowed; none with the same software, else `TOLERANCE`.
+        Difference that is allowed; `TOLERANCE` if not given.
 
     Raises
     ------
     ParametersError
         If its parameters or recording cannot be read.
     ArchiveError
-        If its parameters hold what no run writes.
+        If its parameters hold what no run writes, or its files are no sound JSON.
     """
     check_parameters(folder / "parameters")
     from tars_ga_lib import criteria, drift, kpis, regions, slo
@@ -88,36 +113,48 @@ def replay(folder: Path, tolerance: float | None = None) -> Replay:
             run.job, run.recording, analysis, run.measured()
         ),
     }
-    packaged = {name: _read(_find(folder, name)) for name in computed}
+    packaged = {name: _read(folder, name) for name in computed}
     software = computed["certification_metadata.json"]["software"]
     claimed = packaged["certification_metadata.json"].get("software")
-    same = claimed == software
-    found = Replay(same_software=same)
-    found.tolerance = (0.0 if same else TOLERANCE) if tolerance is None else tolerance
+    found = Replay(tolerance=TOLERANCE if tolerance is None else tolerance)
+    found.same_software = claimed == software
     for name, document in computed.items():
         document = {**document, "derived_from": run.digests}
-        if name == "certification_metadata.json" and not same:
+        if name == "certification_metadata.json" and not found.same_software:
             document["software"] = claimed  # names what made the package, not what it says
         _compare(found, name, packaged[name], document)
-    with _find(folder, "snapshots.jsonl").open(encoding="utf-8") as lines:
-        packaged_lines = [json.loads(line) for line in lines]
+    lines = _content(folder, "snapshots.jsonl").splitlines()
+    packaged_lines = [_parsed(line, "snapshots.jsonl") for line in lines]
     _compare(found, "snapshots.jsonl", packaged_lines, kpis.snapshots(run.kpis))
     return found
 
 
-def _find(folder: Path, name: str) -> Path:
-    return folder / name if (folder / name).exists() else folder / "artifacts" / name
+def _content(folder: Path, name: str) -> bytes:
+    for file in (folder / name, folder / "artifacts" / name):
+        if file.is_file():
+            return file.read_bytes()
+    raise ArchiveError(name, "is missing, and a run writes it")
 
 
-def _read(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
+def _parsed(content: bytes, name: str) -> Any:
+    try:
+        return strict.loads(content)
+    except ValueError as error:
+        raise ArchiveError(name, f"is not sound JSON ({printable(str(error))})") from None
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    document = _parsed(_content(folder, name), name)
+    if not isinstance(document, dict):
+        raise ArchiveError(name, "is not what a run writes")
+    return document
 
 
 def _compare(found: Replay, name: str, packaged: Any, computed: Any) -> None:
     """Compare two documents; the computed one as it would be written."""
     written = json.loads(json.dumps(computed, allow_nan=False))
     found.files.append(name)
-    for path, old, new in _differences(found, packaged, written, ""):
+    for path, old, new in _differences(found, packaged, written):
         if len(found.differences) < MOST_SHOWN:
             cause = f"{path or 'it'} is {_short(old)}, and its recording gives {_short(new)}"
             found.differences.append((name, cause))
@@ -133,23 +170,26 @@ def _short(value: Any) -> str:
 _MISSING = object()
 
 
-def _differences(found: Replay, old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+def _differences(
+    found: Replay, old: Any, new: Any, path: str = "", key: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in {**new, **old}:
-            inner = f"{path}.{key}" if path else str(key)
-            yield from _differences(found, old.get(key, _MISSING), new.get(key, _MISSING), inner)
+        for name in {**new, **old}:
+            inner = f"{path}.{name}" if path else str(name)
+            values = old.get(name, _MISSING), new.get(name, _MISSING)
+            yield from _differences(found, *values, inner, str(name))
     elif isinstance(old, list) and isinstance(new, list):
         if len(old) != len(new):
             yield f"{path} (length)".strip(), len(old), len(new)
         for i, (a, b) in enumerate(zip(old, new, strict=False)):
-            yield from _differences(found, a, b, f"{path}[{i}]")
+            yield from _differences(found, a, b, f"{path}[{i}]", key)
     elif _is_number(old) and _is_number(new):
         found.figures += 1
-        gap = _gap(old, new)
-        if gap > found.tolerance:
-            yield path, old, new
-        else:
+        gap = _gap(old, new, key)
+        if gap <= found.tolerance:  # which no NaN is
             found.largest = max(found.largest, gap)
+        else:
+            yield path, old, new
     else:
         found.texts += 1
         if type(old) is not type(new) or old != new:
@@ -160,18 +200,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _gap(old: float, new: float) -> float:
-    """Relative difference; infinite between an integer and another number."""
+def _gap(old: float, new: float, key: str) -> float:
+    """Difference of two figures, as the tolerance has it; infinite between unlike numbers."""
+    if type(old) is not type(new):
+        return math.inf  # 1 and 1.0 are equal but were written differently
     if old == new:
-        # 0 and -0, or 1 and 1.0, are equal but were written differently.
-        same = type(old) is type(new) and math.copysign(1, old) == math.copysign(1, new)
-        return 0.0 if same else math.ulp(0.0)
-    if isinstance(old, int) and isinstance(new, int):
+        return 0.0 if math.copysign(1, old) == math.copysign(1, new) else math.ulp(0.0)
+    if isinstance(old, int):
         return math.inf
-    try:
-        return abs(old - new) / max(abs(old), abs(new))
-    except OverflowError:
-        return math.inf
+    if key in P_VALUES and old >= 0 and new >= 0:
+        # Below the smallest normal number a double has fewer digits, and in the end none.
+        logs = [math.log(max(value, _TINY)) for value in (old, new)]
+        return abs(logs[0] - logs[1]) / (1 + 2 * max(map(abs, logs)))
+    return abs(old - new) / max(abs(old), abs(new), SMALL)
 
 
 # --- hostile parameters --------------------------------------------------------------------------
@@ -185,52 +226,21 @@ def check_parameters(folder: Path) -> None:
     ArchiveError
         If not.
     """
-    for file in sorted(folder.iterdir()):
-        if file.suffix != ".yaml":
-            continue
-        if file.stat().st_size > _MOST_YAML:
-            raise ArchiveError(f"parameters/{file.name}", "is too large for a parameters file")
-        _check_yaml(file)
-    _check_paths(_plain(folder / "run.yaml"))
-
-
-def _plain(file: Path) -> Any:
-    return yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-
-
-def _check_yaml(file: Path) -> None:
-    """Refuse YAML that is small on disk and huge in memory, or that is more than data."""
-    name = f"parameters/{file.name}"
-    try:
-        roots = yaml.compose_all(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        size = sum(_expanded(root, {}, set()) for root in roots if root is not None)
-    except RecursionError:
-        raise ArchiveError(name, "is nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ArchiveError(name, f"is not YAML ({str(error).splitlines()[0]})") from None
-    if size > _MOST_NODES:
-        raise ArchiveError(name, "expands to far more than it holds (aliases of aliases)")
-
-
-def _expanded(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
-    """Number of nodes once every alias is written out."""
-    if id(node) in above:
-        raise yaml.YAMLError("an alias refers to itself")
-    if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
-        raise yaml.YAMLError(f"the tag {printable(node.tag)} asks for more than data")
-    if id(node) not in known:
-        above.add(id(node))
-        inner: list[yaml.Node] = []
-        if isinstance(node, yaml.MappingNode):
-            inner = [part for pair in node.value for part in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            inner = list(node.value)
-        total = 1
-        for each in inner:
-            total = min(total + _expanded(each, known, above), _MOST_NODES + 1)
-        above.discard(id(node))
-        known[id(node)] = total
-    return known[id(node)]
+    run: Any = None
+    for file in sorted(folder.glob("*.yaml")):
+        name = f"parameters/{file.name}"
+        try:
+            text = file.read_text(encoding="utf-8")
+            check_yaml(text)
+            run = parse_yaml(text, name) if file.name == "run.yaml" else run
+        except UnicodeDecodeError:
+            raise ArchiveError(name, "is not UTF-8 text") from None
+        except (yaml.YAMLError, ValueError) as error:
+            cause = " ".join(str(error).removeprefix(name).split())
+            raise ArchiveError(
+                name, f"is not YAML that a run writes ({printable(cause)})"
+            ) from None
+    _check_paths(run)
 
 
 def _check_paths(raw: Any) -> None:
@@ -265,52 +275,127 @@ def _check_paths(raw: Any) -> None:
 # --- in the parent -------------------------------------------------------------------------------
 
 
-def replay_apart(folder: Path, tolerance: float | None = None) -> Replay:
-    """Replay a package's folder in a child process with limits, so that a bad file harms nobody."""
-    size = sum(f.stat().st_size for f in (folder / "recording").rglob("*") if f.is_file())
-    limit = max(8 * _GIB, 32 * size)
+def replay_apart(
+    folder: Path, tolerance: float | None = None, *, pages: bool = False, memory: int | None = None
+) -> Replay:
+    """Replay a package's folder in child processes with limits, so that a bad file harms nobody.
+
+    Parameters
+    ----------
+    tolerance
+        As for `replay`.
+    pages
+        Also render the report again and compare it, if the same software made it.
+    memory
+        Bytes that a child may have; 1 GiB if not given.
+    """
+    found = _apart("figures", folder, tolerance, memory)
+    if not pages or found.problem or found.differences:
+        return found
+    if not found.same_software:
+        found.no_pages = (
+            "the report's pages were NOT compared, as other versions made them than are installed"
+        )
+        return found
+    rendered = _apart("pages", folder, tolerance, memory)
+    if rendered.problem:
+        found.no_pages = (
+            f"the report's pages were NOT compared: rendering them {rendered.problem[1]}"
+        )
+    found.pages, found.differences = rendered.pages, rendered.differences
+    return found
+
+
+def check_apart(folder: Path) -> None:
+    """See that a package's parameters and recording can be read, in a child with limits.
+
+    Raises
+    ------
+    ArchiveError
+        If not.
+    """
+    if problem := _apart("load", folder, None, None).problem:
+        raise ArchiveError(*problem)
+
+
+def _apart(task: str, folder: Path, tolerance: float | None, memory: int | None) -> Replay:
+    """Do one of `_TASKS` in a child process."""
+    limit = memory or _GIB
     root = str(Path(__file__).resolve().parent.parent)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     # -P: a file numpy.py in the working directory must not be taken for the library.
-    command = [sys.executable, "-P", "-m", "tars_ga_lib.replay", str(folder.resolve())]
+    command = [sys.executable, "-P", "-m", "tars_ga_lib.replay", task, str(folder.resolve())]
     command += [str(limit), "" if tolerance is None else repr(tolerance)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TARS_GA_")}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(paths),
+        ALLOWED_VARIABLES: ANY_VARIABLE,  # which are named only, and never read
+        "OPENBLAS_NUM_THREADS": "1",  # each thread has memory of its own
+    }
     done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        check=False,
+        command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False
     )
     try:
-        facts = json.loads(done.stdout)
-        found = Replay(**facts)
+        found = Replay(**json.loads(done.stdout))
     except (ValueError, TypeError):
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [
             "it fell silent"
         ]
-        problem = f"cannot be replayed (the process ended with {done.returncode}: {last[0]})"
+        problem = (
+            f"cannot be replayed in {limit / _GIB:.1f} GiB of memory, which --memory sets (the "
+            f"process ended with {done.returncode}: {last[0]})"
+        )
         return Replay(problem=("recording", printable(problem)))
     found.differences = [(str(file), str(cause)) for file, cause in found.differences]
     return found
 
 
 def main(arguments: list[str]) -> None:
-    """Run in the child: set the limits, replay, and print what was found as JSON."""
+    """Run in the child: set the limits, do the task, and print what was found as JSON."""
     import resource
 
-    folder, limit, tolerance = arguments
-    for kind, value in ((resource.RLIMIT_AS, int(limit)), (resource.RLIMIT_CPU, _MOST_SECONDS)):
+    task, folder, limit, tolerance = arguments
+    for kind, value in ((resource.RLIMIT_DATA, int(limit)), (resource.RLIMIT_CPU, _MOST_SECONDS)):
         with contextlib.suppress(ValueError, OSError):  # a stricter limit is in force already
             resource.setrlimit(kind, (value, value))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.stdout.write(json.dumps(asdict(_found(Path(folder), tolerance))))
+    found = _found(task, Path(folder), float(tolerance) if tolerance else None, int(limit))
+    sys.stdout.write(json.dumps(asdict(found)))
 
 
-def _found(folder: Path, tolerance: str) -> Replay:
-    from tars_ga_lib.grammar import ParametersError
+def _figures(folder: Path, tolerance: float | None) -> Replay:
+    _stay_offline()
+    return replay(folder, tolerance)
 
+
+def _load(folder: Path, tolerance: float | None) -> Replay:
+    _stay_offline()
+    check_parameters(folder / "parameters")
+    recording.load(folder)
+    return Replay()
+
+
+def _pages(folder: Path, tolerance: float | None) -> Replay:
+    names, differences = pages.compare(folder)
+    return Replay(pages=names, differences=differences)
+
+
+_TASKS = {"figures": _figures, "load": _load, "pages": _pages}
+
+
+def _stay_offline() -> None:
+    """Refuse every connection and process from here on, whatever a file may bring about."""
+
+    def refuse(event: str, _: object) -> None:
+        if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system"):
+            raise PermissionError(f"a replay does no {event}")
+
+    sys.addaudithook(refuse)
+
+
+def _found(task: str, folder: Path, tolerance: float | None, limit: int) -> Replay:
     try:
-        return replay(folder, float(tolerance) if tolerance else None)
+        return _TASKS[task](folder, tolerance)
     except ArchiveError as error:
         return Replay(problem=(error.file, error.cause))
     except ParametersError as error:
@@ -318,7 +403,8 @@ def _found(folder: Path, tolerance: str) -> Replay:
         file, _, cause = text.partition(": ")
         return Replay(problem=(printable(file), printable(cause)))
     except MemoryError:
-        return Replay(problem=("recording", "needs more memory than a recording of its size may"))
+        cause = f"needs more than {limit / _GIB:.1f} GiB of memory, which --memory sets"
+        return Replay(problem=("recording", cause))
     except Exception as error:  # a stranger's files may break the analysis anywhere
         return Replay(
             problem=(

@@ -25,7 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import measured, parameters, recording
+from tars_ga_lib import measured, parameters, recording, strict
 from tars_ga_lib.grammar import ParametersError, project_root
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.parameters import Job
@@ -103,7 +103,7 @@ class Run:
     @cached_property
     def kpis(self) -> Kpis:
         """KPIs of the window."""
-        return Kpis(self.job, self.recording.window)
+        return Kpis(self.job, self.recording.window, self.recording.baselines)
 
     @cached_property
     def baseline_kpis(self) -> list[Kpis]:
@@ -147,12 +147,12 @@ class Run:
         """
         file = self.folder / name
         try:
-            document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            document: dict[str, Any] = strict.loads(file.read_bytes())
         except (OSError, ValueError):
             raise ParametersError(
                 f"{file}: is missing or not JSON; run the notebook that writes it"
             ) from None
-        if document.get("derived_from") != self.digests:
+        if not isinstance(document, dict) or document.get("derived_from") != self.digests:
             raise ParametersError(
                 f"{file}: was derived from another recording or other parameters than the run "
                 "holds now; run the notebook that writes it again"

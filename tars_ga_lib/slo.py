@@ -100,7 +100,7 @@ class Counts:
 
 def _counts(view: Kpis, objective: Objective, region: str | None, service: str | None) -> Counts:
     """Count the events of each step of one place."""
-    name, step = objective.name, view.span.step
+    name, step = f"slo:{objective.name}", view.span.step
     if objective.counts == "samples":
         values = np.array(
             [
@@ -208,6 +208,7 @@ class _Place:
     counts: Counts
     figure: KpiValue
     doubts: list[str]
+    unseen: str
 
     @property
     def seen_minutes(self) -> float:
@@ -227,7 +228,7 @@ class _Place:
         if value is not None and self.objective.counts == "good" and not self.counts_slices:
             value = self.figure.value  # the very figure of the KPI, without a rounding of ours
         met = bad <= self.objective.allowed * total * (1 + ROUNDING) if total > 0 else None
-        reason = self._why_unknown(value)
+        reason = self._why_unknown(value) or (self._why_open() if met else "")
         if reason:
             met = None
         seen = ~np.isnan(self.counts.total)
@@ -269,6 +270,8 @@ class _Place:
             if self.counts_slices and not len(self.counts.bad):
                 return "no time slice has ended"
             return self.figure.reason or "there was no traffic"
+        if self.figure.doubt:
+            return self.figure.doubt
         if self.doubts:
             return f"the server warned about its answer: {self.doubts[0]}"
         if self.figure.coverage < MIN_COVERAGE:
@@ -278,11 +281,26 @@ class _Place:
             return f"of its worst series only {quantity(worst, 'ratio')} of the samples were seen"
         return ""
 
+    def _why_open(self) -> str:
+        """Say that what was not seen could break an objective that holds; empty if it could not."""
+        allowed, unseen = self.objective.allowed, self.unseen or "part"
+        could = f"holds for what was seen; the {unseen} not seen could break it"
+        if self.objective.counts == "samples" or self.counts_slices:
+            bad, total = self.counts.sums
+            missing = float(np.isnan(self.counts.total).sum())
+            broken = bad + missing > allowed * (total + missing) * (1 + ROUNDING)
+            return could if missing and broken else ""
+        worst = self.figure.worst
+        if worst is None:
+            return ""
+        share = 1 - worst if self.objective.counts == "good" else worst
+        return could if share > allowed * (1 + ROUNDING) else ""
+
     def _budget(self, reason: str) -> dict[str, Any]:
         """Return the budget of the time that was seen, and of the whole window."""
         bad, total = self.counts.sums
         keys = ("allowed", "spent", "left", "share_spent", "share_left")
-        if not total > 0:
+        if not total > 0 or not self.seen_minutes > 0:
             return dict.fromkeys(keys) | {
                 "minutes": None,
                 "minute_means": "",
@@ -522,20 +540,23 @@ def _document(
     job, window = kpis.job, kpis.job.parameters.window
     whole = (max(span.stop, window.stop) if span.start == window.start else span.stop) - span.start
     # An objective's queries are asked for and read as a KPI's.
-    view = Kpis(replace(job, kpis={name: each.kpi for name, each in objectives.items()}), span)
+    known = job.kpis | {f"slo:{name}": one.kpi for name, one in objectives.items()}
+    view = Kpis(replace(job, kpis=known), span, [other.span for other in kpis.others])
 
-    def place(objective: Objective, region: str | None, service: str | None) -> dict[str, Any]:
+    def place(name: str, region: str | None, service: str | None) -> dict[str, Any]:
+        objective, key = objectives[name], f"slo:{name}"
         return _Place(
             objective, span, whole,
             _counts(view, objective, region, service),
-            view.figure(objective.name, region, service),
-            view.doubts(objective.name),
+            view.figure(key, region, service),
+            view.doubts(key),
+            view.unseen(key, region, service),
         ).facts(course=course)  # fmt: skip
 
     found: dict[str, Any] = {}
     for name, objective in objectives.items():
         # The service that it is measured on, where it is one of the run's.
-        alone = objective.service if objective.service in view.services(name) else None
+        alone = objective.service if objective.service in view.services(f"slo:{name}") else None
         found[name] = {
             "title": objective.title,
             "about": objective.about,
@@ -545,9 +566,11 @@ def _document(
             "target": objective.target,
             "period": objective.window.name if objective.window else None,
             "indicator": indicator_words(objective),
-            "queries": _queries(view, name),
-            "overall": place(objective, None, alone),
-            "regions": {each: place(objective, each, alone) for each in view.regions(name)},
+            "queries": _queries(view, f"slo:{name}"),
+            "overall": place(name, None, alone),
+            "regions": {
+                region: place(name, region, alone) for region in view.regions(f"slo:{name}")
+            },
         }
     verdicts = [each["overall"]["verdict"] for each in found.values()]
     places = [

@@ -11,9 +11,9 @@ import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
 
-from tars_ga_lib.grammar import Duration, Limit, LimitText, Model, Name, Names, Number
+from tars_ga_lib.grammar import Duration, Limit, LimitText, Model, Name, Names, Number, Variable
 
 MEASURES = (
     "failed",
@@ -33,16 +33,6 @@ Section = Literal["kpis", "postgres", "redis", "chroma", "grafana", "agents"]
 
 
 # --- values --------------------------------------------------------------------------------------
-
-
-def _variable(value: object) -> object:
-    # What stands here may be the secret itself, so it is not repeated.
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
-        raise ValueError(
-            "is not the name of an environment variable; write the name, in capitals, of the one "
-            "that holds the secret, like TARS_GA_POSTGRES_PASSWORD"
-        )
-    return value
 
 
 def _host(value: str) -> str:
@@ -79,8 +69,6 @@ def _upper(value: Limit) -> Limit:
 
 
 UpperLimit = Annotated[LimitText, AfterValidator(_upper)]
-Variable = Annotated[Name, BeforeValidator(_variable)]
-"""Name of an environment variable that holds a secret."""
 Host = Annotated[Name, AfterValidator(_host)]
 Port = Annotated[StrictInt, Field(ge=1, le=65535)]
 Url = Annotated[Name, AfterValidator(_url)]

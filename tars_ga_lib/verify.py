@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import math
 import os
 import stat
 import tempfile
@@ -19,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from tars_ga_lib import archive, attestation, evidence
+from tars_ga_lib import archive, attestation, evidence, fingerprint, sanitise, strict
 from tars_ga_lib.archive import ArchiveError, printable
-from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.criteria import Outcome, decide
+from tars_ga_lib.grammar import Limit, ParametersError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
@@ -37,6 +36,7 @@ _KEPT = {
     evidence.ATTESTATION: 4 << 20,
     evidence.INFO: 1 << 20,
     evidence.CERTIFICATION: 16 << 20,
+    evidence.EMAIL: 1 << 16,
 }
 """Files that a verification reads, and how large they may be."""
 
@@ -64,6 +64,7 @@ class Verification:
     digest: str = ""
     policy: str = ""
     signed_by: str | None = None
+    fingerprint: str = ""
     replay: Replay | None = None
 
     @property
@@ -79,7 +80,14 @@ class Verification:
 
 
 def verify(
-    path: Path, key: Key | None = None, *, replay: bool = False, tolerance: float | None = None
+    path: Path,
+    key: Key | None = None,
+    *,
+    replay: bool = False,
+    tolerance: float | None = None,
+    pages: bool = False,
+    memory: int | None = None,
+    policy: str | None = None,
 ) -> Verification:
     """Check a package.
 
@@ -91,23 +99,29 @@ def verify(
         Public key that must have signed it.
     replay
         Also compute every figure again from its recording.
-    tolerance
-        For the replay: see `tars_ga_lib.replay.replay`.
+    tolerance, pages, memory
+        For the replay: see `tars_ga_lib.replay.replay_apart`.
+    policy
+        What the package must have been certified under: a digest, or the name of a file or folder
+        (see `_check_policy`).
 
     Raises
     ------
     ParametersError
-        If there is nothing to read at `path`.
+        If there is nothing to read at `path`, or `policy` is none.
     """
     package = locate(path)
     found = Verification(package)
+    demanded = _policy(policy) if policy is not None else None
     contents = _checked(found)
     if contents is None:
         return found
     _check_attestation(found, contents, key)
+    if demanded is not None:
+        _check_policy(found, contents, demanded)
     if replay and not found.failures:
         with _folder_of(package, contents) as folder:
-            _replay(found, folder, tolerance)
+            _replay(found, folder, tolerance, pages, memory)
     return found
 
 
@@ -262,24 +276,8 @@ def strict_json(content: bytes, name: str) -> Any:
         If it is not that, or is built to break its reader.
     """
 
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) < len(items):
-            raise ValueError("a key is there twice")
-        return found
-
-    def number(text: str) -> float:
-        value = float(text)
-        if not math.isfinite(value):
-            raise ValueError("a number is not finite")
-        return value
-
     try:
-        return json.loads(
-            content, object_pairs_hook=pairs, parse_float=number, parse_constant=number
-        )
-    except RecursionError:
-        raise ArchiveError(name, "is nested too deeply") from None
+        return strict.loads(content)
     except ValueError as error:
         raise ArchiveError(name, f"is not sound JSON ({printable(str(error))})") from None
 
@@ -380,13 +378,16 @@ def _check_attestation(found: Verification, contents: Contents, key: Key | None)
         expected = attestation.statements(manifest, covered, certification, info)
         found.certification, found.policy = certification, attestation.policy_digest(covered)
         found.signed_by = info["signed_by"]
+        found.fingerprint = fingerprint.of(certification)
+        _check_decision(found, certification)
+        _check_email(found, contents, evidence.email(certification, info))
         if name not in contents.kept:
             raise ArchiveError(name, "is missing, so nobody claims anything of the package")
         envelopes = attestation.read(contents.kept[name])
     except ArchiveError as error:
         found.fail(error.file, error.cause)
         return
-    except (KeyError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError, ArithmeticError):
         found.fail(evidence.CERTIFICATION, "is not a certification that this version can read")
         return
     except ValueError as error:
@@ -397,6 +398,82 @@ def _check_attestation(found: Verification, contents: Contents, key: Key | None)
             f"attestation: it names this package and its policy (SHA-256 {found.policy[:16]}…)"
         )
     _check_signatures(found, envelopes, key)
+
+
+def _check_decision(found: Verification, certification: dict[str, Any]) -> None:
+    """See that the decision follows from the criteria's verdicts, and each from its value."""
+    name, outcomes = evidence.CERTIFICATION, certification["criteria"]
+    decided = decide([Outcome(**outcome) for outcome in outcomes])
+    said = {key: certification[key] for key in ("decision", "binding_criterion", "because")}
+    follows = {key: value for key, value in decided.facts().items() if key in said}
+    for key in said:
+        if said[key] != follows[key]:
+            found.fail(
+                name,
+                f"{key} is {_quoted(said[key])}, and from the criteria follows "
+                f"{_quoted(follows[key])}",
+            )
+    for outcome in outcomes:
+        passed = outcome["verdict"] in ("pass", "warn")
+        operator, number = outcome["target"].split()
+        if passed and not Limit(operator, float(number)).holds(float(outcome["value"])):
+            found.fail(
+                name,
+                f"{printable(outcome['name'])} is a {outcome['verdict']}, and its value "
+                f"{outcome['value']} does not meet {printable(outcome['target'])}",
+            )
+
+
+def _quoted(value: Any) -> str:
+    return f"'{printable(str(value))}'"
+
+
+def _check_email(found: Verification, contents: Contents, text: str) -> None:
+    """See that the e-mail's summary says what follows from the certification."""
+    if contents.kept.get(evidence.EMAIL) != text.encode():
+        found.fail(evidence.EMAIL, "is not what follows from the certification")
+
+
+# --- the policy ----------------------------------------------------------------------------------
+
+
+def _policy(text: str) -> str | dict[str, str]:
+    """Return the digest of a whole policy, or that of each of its files that are demanded."""
+    digest = text.removeprefix("sha256:").lower()
+    if len(digest) == 64 and not set(digest) - set("0123456789abcdef"):
+        return digest
+    path = Path(text)
+    files = attestation.policy_files(
+        f"parameters/{file.name}" for file in path.glob("*.yaml")
+    ) if path.is_dir() else ["parameters/criteria.yaml"]  # fmt: skip
+    try:
+        read = {
+            name: (path / Path(name).name if path.is_dir() else path).read_bytes() for name in files
+        }
+    except OSError as error:
+        raise ParametersError(
+            f"--policy {text}: cannot be read ({error.strerror}); give a digest of 64 digits, a "
+            "criteria file, or a folder with criteria.yaml, drift_rules.yaml and kpis.yaml"
+        ) from None
+    return {name: hashlib.sha256(content).hexdigest() for name, content in read.items()}
+
+
+def _check_policy(found: Verification, contents: Contents, demanded: str | dict[str, str]) -> None:
+    """Compare what the release was certified under with what is demanded, to the byte."""
+    before = len(found.failures)
+    if isinstance(demanded, str):
+        if found.policy != demanded:
+            found.fail(
+                "parameters",
+                f"it was certified under the policy {found.policy[:16] or 'NONE'}…, not under "
+                f"{demanded[:16]}… as demanded",
+            )
+    else:
+        for name, digest in demanded.items():
+            if contents.digests.get(name) != digest:
+                found.fail(name, "is not the one that is demanded (--policy)")
+    if len(found.failures) == before:
+        found.holds.append("policy: it was certified under the criteria that are demanded")
 
 
 def _names_this(
@@ -467,25 +544,33 @@ def _check_signatures(
         )
 
 
-def _replay(found: Verification, folder: Path, tolerance: float | None) -> None:
+def _replay(
+    found: Verification, folder: Path, tolerance: float | None, pages: bool, memory: int | None
+) -> None:
     from tars_ga_lib import replay
 
-    result = replay.replay_apart(folder, tolerance)
+    result = replay.replay_apart(folder, tolerance, pages=pages, memory=memory)
     found.replay = result
     before = len(found.failures)
     for file, cause in replay.problems(result):
         found.fail(file, cause)
-    if len(found.failures) > before:
+    if not result.files or result.more or any(f.file in result.files for f in found.failures):
         return
     how = (
-        "to the last digit"
-        if not result.tolerance
-        else f"within {result.tolerance:g} (the largest difference is {result.largest:.1g})"
+        f"within {result.tolerance:g} (the largest difference is {result.largest:.1g})"
+        if result.largest
+        else "to the last digit"
     )
     found.holds.append(
         f"replay: {result.figures:,} figures and {result.texts:,} other values of "
         f"{len(result.files)} files follow from the recording, {how}"
     )
+    if result.pages and len(found.failures) == before:
+        found.holds.append(
+            f"pages: all {len(result.pages)} files of the report are what its run renders"
+        )
+    elif not result.pages:
+        found.notes.append(result.no_pages)
     if not result.same_software:
         found.notes.append("the package was made with other versions than this replay")
 
@@ -530,7 +615,9 @@ def documents(path: Path, names: Mapping[str, int]) -> tuple[Contents, dict[str,
     contents = _sound(locate(path), names)
     try:
         return contents, {
-            name: strict_json(contents.kept[name], name) for name in names if name in contents.kept
+            name: sanitise.tree(strict_json(contents.kept[name], name))
+            for name in names
+            if name in contents.kept
         }
     except ArchiveError as error:
         raise ParametersError(f"{path}: {error}; take an undamaged copy") from None
@@ -571,7 +658,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     package = locate(path)
     with _folder_of(package, _sound(package, {})) as folder:
         try:
-            replay.check_parameters(folder / "parameters")
+            replay.check_apart(folder)
         except (ArchiveError, OSError) as error:
             raise ParametersError(f"{path}: {error}") from None
         yield folder

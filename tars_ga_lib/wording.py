@@ -14,6 +14,11 @@ from tars_ga_lib.display import quantity
 Facts = Mapping[str, Any]
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """Write a number with its noun: `1 alert`, `2 alerts`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def limit_text(text: str, unit: str) -> str:
     """Write a criterion's limit in the unit that its value is read in: `≥ 99.9 %`."""
     operator, _, number = text.partition(" ")

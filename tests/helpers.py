@@ -15,7 +15,7 @@ import yaml
 
 from tars_ga_lib import parameters
 from tars_ga_lib.parameters import Job
-from tars_ga_lib.queries import Request, requests
+from tars_ga_lib.queries import INTERVAL, Request, requests
 from tars_ga_lib.recording import Provenance, Recording, SampleSet, Span
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,12 +77,14 @@ def run_document(**changes: Any) -> dict[str, Any]:
 def write_run(folder: Path, **changes: Any) -> Path:
     """Write a run's file with small catalogues; `texts` holds more files, by name.
 
-    A change is a key of the run's file, or `kpis_`, `rules_`, `criteria_` and `alerts_` for the
-    catalogues' content.
+    A change is a key of the run's file, or `kpis_`, `scrapes_`, `rules_`, `criteria_` and
+    `alerts_` for the catalogues' content.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kpis = changes.pop("kpis_", KPIS)
-    catalogue = {"kpis": titled(kpis)}
+    catalogue: dict[str, Any] = {"kpis": titled(kpis)}
+    if (scrapes := changes.pop("scrapes_", None)) is not None:
+        catalogue["scrapes"] = scrapes
     if (alerts := changes.pop("alerts_", None)) is not None:
         catalogue["alerts"] = alerts
     rules = changes.pop("rules_", {"memory": RULE | {"kpi": "memory"}})
@@ -158,15 +160,34 @@ def make_span(
     each = every[0] if name == "window" else every[int(name.removeprefix("baseline_"))]
     step = job.parameters.window.step
     asked = requests(job)
-    unknown = set(answers) - {request.id for request in asked}
+    unknown = set(answers) - {request.id for request in asked} - {INTERVAL}
     assert not unknown, f"no such request: {unknown}"
+    answers = scraped(job) | dict(answers)
     sets = {
         r.id: answer(
             r, answers.get(r.id, ()), each.seconds // step, **(provenance or {}).get(r.id, {})
         )
         for r in asked
     }
+    interval = Request(INTERVAL, job.scrapes.selector, job.parameters.labels.model_dump(), "up")
+    sets[INTERVAL] = answer(interval, answers[INTERVAL], each.seconds // step)
     return Span(name, each.start, each.stop, step, sets)
+
+
+def scraped(job: Job) -> dict[str, Rows]:
+    """Return answers that say: one target of each service, scraped once a step without a miss."""
+    labels, p = job.parameters.labels, job.parameters
+    rows = [
+        {labels.region: region, labels.service: service}
+        for region in p.regions
+        for service in p.services
+        if p.runs(service, region)
+    ]
+    found: dict[str, Rows] = {INTERVAL: [(row, p.window.step) for row in rows]}
+    for request in requests(job):
+        if request.id.startswith("scrapes"):
+            found[request.id] = [(row, 1.0) for row in rows]
+    return found
 
 
 def places(values: Any, by: Sequence[tuple[str, str]] | None = None) -> Rows:

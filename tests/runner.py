@@ -231,7 +231,9 @@ def checkout(work: Path) -> None:
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, work / name)
     (work / ".venv").symlink_to(TARS_GA.parent.parent)
-    for name in ("requirements.lock", "pyproject.toml"):
+    (work / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy" / "requirements.lock", work / "deploy")
+    for name in ("deploy/requirements.lock", "pyproject.toml"):
         os.utime(work / name, (0, 0))  # nothing to install: make compares times
 
 

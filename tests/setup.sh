@@ -74,9 +74,20 @@ trap 'exit 143' TERM
 printf '#!/bin/sh\nexit 101\n' >"$policy"
 chmod 755 "$policy"
 
-export DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 log=$(mktemp)
-if ! { apt-get update && apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1; then
+# Another apt may be at work, as on a machine that has just started: wait for it, ten minutes at most.
+# apt itself waits for the lock of packages only, and not for that of its lists.
+unlocked() {
+    until apt-get -o DPkg::Lock::Timeout=600 "$@" >"$log" 2>&1; do
+        grep -q 'Could not get lock' "$log" && [ "$waited" -lt 600 ] || return 1
+        [ "$waited" -gt 0 ] || echo "tests/setup.sh: waiting for another apt to end" >&2
+        sleep 5
+        waited=$((waited + 5))
+    done
+}
+waited=0
+if ! { unlocked update && unlocked install -y --no-install-recommends "$@"; }; then
     tail -n 30 "$log" >&2
     echo "tests/setup.sh: could not install: $*" >&2
     rm -f "$log"

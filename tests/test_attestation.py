@@ -70,7 +70,10 @@ def test_without_a_digest_only_the_package_is_named(tmp_path: Path) -> None:
     assert summary["predicate"]["resourceUri"] == "pkg:generic/T.A.R.S.@v1.0.1"
 
 
-WAIVER = "waivers: [{criterion: availability, who: A, why: B, until: 2026-12-24T00:00:00Z}]"
+WAIVER = (
+    "waivers: [{release: v1.0.1, criterion: availability, who: A, why: B, "
+    "until: 2026-12-24T00:00:00Z}]"
+)
 STRICT = {
     "availability": CRITERION,
     "replicas": {"title": "R", "kpi": "replicas", "target": "> 99"},

@@ -322,7 +322,7 @@ def test_the_email_fits_a_screen_in_every_case(
 
 
 def test_the_email_names_waivers_and_the_signer(tmp_path: Path) -> None:
-    waiver = "waivers: [{criterion: availability, who: Release board, why: Known, "
+    waiver = "waivers: [{release: v1.0.1, criterion: availability, who: Release board, why: Known, "
     run = finished_run(
         tmp_path / "run",
         up=0.9,

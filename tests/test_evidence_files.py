@@ -109,7 +109,13 @@ def test_urls_that_must_not_stand_in_a_report(url: str) -> None:
 def test_urls_that_may(tmp_path: Path) -> None:
     for url in ("https://example.com/a?b=c&design=1#d", "http://127.0.0.1:3000/d/x?from=now-1d"):
         facts = check(
-            Links, {"source": "x", "links": [{"kind": "logs", "title": "A", "url": url}]}, "x"
+            Links,
+            {
+                "source": "x",
+                "release": "v1",
+                "links": [{"kind": "logs", "title": "A", "url": url}],
+            },
+            "x",
         )
         assert [link.url for link in facts.of("logs")] == [url]
         assert facts.of("runbook", "dashboard") == []

@@ -273,7 +273,7 @@ def without(full: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Va
 def blind(full: Run, tmp_path_factory: pytest.TempPathFactory) -> Values:
     """Return the values of a run whose every query was answered by nothing, without evidence."""
     folder = tmp_path_factory.mktemp("blind")
-    job = make_job(folder, "evidence={}", "slos=null")
+    job = make_job(folder, "evidence={}")
     nothing = {request.id: None for request in requests(job)}
     run = build(folder / "run", job, make_spans(job, nothing))
     return fields.values(run, {})
@@ -576,7 +576,10 @@ def test_agents_that_are_apart_at_the_end(full: Run, tmp_path: Path) -> None:
     assert find(values, "NASH_CONVERGENCE_STATUS") == "not converged"
 
 
-DEPLOYED = "{{source: x, covers: {{start: 2026-11-19T00:00:00Z, duration: 3d}}, deployments: [{}]}}"
+DEPLOYED = (
+    "{{source: x, release: v1.0.1, covers: {{start: 2026-11-19T00:00:00Z, duration: 3d}}, "
+    "deployments: [{}]}}"
+)
 
 
 @pytest.mark.parametrize(
@@ -612,13 +615,15 @@ def test_deployments(full: Run, tmp_path: Path, deployments: str, said: str) -> 
     ("kind", "name", "text", "reason"),
     [
         ("incidents", "INCIDENT_COUNT",
-         "{source: x, covers: {start: 2026-11-20T00:00:00Z, duration: 12h}, incidents: []}",
+         "{source: x, release: v1.0.1, incidents: [], "
+         "covers: {start: 2026-11-20T00:00:00Z, duration: 12h}}",
          "the incidents file ends before the window does, or begins after it did"),
         ("rollback", "ROLLBACK_TEST_STATUS",
          "{source: x, release: v9, tested_at: 2026-11-18T15:00:00Z, successful: true}",
          "the rollback file is about v9, not v1.0.1"),
         ("customer", "SUPPORT_TICKETS",
-         "{source: x, simulated: true, covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, "
+         "{source: x, release: v1.0.1, simulated: true, "
+         "covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, "
          "support_tickets: 0, escalated: 0}",
          "the customer file says that it is simulated, and this run is not"),
         ("rollback", "DATA_MIGRATION_REVERSIBLE",
@@ -628,7 +633,8 @@ def test_deployments(full: Run, tmp_path: Path, deployments: str, said: str) -> 
          "{source: x, release: v1.0.1, sign_offs: [{role: PM, name: P, approved: true, "
          "at: 2026-11-21T00:00:00Z}]}",
          "the sign_off file names no QA lead"),
-        ("links", "INSERT_RUNBOOK_REFERENCES", "{source: x}", "the links file names no runbook"),
+        ("links", "INSERT_RUNBOOK_REFERENCES", "{source: x, release: v1.0.1}",
+         "the links file names no runbook"),
     ],
 )  # fmt: skip
 def test_evidence_that_does_not_speak_of_this_run(
@@ -715,7 +721,8 @@ def test_results_that_are_not_whole_have_no_data(full: Run, tmp_path: Path) -> N
 
 def test_blocks_are_markdown_and_no_text_breaks_them(full: Run, tmp_path: Path) -> None:
     text = (
-        "{source: x, covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, incidents: "
+        "{source: x, release: v1.0.1, covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, "
+        "incidents: "
         '[{id: "I|1", severity: sev1, title: "a|b <script> {{X}}", start: 2026-11-20T01:00:00Z}]}'
     )
     run = Run(full.folder)

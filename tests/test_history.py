@@ -18,7 +18,10 @@ from tars_ga_lib.tables import written
 from tests.helpers import CRITERION
 from tests.packages import command, finish, finished_run, unpack
 
-WAIVER = "waivers: [{criterion: availability, who: A, why: B, until: 2026-12-24T00:00:00Z}]"
+WAIVER = (
+    "waivers: [{release: v1.0.1, criterion: availability, who: A, why: B, "
+    "until: 2026-12-24T00:00:00Z}]"
+)
 LAXER = {
     "availability": CRITERION | {"target": ">= 0.5"},
     "replicas": {"title": "Replicas", "kpi": "replicas", "target": ">= 1", "mandatory": False},

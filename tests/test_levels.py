@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import norm
 
 from tars_ga_lib import parameters, recording
+from tars_ga_lib.change.shifts import shifts
 from tars_ga_lib.kpis import Kpis, quantile
 from tars_ga_lib.levels import Floats, _percentile, _ratio, level_series
-from tars_ga_lib.shifts import shift
 from tests.helpers import ROOT
 
 KPIS = ("availability", "error_rate", "cache_hit_rate", "latency_p50", "latency_p95", "latency_p99",
@@ -69,7 +69,7 @@ def test_the_interval_of_a_linearised_percentile_covers_its_change() -> None:
     covered = []
     for _ in range(200):
         before, after = (_percentile(0.95, edges, day(m)) for m in (0.08, 0.0864))
-        found = shift(before, after, step=300)
+        found = shifts(before[None], after[None], step=300, side_by_side=True)[0]
         covered.append(found.low <= truth[1] - truth[0] <= found.high)
         assert found.p_value < 1e-3
     assert 0.90 <= np.mean(covered) <= 0.99  # 95 % ± 3 standard errors of 200

@@ -28,6 +28,12 @@ def check(value: float | None, verdict: str = "pass", **changes: Any) -> dict[st
     } | changes  # fmt: skip
 
 
+def job_of(folder: Path, **changes: Any) -> parameters.Job:
+    """Return a job of one region that is content with a watch of half a minute."""
+    given = {"min_watch": "30s"} | changes.pop("measured", {})
+    return make_job(folder, regions=["east"], measured=given, **changes)
+
+
 def unknown(reason: str = "127.0.0.1:5432 cannot be reached", **changes: Any) -> dict[str, Any]:
     return check(None, "no_data", reason=reason) | changes
 
@@ -68,7 +74,7 @@ def write(file: Path, document: object) -> Path:
 def decide(folder: Path, criterion: Mapping[str, Any], document: Any, kind: str = "") -> Outcome:
     """Evaluate one criterion on results."""
     kind = kind or ("validation" if "validation" in criterion else "websocket")
-    job = make_job(folder, criteria_={"it": {"title": "It"} | dict(criterion)})
+    job = job_of(folder, criteria_={"it": {"title": "It"} | dict(criterion)})
     results = {}
     if document is not None:
         write(folder / "run" / parameters.MEASURED[kind], document)
@@ -96,7 +102,7 @@ UPTIME = {"websocket": "uptime", "target": ">= 0.999"}
         ([check(0.01, measure="replication_lag")], "no_data", None),
         ([], "no_data", None),
         # The criterion's own limit decides, not that of the check.
-        ([check(0.01, "fail")], "pass", 0.01),
+        ([check(0.01, "fail", limit="< 0.005")], "pass", 0.01),
         ([check(0.06, "pass")], "fail", 0.06),
     ],
 )
@@ -144,11 +150,11 @@ def test_who_has_no_data_is_named(tmp_path: Path) -> None:
         ([check(1.0, "fail", measure=None)], "fail", 1),
         ([check(1.0, "fail"), unknown()], "fail", 1),
         ([check(0.01), unknown()], "no_data", 0),
-        ([], "no_data", 0),
+        ([], "no_data", None),
     ],
 )
 def test_failed_checks_are_counted(
-    tmp_path: Path, checks: list[dict[str, Any]], verdict: str, value: int
+    tmp_path: Path, checks: list[dict[str, Any]], verdict: str, value: int | None
 ) -> None:
     outcome = decide(tmp_path, {"validation": "failed", "target": "== 0"}, validation(*checks))
     assert (outcome.verdict, outcome.value) == (verdict, value)
@@ -237,7 +243,7 @@ def test_without_results_there_is_no_data(tmp_path: Path) -> None:
 def test_named_results_come_with_their_reports(tmp_path: Path) -> None:
     write(tmp_path / "there" / "mine.json", validation(check(0.01)))
     (tmp_path / "there" / "validation_results.xml").write_text("<testsuites/>")
-    job = make_job(tmp_path, measured={"validation": "there/mine.json"})
+    job = job_of(tmp_path, measured={"validation": "there/mine.json"})
     measured.bring(job, tmp_path / "run")
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
         "validation_results.json", "validation_results.xml",
@@ -257,7 +263,7 @@ def test_a_replay_takes_those_of_the_run_that_it_replays(tmp_path: Path, place: 
     source = tmp_path / "earlier"
     write(source / "ws_health_metrics.json", sessions(session()))
     write(source / "validation_results.json", validation(check(0.04)))
-    job = make_job(
+    job = job_of(
         tmp_path, source={"recording": str(source / place)},
         measured={"validation": str(write(tmp_path / "newer.json", validation(check(0.01))))},
     )  # fmt: skip
@@ -305,7 +311,7 @@ def test_what_are_no_results_is_refused_and_nothing_copied(
     file = tmp_path / "results.json"
     if content is not None:
         file.write_text(content)
-    job = make_job(tmp_path, measured={"validation": "results.json"})
+    job = job_of(tmp_path, measured={"validation": "results.json"})
     with pytest.raises(ParametersError) as error:
         measured.bring(job, tmp_path / "run")
     assert str(error.value).startswith(f"{file}: ")

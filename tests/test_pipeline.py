@@ -8,15 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
 
 from tars_ga_lib import atomic, collection, pipeline
 from tars_ga_lib.grammar import ParametersError
-from tests.helpers import ROOT, SMALL, TARS_GA, digests, small_job
+from tests.helpers import ROOT, SMALL, TARS_GA, digests, small_job, tars_ga
 
 GA_DAY = ROOT / "parameters" / "ga_day.yaml"
 
@@ -33,10 +35,8 @@ def arguments(small_server: str, tmp_path_factory: pytest.TempPathFactory) -> li
 def start(target: Path, arguments: list[str], **options: Any) -> subprocess.Popen[str]:
     """Start a run in a process group of its own."""
     command = [str(TARS_GA), "run", str(GA_DAY), "--output", str(target), *arguments]
-    # Whoever runs the tests in the background ignores SIGINT, and children inherit that.
     return subprocess.Popen(
-        command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         stdin=subprocess.DEVNULL, start_new_session=True, **options,
     )  # fmt: skip
 
@@ -79,6 +79,82 @@ def test_interrupted(tmp_path: Path, arguments: list[str]) -> None:
     assert "Traceback" not in err
     assert digests(tmp_path / "out") == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.fixture(scope="module")
+def finished(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run of two hours, with its package."""
+    here = tmp_path_factory.mktemp("finished")
+    done = tars_ga(
+        "run", GA_DAY, "--output", here / "out", "--report-only", *arguments[1:], "--json",
+        "--junit", here / "criteria.xml", "--summary", here / "summary.md",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (here / "run.json").write_text(done.stdout, encoding="utf-8")
+    return here / "out"
+
+
+def test_a_run_tells_programs(finished: Path) -> None:
+    told = json.loads((finished.parent / "run.json").read_text("utf-8"))
+    kept = json.loads((finished / "certification_metadata.json").read_text("utf-8"))
+    assert {key: told[key] for key in kept} == kept
+    assert (told["exit_code"], told["folder"], told["kept"]) == (0, str(finished), [])
+    assert Path(told["package"]).is_file()
+    assert Path(told["report"]).is_file()
+    suite = ElementTree.parse(finished.parent / "criteria.xml").getroot()[0]
+    assert [case.get("name") for case in suite] == [o["name"] for o in kept["criteria"]]
+    summary = (finished.parent / "summary.md").read_text("utf-8")
+    assert f": {kept['decision']}\n" in summary
+    done = tars_ga("verify", finished, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["verdict"]) == (4, "ORIGIN NOT PROVEN")
+    assert found["decision"] == kept["decision"]
+    done = tars_ga("diff", finished, finished, "--json")
+    assert json.loads(done.stdout)["criteria"] == []
+    done = tars_ga("verify", finished.parent / "run.json", "--json")
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (1, "REFUSED")
+
+
+@pytest.mark.parametrize("where", ["in place", "moved", "unpacked"])
+def test_notebooks_of_a_run_run_again(finished: Path, tmp_path: Path, where: str) -> None:
+    """All of them, with the same outputs, and what they write is what they wrote before."""
+    folder = finished
+    if where == "moved":
+        folder = shutil.copytree(finished, tmp_path / "elsewhere" / "moved")
+    elif where == "unpacked":
+        with tarfile.open(finished / "ga_certification_package.tar.gz") as archive:
+            archive.extractall(tmp_path, filter="data")
+        folder = tmp_path / "ga_certification" / "package"
+    before = digests(folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "-q",
+         str(folder / "notebooks")],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    after = digests(folder)
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) <= {"ga_kpi_summary.json.sha256", "snapshots.jsonl",
+                                        "baseline_metrics.json"}  # fmt: skip
+
+
+def test_a_run_replaces_only_what_it_made(finished: Path, arguments: list[str]) -> None:
+    """Notes, notebooks and a notebook that was worked in are there after the next run."""
+    (finished / "notes.md").write_text("mine", encoding="utf-8")
+    (finished / "notebooks" / "my_analysis.ipynb").write_text("{}", encoding="utf-8")
+    worked = finished / "notebooks" / "02_drift_analysis.ipynb"
+    original = worked.read_bytes()
+    worked.write_bytes(original.replace(b"# 2. Drift", b"# 2. Drift, my notes"))
+    done = tars_ga("run", GA_DAY, "--output", finished, "--report-only", *arguments[1:])
+    assert done.returncode == 0, done.stderr
+    assert (finished / "notes.md").read_text("utf-8") == "mine"
+    assert (finished / "notebooks" / "my_analysis.ipynb").read_text("utf-8") == "{}"
+    kept = finished / "kept" / "notebooks" / "02_drift_analysis.ipynb"
+    assert b"my notes" in kept.read_bytes()
+    assert worked.read_bytes() == original
+    assert "Kept aside, as they were changed after the earlier run: kept/notebooks/0" in done.stdout
+    with tarfile.open(finished / "ga_certification_package.tar.gz") as archive:
+        assert not [name for name in archive.getnames() if "my_" in name or "kept" in name]
 
 
 def workspace(folder: Path) -> Path:
@@ -146,7 +222,7 @@ def test_normalise(tmp_path: Path) -> None:
     assert one.read_bytes() == two.read_bytes()
     notebook = nbformat.read(one, as_version=4)
     nbformat.validate(notebook)
-    assert notebook.cells[1].source == '# Parameters\nrun_dir = ".."\n'
+    assert notebook.cells[1].source == '# Parameters\nrun_dir = "."\n'
     assert [output["output_type"] for output in notebook.cells[2].outputs] == [
         "stream", "execute_result",
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tars_ga_lib import preflight, queries
+from tars_ga_lib import catalogues, preflight, queries
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.prometheus import SourceError
@@ -115,7 +115,7 @@ def test_preflight_fails_only_for_what_is_needed(
     ],
 )
 def test_metric_names(query: str, names: list[str]) -> None:
-    assert preflight.metric_names(query) == names
+    assert catalogues.metric_names(query) == names
 
 
 def test_source_is_needed(tmp_path: Path) -> None:

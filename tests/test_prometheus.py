@@ -29,7 +29,7 @@ TIMES = [START + STEP, START + 2 * STEP, STOP]
 
 def client(url: str, **options: Any) -> Prometheus:
     """Return a client that takes nothing from this machine's environment and does not wait long."""
-    defaults: dict[str, Any] = {"environ": {}, "timeout": 5, "attempts": 3}
+    defaults: dict[str, Any] = {"environ": {}, "timeout": 5, "attempts": 4}
     return Prometheus(url, **defaults | options)
 
 
@@ -99,7 +99,7 @@ HOSTILE = [
     '\\"values\\":[[',
     "]],[[",
     '"resultType":"matrix"',
-    "snow ☃ and 😀 and \x7f",
+    "snow ☃ and 😀 and a soft\u00adhyphen",
     "",
 ]
 
@@ -112,7 +112,10 @@ def test_hostile_labels(text: str) -> None:
 
 
 numbers = st.floats(width=64) | st.integers(-(10**9), 10**9).map(float)
-labels = st.dictionaries(st.text(max_size=8), st.text(max_size=12) | st.sampled_from(HOSTILE))
+characters = st.characters(exclude_categories=["Cs"])
+labels = st.dictionaries(
+    st.text(characters, max_size=8), st.text(characters, max_size=12) | st.sampled_from(HOSTILE)
+)
 rows = st.lists(st.tuples(st.integers(0, 2), numbers), max_size=3, unique_by=lambda pair: pair[0])
 
 
@@ -121,7 +124,11 @@ def _text(value: float) -> str:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(labels, rows.map(sorted)), max_size=5), st.booleans(), st.booleans())
+@given(
+    st.lists(st.tuples(labels, rows.map(sorted)), max_size=5, unique_by=lambda one: str(one[0])),
+    st.booleans(),
+    st.booleans(),
+)
 def test_parsing_equals_json(
     found: list[tuple[dict[str, str], list[tuple[int, float]]]], ascii_only: bool, batched: bool
 ) -> None:
@@ -149,8 +156,20 @@ def test_parsing_equals_json(
 def test_warnings_are_kept() -> None:
     body = json.loads(ONE) | {"warnings": ["a store is gone"], "infos": ["not a counter"]}
     answer = ask(json.dumps(body, separators=(",", ":")).encode())
-    assert answer.warnings == ["a store is gone", "info: not a counter"]
+    assert (answer.warnings, answer.infos) == (["a store is gone"], ["not a counter"])
     assert answer.values[0, 0] == 1
+
+
+def test_a_warning_that_looks_like_a_remark_is_a_warning() -> None:
+    answer = ask(matrix(({}, [[STOP, "1"]]), warnings=["info: a store is gone"]))
+    assert (answer.warnings, answer.infos) == (["info: a store is gone"], [])
+
+
+def test_remarks_without_end_are_counted() -> None:
+    answer = ask(matrix(({}, [[STOP, "1"]]), warnings=["x" * 9999] * 50))
+    assert len(answer.warnings) == 21
+    assert max(map(len, answer.warnings)) == 500
+    assert answer.warnings[-1] == "and 30 more"
 
 
 @pytest.mark.parametrize(("behaviour", "said"), [("warnings", "not whole"), ("partial", "partial")])
@@ -204,7 +223,7 @@ def test_a_truncated_answer_is_asked_again(demo_server: Served) -> None:
         ("stall", QueryError, "no answer in time; raise source.timeout"),
         (b"", QueryError, "the answer cannot be read"),
         (b"null", QueryError, "cannot be read"),
-        (b'{"data":{"resultType":"vector","result":[]}}', QueryError, "not that of a range"),
+        (b'{"data":{"resultType":"vector","result":[]}}', QueryError, "say that it is a success"),
         (ONE[:-40], QueryError, "the answer cannot be read"),
         (matrix(({}, [[START, "1"]])), QueryError, "other times than it was asked for"),
         (matrix(({}, [[START + 301, "1"]])), QueryError, "other times than it was asked for"),
@@ -212,7 +231,20 @@ def test_a_truncated_answer_is_asked_again(demo_server: Served) -> None:
         (matrix(({}, [[STOP, "one"]])), QueryError, "the answer cannot be read"),
         (matrix(({}, [[STOP, "1", "2"]])), QueryError, "the answer cannot be read"),
         (matrix(({}, [[STOP]])), QueryError, "the answer cannot be read"),
-        (json.dumps(json.loads(ONE)).encode(), QueryError, "compactly|not that"),
+        (matrix(({}, [[STOP, "1"], [STOP, "2"]])), QueryError, "for a time twice"),
+        (matrix(({}, [[STOP, "1"], [TIMES[0], "2"]])), QueryError, "order of time"),
+        (matrix(({}, [[TIMES[0], "1"], [TIMES[0], "2"], [STOP, "3"]])), QueryError, "time twice"),
+        (matrix(({}, [[TIMES[0], "1"], [TIMES[1] + 7, "2"], [STOP, "3"]])), QueryError, "other ti"),
+        (matrix(({}, [[STOP, "1"]]), ({}, [[STOP, "2"]])), QueryError, "one series twice"),
+        (matrix(status="error", error="store gone"), QueryError, "it failed: store gone"),
+        (matrix(status="partial"), QueryError, "it failed: it does not say why"),
+        (matrix(warnings="all"), QueryError, "its warnings are not a list of texts"),
+        (matrix(infos=[1]), QueryError, "its infos are not a list of texts"),
+        (b"[" * 100_000, QueryError, "nested too deeply"),
+        (b'{"status":"success","data":{"resultType":"matrix","result":' + b"[" * 99_999,
+         QueryError, "nested too deeply"),
+        (ONE.replace(b'"east"', b'{"b":1}'), QueryError, "a label is not a text"),
+        (matrix(({}, [[STOP, "1"]]), more=math.nan), QueryError, "not finite"),
     ],
 )  # fmt: skip
 def test_failures_are_sentences(behaviour: Behaviour, error: type[Exception], said: str) -> None:
@@ -221,6 +253,13 @@ def test_failures_are_sentences(behaviour: Behaviour, error: type[Exception], sa
     with pytest.raises(error, match=said) as caught:
         ask(behaviour, **options, attempts=attempts)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_answer_that_is_not_compact_is_read_too() -> None:
+    for indent in (None, 1):
+        answer = ask(json.dumps(json.loads(ONE), indent=indent).encode())
+        np.testing.assert_array_equal(answer.values, [[1, np.nan, 3.5]])
+        assert answer.labels == [{"region": "east"}]
 
 
 def test_a_truncated_answer_is_never_half_an_answer(demo_server: Served) -> None:
@@ -385,6 +424,14 @@ def test_a_server_that_repeats_our_secret() -> None:
 
     answer = ask(quoting, environ=secret)
     assert SECRET not in str(answer)
+    labelled = ask(
+        matrix(({SECRET: f"Bearer {SECRET}"}, [[STOP, "1"]]), infos=[SECRET]), environ=secret
+    )
+    assert labelled.labels == [{"…": "Bearer …"}]
+    assert labelled.infos == ["…"]
+    info = json.dumps({"status": "success", "data": {"version": f"2.42 {SECRET}"}}).encode()
+    with servers.faulty(None, info, only="/") as server, client(server.url, environ=secret) as api:
+        assert api.version() == "2.42 …"
     with pytest.raises(QueryError) as caught:
         ask(f'{{"status":"error","error":"Bearer {SECRET}"}}'.encode(), environ=secret)
     assert SECRET not in str(caught.value)

@@ -73,7 +73,7 @@ def test_the_example_is_good_and_names_every_section() -> None:
         ({"postgress": POSTGRES}, "did you mean 'postgres'?"),
         ({"postgres": {"primary": {"region": "east"}}}, "give either 'dsn_env' or 'host'"),
         (
-            {"postgres": {"primary": {"region": "e", "dsn_env": "DSN", "user": "me"}}},
+            {"postgres": {"primary": {"region": "e", "dsn_env": "TARS_GA_DSN", "user": "me"}}},
             "with 'dsn_env' give nothing else",
         ),
         (

@@ -47,7 +47,7 @@ from tests import grafana
 from tests.helpers import ROOT, digests, dump, make_job, tars_ga, write_run
 
 SECRET = "s3cr3t-value"
-ENV = {"GRAFANA_TOKEN": grafana.TOKEN}
+ENV = {"TARS_GA_GRAFANA_TOKEN": grafana.TOKEN}
 
 
 def make_check(
@@ -375,7 +375,7 @@ def grafana_only(url: str, **more: Any) -> dict[str, Any]:
     return {
         "grafana": {
             "url": url,
-            "token_env": "GRAFANA_TOKEN",
+            "token_env": "TARS_GA_GRAFANA_TOKEN",
             "dashboards": ["tars-overview"],
             "load_time": "< 60",
             "panel_query": "< 60",
@@ -498,7 +498,9 @@ def test_no_data_is_exit_code_4_and_its_cause_is_told(
     command: Command, tmp_path: Path, target: grafana.Grafana, token: str, cause: str
 ) -> None:
     file = validated(tmp_path, grafana_only(target.url))
-    done = command(file, "--output", tmp_path / "out", "-k", "load", env={"GRAFANA_TOKEN": token})
+    done = command(
+        file, "--output", tmp_path / "out", "-k", "load", env={"TARS_GA_GRAFANA_TOKEN": token}
+    )
     assert done.returncode == 4, done.stderr
     (check,) = json.loads((tmp_path / "out" / "validation_results.json").read_text())["checks"]
     assert (check["verdict"], check["cause"], check["value"]) == ("no_data", cause, None)

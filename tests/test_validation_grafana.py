@@ -20,7 +20,7 @@ PANELS = "panel_query_time.tars-overview"
 
 @pytest.fixture(autouse=True)
 def _token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRAFANA_TOKEN", grafana.TOKEN)
+    monkeypatch.setenv("TARS_GA_GRAFANA_TOKEN", grafana.TOKEN)
 
 
 @pytest.fixture
@@ -30,7 +30,11 @@ def server() -> Iterator[Grafana]:
 
 
 def outcomes(url: str, **more: Any) -> dict[str, Outcome]:
-    facts = {"url": url, "token_env": "GRAFANA_TOKEN", "dashboards": ["tars-overview"]} | more
+    facts = {
+        "url": url,
+        "token_env": "TARS_GA_GRAFANA_TOKEN",
+        "dashboards": ["tars-overview"],
+    } | more
     document = {"grafana": facts, "check_timeout": "2s"}
     found = checked.checks(ValidationTargets.model_validate(document))
     return {check.id.removeprefix("grafana."): run_check(check, 5) for check in found}
@@ -154,10 +158,10 @@ def test_an_unknown_dashboard_is_named(server: Grafana) -> None:
 def test_a_wrong_token_is_unauthorised_and_not_repeated(
     server: Grafana, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GRAFANA_TOKEN", "glsa_wrong-token")
+    monkeypatch.setenv("TARS_GA_GRAFANA_TOKEN", "glsa_wrong-token")
     found = outcomes(server.url)
     assert found[LOAD].cause == "unauthorised"
-    assert "GRAFANA_TOKEN" in found[LOAD].reason
+    assert "TARS_GA_GRAFANA_TOKEN" in found[LOAD].reason
     # The server repeats what it was sent.
     assert "glsa_wrong-token" not in str([o.facts() for o in found.values()])
 
@@ -165,7 +169,7 @@ def test_a_wrong_token_is_unauthorised_and_not_repeated(
 def test_a_token_that_is_not_set_is_not_configured(
     server: Grafana, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("GRAFANA_TOKEN")
+    monkeypatch.delenv("TARS_GA_GRAFANA_TOKEN")
     assert {o.cause for o in outcomes(server.url).values()} == {"not_configured"}
 
 

@@ -11,14 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tars_ga_lib import fingerprint, report, views
+from tars_ga_lib import drift, fingerprint, parameters, report, views
 from tars_ga_lib.display import quantity
+from tars_ga_lib.evidence_files import EVIDENCE_MODELS
+from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.report.blocks import blocks
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import TABLE_MIME, written
 from tars_ga_lib.wording import value_text
 from tests import executed, packages, wide
-from tests.helpers import dump
+from tests.helpers import ROOT, dump
 from tests.test_report import assert_within_margins, squeezed, text_of
 
 Finished = Callable[..., Run]
@@ -209,7 +211,6 @@ def test_any_figure_with_its_extremes(run: Run) -> None:
     assert table.lowest_step[0] == np.nanmin(series)
     assert cells(table, "Lowest step")[0] == quantity(float(np.nanmin(series)), "ratio")
     assert len(table) == 1 + len(run.baseline_kpis)
-    assert "availability" in views.figure_table(run, "nonsense").attrs["empty"]
 
 
 def test_all_evaluations_of_a_place_not_only_the_findings(run: Run) -> None:
@@ -301,3 +302,117 @@ def test_twelve_regions_and_sixty_services_fit(tmp_path: Path) -> None:
     (by_region,) = [alt for alt in alts if "Availability by region" in alt]
     assert "6 others, in grey" in by_region
     assert f"{wide.regions(12)[2]}: lowest" in by_region
+
+
+# --- looking further: a mistyped name, a place, and one chart an event ---
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("latency_p9", None, None), "no KPI named 'latency_p9'; did you mean 'latency_p99'"),
+        (("availability", "us-east-11", None), "no region named 'us-east-11'; did you mean"),
+        (
+            ("availability", None, "engine-1"),
+            "named 'engine-1'; did you mean 'engine-01'",
+        ),
+        (("cluster_memory", "mars", None), "no region named 'mars'; there are "),
+        (("zzz", None, None), "no KPI named 'zzz'; there are availability, "),
+    ],
+)
+@pytest.mark.parametrize("view", [views.kpi_chart, views.figure_table, views.overlay])
+def test_a_mistyped_name_draws_nothing_and_names_the_nearest(
+    run: Run, view: Any, names: tuple[str, str | None, str | None], said: str
+) -> None:
+    kpi, region, service = names
+    with pytest.raises(ParametersError, match=re.escape(said)):
+        view(run, kpi, region=region, service=service)
+
+
+def test_a_kpi_that_a_notebook_names_may_be_missing(run: Run) -> None:
+    """The report of a catalogue without it says so."""
+    named = set()
+    for file in (ROOT / "notebooks").glob("*.ipynb"):
+        source = file.read_text("utf-8")
+        named |= set(re.findall(r'kpi(?:, region, service)? = \\"(\w+)\\"', source))
+        named |= set(re.findall(r'_chart\(run, \\"(\w+)\\"', source))
+    assert len(named) > 3
+    other = Run(run.folder)
+    for name in named:
+        other.job.kpis.pop(name, None)
+        alt = views.kpi_chart(other, name).caption
+        assert f"no KPI named '{name}'" in alt
+
+
+def test_a_chart_of_one_place(run: Run) -> None:
+    region, service = wide.regions(5)[1], wide.services(4)[2]
+    everything = views.kpi_chart(run, "request_rate").alt
+    assert all(name in everything for name in wide.regions(5))
+    one = views.kpi_chart(run, "request_rate", region=region).alt
+    assert region in one
+    assert wide.regions(5)[0] not in one
+    both = views.kpi_chart(run, "request_rate", region=region, service=service).alt
+    assert f"{region} / {service}" in both
+    assert both != one
+    assert service in views.kpi_chart(run, "request_rate", service=service).alt
+
+
+def test_one_chart_an_event_and_the_deciding_one_first() -> None:
+    demo = ROOT / "demo" / "recording"
+    run = Run.__new__(Run)
+    run.folder = demo
+    run.job = parameters.load(ROOT / "parameters" / "demo.yaml")
+    analysis = drift.analyse(run.kpis, run.baseline_kpis)
+    titles = [figure.alt for figure in views.worst_overlays(run, analysis)]
+    assert "Memory use, eu-central-1 / policy-learner" in titles[0].replace(
+        "Memory,", "Memory use,"
+    )
+    assert len([title for title in titles if "us-west-2" in title]) == 1
+    assert len(titles) == 3
+
+
+# --- facts of evidence files ---
+
+INCIDENT = {"id": "I", "severity": "sev1", "title": "t", "start": "2026-11-20T02:00:00Z"}
+WINDOW = {"start": "2026-11-20T00:00:00Z", "duration": "24h"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "said"),
+    [
+        (
+            "security_scan",
+            {"release": "v1", "scanner": "s", "scanned_at": "2026-11-19T12:00:00Z",
+             "critical": 0, "high": 1, "patched": 5},
+            "critical: 0; high: 1; patched: 5",
+        ),
+        ("incidents", {"incidents": [INCIDENT]}, "1 incident"),
+        ("incidents", {"incidents": [INCIDENT, INCIDENT]}, "2 incidents"),
+        ("incidents", {"incidents": []}, "0 incidents"),
+        ("deployments", {"deployments": [{"at": "2026-11-20T01:00:00Z", "kind": "rollout",
+                                          "title": "t"}]}, "1 deployment"),
+        (
+            "rollback",
+            {"release": "v1", "tested_at": "2026-11-19T12:00:00Z", "successful": True},
+            "successful: yes",
+        ),
+        ("customer", {"support_tickets": 1, "escalated": 0, "satisfaction": 1},
+         "support tickets: 1; escalated: 0; satisfaction: 100"),
+        (
+            "canary",
+            {"release": "v1", "start": "2026-11-19T12:00:00Z", "duration": "1h", "traffic": 0.05,
+             "decision": "promoted", "compared": [
+                 {"title": "t", "before": 1, "after": 1, "unit": "count"}]},
+            "traffic: 5\u00a0%; decision: promoted; 0 gates; 1 comparison",
+        ),
+    ],
+)  # fmt: skip
+def test_facts_read_as_what_they_are(run: Run, kind: Any, facts: dict[str, Any], said: str) -> None:
+    """A count of 0 or 1 is no word, a share is read in percent, and one of something is one."""
+    model = EVIDENCE_MODELS[kind]
+    covers = {"covers": WINDOW} if "covers" in model.model_fields else {}
+    other = Run(run.folder)
+    other.job.evidence[kind] = model.model_validate({"source": "s"} | covers | facts)
+    rows = dict(zip(cells(views.evidence_table(other), "Evidence"),
+                    cells(views.evidence_table(other), "What it says"), strict=True))  # fmt: skip
+    assert said in rows[kind]

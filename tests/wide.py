@@ -84,10 +84,12 @@ def write(
 def _rows(request: Request, job: Job, faults: bool, steps: int) -> Rows:
     """Return the series of one answer."""
     name, _, part = request.id.rpartition(".")
+    if name == "scrapes":
+        name, part = "availability", "targets" if part == "targets" else "denominator"
     if name == "alerts":
         return _alerts(request, job, part, faults, steps)
     kpi = job.kpis.get(name)
-    wanted = {"region": job.parameters.regions, "service": job.parameters.services}
+    wanted = {"region": job.parameters.regions, "service": list(job.parameters.services)}
     axes = [list(enumerate(wanted[dimension])) for dimension in request.by]
     rows: list[tuple[Mapping[str, str], Any]] = []
     for place in _product(axes):
@@ -119,6 +121,8 @@ def _product(axes: Sequence[list[tuple[int, str]]]) -> list[tuple[tuple[int, str
 
 def _values(part: str, better: str, name: str, noise: Any) -> Any:
     """Return plausible values of one part of a KPI on a calm day."""
+    if part == "targets":
+        return np.ones_like(noise)
     if part == "denominator":
         return np.full_like(noise, 1000.0)
     if part == "numerator":
@@ -168,5 +172,5 @@ def _alerts(request: Request, job: Job, part: str, faults: bool, steps: int) -> 
              given[0]: job.parameters.regions[2], given[1]: service},
             firing,
         )
-        for i, service in enumerate(job.parameters.services[:24])
+        for i, service in enumerate(list(job.parameters.services)[:24])
     ]  # fmt: skip

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,15 +16,29 @@ from rich.table import Table
 from tars_ga_lib.cli.console import (
     COLOURS,
     File,
+    Json,
     Overrides,
     PublicKey,
     Sign,
     err,
     out,
+    print_json,
     print_table,
     signer_of,
 )
-from tars_ga_lib.grammar import ParametersError, interval_text
+from tars_ga_lib.grammar import (
+    ALLOWED_VARIABLES,
+    ANY_VARIABLE,
+    ParametersError,
+    format_time,
+    interval_text,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tars_ga_lib.parameters import Job
+    from tars_ga_lib.pipeline import Result
 
 
 def run(
@@ -55,18 +71,34 @@ def run(
             "--notify", help="Tell the decision, or a failure, to those who asked for it."
         ),
     ] = False,
+    as_json: Json = False,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the criteria as JUnit XML.")
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Add the decision in Markdown to a file, as to GitHub's $GITHUB_STEP_SUMMARY.",
+        ),
+    ] = None,
 ) -> None:
     """Collect, analyse, certify, write the report and pack the evidence.
 
     Exit codes: 0 certified, 3 not certified, 4 inconclusive, 2 bad input, 1 an error of ours.
     """
+    from tars_ga_lib import atomic, ci, parameters, pipeline
     from tars_ga_lib import notify as notifications
-    from tars_ga_lib import parameters, pipeline
     from tars_ga_lib.cli.notify import channels_of, show, told
     from tars_ga_lib.criteria import EXIT_CODES
 
     signer = signer_of(sign, public_key)
     with _given(file, output, overrides or []) as (file, output, overrides, source):
+        if source is not None and notify:
+            raise ParametersError(
+                "--notify: a replay of a package tells nobody, as its files may be a stranger's; "
+                "leave it out"
+            )
         told_by, given = parameters.whom_to_tell(file, overrides)
         channels = channels_of(given) if notify else None
         with told(channels, told_by, output or pipeline.default_output(file)):
@@ -77,18 +109,45 @@ def run(
                 lambda name, seconds: err.print(f"[green]✓[/] {name} [dim]{seconds:.1f} s[/]"),
                 package=package,
                 signer=signer,
+                offline=source is not None,
             )
+    code = 0 if report_only else EXIT_CODES[result.certification["decision"]]
+    if junit:
+        with atomic.writing(junit, f"--junit {junit}"), atomic.file(junit) as stream:
+            stream.write(ci.junit(result.certification))
+    if summary:
+        with atomic.writing(summary, f"--summary {summary}"), summary.open("ab") as stream:
+            stream.write(ci.summary(result.certification).encode())
+    if as_json:
+        package_file = str(result.archive) if package else None
+        print_json({
+            "exit_code": code,
+            "folder": str(result.folder),
+            "report": str(result.pdf),
+            "package": package_file,
+            "kept": result.kept,
+            **result.certification,
+        })  # fmt: skip
+    else:
+        _say(result, source, package=package, signed=bool(sign))
+    if channels is not None:
+        event = notifications.decision(result.certification)
+        receipts = notifications.tell(channels, event, notifications.log_of(result.folder))
+        show(receipts, err if as_json else out)
+    raise typer.Exit(code)
+
+
+def _say(result: Result, source: Path | None, *, package: bool, signed: bool) -> None:
+    """Say how a run ended: criteria, decision, and where its results are."""
     _show(result.certification)
+    if result.kept:
+        some = ", ".join(result.kept[:5]) + (", …" if len(result.kept) > 5 else "")
+        out.print(f"Kept aside, as they were changed after the earlier run: {escape(some)}")
     if source is not None:
         _show_changes(source, result.certification)
     out.print(f"Report: {escape(str(result.pdf))}")
     if package:
-        out.print(f"Evidence: {escape(str(result.archive))}{'' if sign else ' (unsigned)'}")
-    if channels is not None:
-        event = notifications.decision(result.certification)
-        show(notifications.tell(channels, event, notifications.log_of(result.folder)))
-    code = EXIT_CODES[result.certification["decision"]]
-    raise typer.Exit(0 if report_only else code)
+        out.print(f"Evidence: {escape(str(result.archive))}{'' if signed else ' (unsigned)'}")
 
 
 @contextlib.contextmanager
@@ -104,7 +163,9 @@ def _given(
     head = "source.recording="
     named = [Path(each.removeprefix(head)) for each in overrides if each.startswith(head)]
     if file is not None:
-        recording = parameters.load(file, overrides).parameters.source.recording
+        job = parameters.load(file, overrides)
+        say_left_out(job, err)
+        recording = job.parameters.source.recording
         yield file, output, [*overrides], recording if _is_package(recording) else None
         return
     if not named:
@@ -113,10 +174,16 @@ def _given(
             "--set source.recording=PACKAGE"
         )
     others = [each for each in overrides if not each.startswith(head)]
-    with verify.unpacked(named[-1]) as folder:
-        name = verify.locate(named[-1]).name.partition(".")[0]
-        default = output or Path("outputs") / f"replay_of_{name}"
-        yield folder / "parameters" / "run.yaml", default, others, named[-1]
+    # Its files name variables of their maker, which nobody reads here: nothing is measured.
+    before = os.environ.get(ALLOWED_VARIABLES, "")
+    os.environ[ALLOWED_VARIABLES] = ANY_VARIABLE
+    try:
+        with verify.unpacked(named[-1]) as folder:
+            name = verify.locate(named[-1]).name.partition(".")[0]
+            default = output or Path("outputs") / f"replay_of_{name}"
+            yield folder / "parameters" / "run.yaml", default, others, named[-1]
+    finally:
+        os.environ[ALLOWED_VARIABLES] = before
 
 
 def _is_package(path: Path | None) -> bool:
@@ -162,42 +229,119 @@ def _show(certification: dict[str, object]) -> None:
     out.print(f"[bold {COLOURS[decision]}]{decision}[/] {escape(why(certification))}")
 
 
-def preflight(file: File, overrides: Overrides = None) -> None:
-    """Check the parameters and ask each query at a few instants, before the long work.
+def say_left_out(job: Job, where: Console) -> None:
+    """Say what the parameters leave out, if anything."""
+    if job.left_out:
+        names = ", ".join(" ".join(each) for each in job.left_out)
+        where.print(f"[yellow]left out by the parameters:[/] {escape(names)}")
 
-    Exit codes: 0 all queries answer that mandatory criteria and objectives rest on, for every
-    region and service, 4 one does not, 2 bad input. What else does not answer will read NO DATA.
+
+def preflight(file: File, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check the parameters, each query and what was scraped, before the long work.
+
+    Of a window that has not ended, the last hours before now are looked at. Exit codes: 0 all
+    queries answer that mandatory criteria and objectives rest on, for every region and service, and
+    their scrapes were seen; 4 one does not; 2 bad input. What else is missing will read NO DATA.
     """
     from tars_ga_lib import parameters
+    from tars_ga_lib.preflight import interval
     from tars_ga_lib.preflight import preflight as examine
     from tars_ga_lib.prometheus import SourceError
 
-    job = parameters.load(file, overrides or [])
+    job = parameters.load(file, overrides or [], running=True)
     window = job.parameters.window
-    out.print(f"Parameters are good. Window: {interval_text(window.start, window.stop)}")
+    start, stop = interval(job)
+    findings = []
     try:
-        missing = optional = 0
         for finding in examine(job):
-            missing += not finding.ok and finding.needed
-            optional += not finding.ok and not finding.needed
-            bad = "[red]✗[/]" if finding.needed else "[yellow]○[/]"
-            problem = f": {escape(finding.problem)}" if finding.problem else ""
-            mark = "[green]✓[/]" if finding.ok else bad
-            out.print(f"{mark} {escape(finding.request.id)}{problem}")
+            findings.append(finding)
     except SourceError as error:
         err.print(f"[red]error:[/] {escape(str(error))}")
         raise typer.Exit(4) from None
+    problems: dict[tuple[bool, str], list[str]] = {}
+    for finding in findings:
+        if not finding.ok:
+            problems.setdefault((finding.needed, finding.problem), []).append(finding.request.id)
+    missing = sum(needed for needed, _ in problems)
+    if as_json:
+        print_json({
+            "exit_code": 4 if missing else 0,
+            "window": {"start": format_time(window.start), "end": format_time(window.stop)},
+            "looked_at": {"start": format_time(start), "end": format_time(stop)},
+            "left_out": [" ".join(names) for names in job.left_out],
+            "queries": [
+                {"id": one.request.id, "query": one.request.query, "ok": one.ok,
+                 "needed": one.needed, "problem": one.problem}
+                for one in findings
+            ],
+        })  # fmt: skip
+        raise typer.Exit(4 if missing else 0)
+    out.print(f"Parameters are good. Window: {interval_text(window.start, window.stop)}")
+    if (start, stop) != (window.start, window.stop):
+        out.print(f"It has not ended; looked at: {interval_text(start, stop)}")
+    say_left_out(job, out)
+    out.print(f"[green]✓[/] {sum(one.ok for one in findings)} queries answer")
+    for (needed, problem), queries in sorted(problems.items(), key=lambda one: not one[0][0]):
+        mark = "[red]✗[/]" if needed else "[yellow]○[/]"
+        listed = ", ".join(dict.fromkeys(name.partition(".")[0] for name in queries))
+        out.print(f"{mark} {escape(problem)} [dim]({escape(listed)})[/]")
     if missing:
         out.print(f"[red]✗[/] {missing} without which the decision would be INCONCLUSIVE")
-    if optional:
+    if optional := len(problems) - missing:
         out.print(f"[yellow]○[/] {optional} that no decision rests on: what they tell is NO DATA")
     raise typer.Exit(4 if missing else 0)
 
 
-def schema() -> None:
+def show(file: File, overrides: Overrides = None) -> None:
+    """Print the effective files of a run, with what is laid over them and where each line is from.
+
+    Exit codes: 0 printed, 2 bad input.
+    """
+    from tars_ga_lib import layers, parameters
+
+    effective = parameters.effective(file, overrides or [])
+    job, problem = None, None
+    try:
+        job = parameters.load(file, overrides or [], now=math.inf)
+    except ParametersError as error:
+        problem = error  # what is wrong is easier to mend where all is seen
+    for key, documents in effective.items():
+        for layered in documents:
+            names = set(layered.origins.values())
+            files = {name: Path(name) for name in names if Path(name).is_file()}
+            sources = {
+                name: layers.lines_of(path.read_text(encoding="utf-8"))
+                for name, path in files.items()
+            }
+            typer.echo(f"# --- {key or file} ---")
+            lines = layers.told(layered, sources)
+            width = min(max(len(line) for line, _ in lines), 60)
+            for line, origin in lines:
+                typer.echo(f"{line:<{width}}  # {origin}" if origin else line)
+    if job:
+        say_left_out(job, err)
+    if problem:
+        raise problem
+
+
+def schema(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write schema.json, and a schema for each kind of file, into this folder."
+        ),
+    ] = None,
+) -> None:
     """Print the JSON Schema of every file that a user writes, for editors and checks."""
     import json
 
-    from tars_ga_lib import parameters
+    from tars_ga_lib import atomic, parameters
 
-    typer.echo(json.dumps(parameters.schema(), indent=2, ensure_ascii=False))
+    if folder is None:
+        typer.echo(json.dumps(parameters.schema(), indent=2, ensure_ascii=False))
+        return
+    for name, content in parameters.schema_files().items():
+        with atomic.writing(folder, f"--folder {folder}"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            (folder / name).write_text(text, encoding="utf-8")

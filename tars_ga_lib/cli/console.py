@@ -2,22 +2,78 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import json
+import os
 import sys
+import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from tars_ga_lib import sanitise
 
 if TYPE_CHECKING:
     import pandas as pd
     from securesystemslib.signer import Signer
 
-# A table that goes to a file is not folded.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """A console whose sentences are not broken, whose tables fit, and that no text can steer."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Turn a string, of a cell too, into what is shown."""
+        return super().render_str(sanitise.text(text), **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; a table that goes to a file of no known width is not folded."""
+        fits = any(isinstance(each, Table) for each in objects) and _bounded(self.file)
+        options.setdefault("soft_wrap", not fits)
+        super().print(*objects, **options)
+
+
+def _bounded(stream: IO[str]) -> bool:
+    """Whether the width is known: a terminal's, or what COLUMNS says."""
+    return stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
+
+
+out = _Console(highlight=False, width=None if _bounded(sys.stdout) else 160)
+err = _Console(stderr=True, highlight=False)
+
+_PLAIN = {
+    "✓": "+", "✗": "x", "○": "o", "▲": "!", "◇": "*", "•": "*", "≥": ">=", "≤": "<=", "≠": "!=",
+    "–": "-", "—": "-", "−": "-", "±": "+/-", "×": "x", "…": "...", "·": "-", "→": "->", "↵": " ",
+    "‹": "<", "›": ">", "“": '"', "”": '"', "’": "'", "µ": "u", "\u00a0": " ", "━": "-", "╸": "-",
+}  # fmt: skip
+"""Characters that we print, as a terminal can write them that knows ASCII only."""
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Write what a terminal's encoding does not have in plain letters, or as a question mark."""
+    assert isinstance(error, UnicodeEncodeError)
+
+    def plain(character: str) -> str:
+        letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        return _PLAIN.get(character) or letters or "?"
+
+    text = "".join(map(plain, error.object[error.start : error.end]))
+    # What is put in goes through the same encoder, and most encoders have ASCII.
+    return text, error.end
+
+
+def print_what_the_terminal_can() -> None:
+    """Never let an output stream die of a character that its encoding does not have."""
+    codecs.register_error("tars-ga.plain", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="tars-ga.plain")
+
 
 COLOURS = {
     "CERTIFIED": "green",
@@ -41,6 +97,10 @@ Overrides = Annotated[
     ),
 ]
 
+Json = Annotated[
+    bool, typer.Option("--json", help="Write the result as JSON to the standard output.")
+]
+
 Sign = Annotated[
     str | None,
     typer.Option(
@@ -53,6 +113,11 @@ Sign = Annotated[
 PublicKey = Annotated[
     Path | None, typer.Option("--public-key", help="Public key of a URI given to --sign.")
 ]
+
+
+def print_json(document: object) -> None:
+    """Print a result for a program: one JSON document, and nothing else on this stream."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def print_table(shown: pd.DataFrame) -> None:

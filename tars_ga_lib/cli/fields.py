@@ -111,6 +111,7 @@ def fill(
     from tars_ga_lib.fields import fill as filling
     from tars_ga_lib.recording import write_text
     from tars_ga_lib.run import Run
+    from tars_ga_lib.wording import count
 
     text = filling.read_template(template)
     _refuse(output, template)
@@ -123,9 +124,10 @@ def fill(
     for mark in filled.unknown:
         near = f"; did you mean {mark.near}?" if mark.near else ""
         err.print(f"line {mark.line}: [red]no field[/] is named {escape(repr(mark.name))}{near}")
-    count, without, unknown = len(filled.marks), len(filled.missing), len(filled.unknown)
+    marks, without, unknown = len(filled.marks), len(filled.missing), len(filled.unknown)
     told = (
-        f"{count} marks: {count - without - unknown} filled, {without} NO DATA, {unknown} unknown"
+        f"{count(marks, 'mark')}: {marks - without - unknown} filled, {without} NO DATA, "
+        f"{unknown} unknown"
     )
     if strict and unknown:
         err.print(f"{told}. Nothing was written, as --strict asks.")

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
+from tars_ga_lib import extras
+from tars_ga_lib.channels import Apprise, Email
 from tars_ga_lib.cli.console import File, Overrides, err, out
 from tars_ga_lib.grammar import ParametersError
 
@@ -72,12 +75,16 @@ def channels_of(given: Channels | None) -> Channels:
     Raises
     ------
     ParametersError
-        If they name none.
+        If they name none, or one needs what is not installed.
     """
     if given is None:
         raise ParametersError(
             "notify: the parameters name no such file, so there is nobody to tell; add the key"
         )
+    if any(isinstance(one.service, (Apprise, Email)) for one in given.channels.values()) and (
+        sentence := extras.missing("apprise")
+    ):
+        raise ParametersError(f"notify: {sentence}")
     return given
 
 
@@ -95,14 +102,14 @@ def told(channels: Channels | None, parameters: Parameters, folder: Path) -> Ite
         raise
 
 
-def show(receipts: Sequence[Receipt]) -> None:
+def show(receipts: Sequence[Receipt], where: Console = out) -> None:
     """Print what became of an event, a line a channel; failures on the error stream."""
     for one in receipts:
         tries = f" after {one.attempts} attempts" if one.attempts > 1 else ""
         reason = f": {escape(one.reason)}" if one.reason else ""
         word = one.status.replace("_", " ")
         line = f"{_MARKS[one.status]} {escape(one.channel)} ({one.service}): {word}{tries}{reason}"
-        (err if one.status == "failed" else out).print(line)
+        (err if one.status == "failed" else where).print(line)
 
 
 def preview(channels: Channels, event: Event) -> None:

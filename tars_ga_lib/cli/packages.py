@@ -5,13 +5,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from tars_ga_lib.cli.console import COLOURS, PublicKey, Sign, err, out, print_table, signer_of
+from tars_ga_lib.cli.console import (
+    COLOURS,
+    Json,
+    PublicKey,
+    Sign,
+    err,
+    out,
+    print_json,
+    print_table,
+    signer_of,
+)
+from tars_ga_lib.grammar import ParametersError
+
+if TYPE_CHECKING:
+    from tars_ga_lib.verify import Verification
 
 
 def package(
@@ -21,13 +35,23 @@ def package(
 ) -> None:
     """Build a finished run's evidence package again, for example to sign it.
 
+    Its figures, decision and pages are computed again first, as for 'tars-ga verify --replay'.
+
     Exit codes: 0 built, 2 bad input.
     """
-    from tars_ga_lib import atomic, evidence
+    from tars_ga_lib import atomic, evidence, made, replay
 
     signer = signer_of(sign, public_key)
+    if (folder / "parameters" / "run.yaml").is_file():
+        found = replay.replay_apart(folder, pages=True)
+        if problem := next(replay.problems(found), None):
+            raise ParametersError(
+                f"{folder}: {problem[0]}: {problem[1]}; run it again, as what was changed by hand "
+                "is not packed"
+            )
     with atomic.writing(folder, str(folder)):
         built = evidence.build(folder, signer)
+        made.record(folder, [evidence.ARCHIVE, f"{evidence.ARCHIVE}.sha256", evidence.EMAIL])
     who = f"signed by {built.signed_by}" if built.signed_by else "unsigned"
     out.print(f"{escape(str(built.archive))} ({who})\nSHA-256 {built.digest}")
 
@@ -62,10 +86,29 @@ def verify(
         typer.Option(
             min=0,
             max=0.01,
-            help="Relative difference that a replayed figure may have; none with the same "
-            "versions, 1e-9 with others.",
+            help="Relative difference that a replayed figure may have; 1e-9 if not given, as the "
+            "last digits are the processor's.",
         ),
     ] = None,
+    pages: Annotated[
+        bool,
+        typer.Option(
+            "--pages/--no-pages", help="With --replay: render the report again and compare it."
+        ),
+    ] = True,
+    memory: Annotated[
+        float,
+        typer.Option(min=0.25, metavar="GIB", help="With --replay: memory that it may take."),
+    ] = 1.0,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIGEST|FILE",
+            help="What it must have been certified under: the policy's SHA-256, a criteria file, "
+            "or a folder with criteria.yaml, drift_rules.yaml and kpis.yaml.",
+        ),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Check an evidence package, offline. Nothing of it is run.
 
@@ -73,11 +116,22 @@ def verify(
     nothing to read, 4 nothing is wrong, but who made it is not proven (unsigned, or no --key). The
     decision in the package plays no part: a true refusal is verified as well.
     """
-    from tars_ga_lib import attestation, fingerprint
+    from tars_ga_lib import attestation
     from tars_ga_lib import verify as verification
 
     trusted = attestation.load_key(key) if key else None
-    found = verification.verify(path, trusted, replay=replay, tolerance=tolerance)
+    found = verification.verify(
+        path,
+        trusted,
+        replay=replay,
+        tolerance=tolerance,
+        pages=pages,
+        memory=int(memory * 2**30),
+        policy=policy,
+    )
+    if as_json:
+        print_json(_facts(found))
+        raise typer.Exit(found.exit_code)
     for text in found.holds:
         out.print(f"[green]✓[/] {escape(text)}")
     for failure in found.failures:
@@ -87,11 +141,33 @@ def verify(
     for text in found.notes:
         out.print(f"[dim]  {escape(text)}[/]")
     out.print(_verdict(found.exit_code, found.certification))
-    if found.exit_code != 1 and found.certification:
-        out.print(
-            f"[dim]Fingerprint {fingerprint.of(found.certification)}[/], as on the report's pages"
-        )
+    if replay:
+        out.print(f"[dim]The replay might take {memory:g} GiB of memory (--memory).[/]")
+    if found.exit_code != 1 and found.fingerprint:
+        compared = found.replay is not None and found.replay.pages
+        where = "as on the report's pages" if compared else "of the certification"
+        out.print(f"[dim]Fingerprint {found.fingerprint}[/], {where}")
     raise typer.Exit(found.exit_code)
+
+
+def _facts(found: Verification) -> dict[str, Any]:
+    """Return what a verification found, for programs; of a refused package, nothing it claims."""
+    words = {0: "VERIFIED", 1: "REFUSED", 4: "ORIGIN NOT PROVEN"}
+    claims = found.certification if found.exit_code != 1 else {}
+    return {
+        "exit_code": found.exit_code,
+        "verdict": words[found.exit_code],
+        "holds": found.holds,
+        "failures": [{"file": each.file, "cause": each.cause} for each in found.failures],
+        "unproven": found.unproven,
+        "notes": found.notes,
+        "sha256": found.digest or None,
+        "policy": found.policy or None,
+        "signed_by": found.signed_by,
+        "release": claims.get("release"),
+        "decision": claims.get("decision"),
+        "simulated": claims.get("simulated"),
+    }
 
 
 def _verdict(code: int, certification: Mapping[str, Any]) -> str:
@@ -153,6 +229,7 @@ def diff(
     before: Annotated[Path, typer.Argument(metavar="A", help="The earlier package.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="The later package.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Write Markdown.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show what changed from one package to another: criteria, KPIs and findings.
 
@@ -161,6 +238,9 @@ def diff(
     from tars_ga_lib import history as past
 
     found = past.difference(past.facts(before), past.facts(after))
+    if as_json:
+        print_json(found)
+        return
     if markdown:
         sys.stdout.write(past.markdown(found))
         return

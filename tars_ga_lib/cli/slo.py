@@ -27,6 +27,7 @@ def rules(
     """
     from tars_ga_lib import parameters
     from tars_ga_lib import rules as made
+    from tars_ga_lib.wording import count
 
     job = parameters.load(file, overrides or [], now=math.inf)  # rules are for the days to come
     if output is None:
@@ -38,4 +39,6 @@ def rules(
         raise ParametersError(
             f"{output}: cannot be written ({error.strerror}); choose another file"
         ) from None
-    err.print(f"[green]✓[/] {escape(str(output))}: the rules of {len(job.slos)} objectives")
+    err.print(
+        f"[green]✓[/] {escape(str(output))}: the rules of {count(len(job.slos), 'objective')}"
+    )

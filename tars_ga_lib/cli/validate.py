@@ -74,13 +74,14 @@ def validate(
 
 def _list(checks: list[dict[str, Any]]) -> None:
     from tars_ga_lib.validation import words
+    from tars_ga_lib.wording import count
 
     for check in checks:
         out.print(f"[bold]{escape(check['id'])}[/]  {escape(check['title'])}")
         out.print(f"  at     {escape(check['target'])}")
         out.print(f"  query  {escape(check['query'] or 'none')}")
         out.print(f"  limit  {escape(words.limit(check['limit'], check['unit']))}")
-    out.print(f"{len(checks)} checks; nothing was asked")
+    out.print(f"{count(len(checks), 'check')}; nothing was asked")
 
 
 def _tell(outcome: dict[str, Any], done: int, total: int) -> None:

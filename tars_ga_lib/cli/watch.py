@@ -21,6 +21,7 @@ from rich.text import Text
 
 from tars_ga_lib.cli.console import COLOURS, File, Overrides, err, out
 from tars_ga_lib.grammar import format_duration, format_time, interval_text
+from tars_ga_lib.wording import count
 
 if TYPE_CHECKING:
     from tars_ga_lib.watch.alarms import Teller
@@ -224,11 +225,12 @@ class Screen:
         if status.silent_since is not None:
             state = f"[red]source does not answer since {format_time(status.silent_since)}[/]"
         elif status.failing:
-            state = f"[yellow]source answers, but not {len(status.failing)} queries[/]"
+            failing = count(len(status.failing), "query", "queries")
+            state = f"[yellow]source answers, but not {failing}[/]"
         else:
             state = "[green]source answers[/]"
         missing = status.over - status.answered
-        gaps = f" · [yellow]{missing} steps missing[/]" if missing > 0 else ""
+        gaps = f" · [yellow]{count(missing, 'step')} missing[/]" if missing > 0 else ""
         outlook = (status.snapshot or {}).get("outlook")
         share = f" · coverage {outlook['coverage']['samples']:.1%}" if outlook else ""
         return _fit(f"{state} {escape(self.found.url)}{gaps}{share}")

@@ -327,7 +327,7 @@ class Known:
         """Return the target of the criterion on a KPI's whole, to round no figure across it."""
         for criterion in self.job.criteria.values():
             if criterion.kpi == name and criterion.scope == "overall":
-                return criterion.target.value
+                return criterion.limit.value
         return None
 
     def title(self, name: str) -> str:

@@ -9,7 +9,6 @@ out.
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -190,38 +189,3 @@ def unmarked(markdown: str) -> str:
 def title_of(found: Sequence[Block]) -> str:
     """Return the title of the report."""
     return next((unmarked(text) for text in headings(found, 1)), "Report")
-
-
-# --- prose ---
-
-_BETWEEN = "TarsGaNextChunkOfProse"
-
-
-def converted(texts: Sequence[str], to: str, between: str) -> list[str]:
-    """Convert Markdown texts by one call of pandoc: a process for each would be slow.
-
-    Parameters
-    ----------
-    to : str
-        pandoc's name of the format.
-    between : str
-        Pattern of an emphasised paragraph in that format, ``{}`` where its text stands.
-    """
-    if not texts:
-        return []
-    # emphasised, so that a mark which an unclosed fence swallowed is told from one that was read
-    joined = f"\n\n*{_BETWEEN}*\n\n".join(texts)
-    made = pandoc(joined, to).split(between.replace("{}", _BETWEEN))
-    return made if len(made) == len(texts) else [pandoc(text, to) for text in texts]
-
-
-def pandoc(markdown: str, to: str) -> str:
-    """Convert Markdown; HTML in it is text, and `:100:` no picture."""
-    import pypandoc
-
-    command = [pypandoc.get_pandoc_path(), "--sandbox", f"--to={to}", "--wrap=none"]
-    command.append("--from=gfm-emoji-raw_html")
-    done = subprocess.run(command, input=markdown.encode(), capture_output=True, timeout=60)
-    if done.returncode:
-        raise ReportError(f"pandoc: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout.decode()

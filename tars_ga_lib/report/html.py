@@ -18,7 +18,8 @@ from typing import Any
 from tars_ga_lib import sparks
 from tars_ga_lib.display import TONES, chip, clean, decision_notes
 from tars_ga_lib.fingerprint import qr_svg
-from tars_ga_lib.report.blocks import Block, Notebook, blocks, converted, decision_of, title_of
+from tars_ga_lib.report.blocks import Block, Notebook, blocks, decision_of, title_of
+from tars_ga_lib.report.prose import to_html as prose_html
 
 STYLE = Path(__file__).parent / "templates" / "report.css"
 
@@ -84,13 +85,13 @@ def _tones() -> str:
 
 
 def _prose(found: Sequence[Block]) -> Any:
-    """Convert the prose of all cells by one call of pandoc."""
+    """Write the prose of all cells."""
     texts = [
         "\n".join(map(clean, block["text"].splitlines()))
         for block in found
         if block["kind"] == "prose"
     ]
-    for made in converted(texts, "html5", "<p><em>{}</em></p>"):
+    for made in prose_html(texts):
         wide = re.sub(r"<table>.*?</table>", lambda m: _scrolling(m[0]), made, flags=re.DOTALL)
         yield wide.strip()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tars_ga_lib.report.blocks import (
     unmarked,
     unused,
 )
+from tars_ga_lib.report.prose import Anchors
 from tars_ga_lib.tables import as_markdown
 
 
@@ -73,21 +73,7 @@ def _md_contents(found: Sequence[Block]) -> str:
     parts = [unmarked(text) for text in headings(found, len(PARTS))]
     if len(parts) < 2:
         return ""
-    seen: set[str] = {_anchor(title_of(found))}
-    links = []
-    for part in parts:
-        links.append(f"[{md_escape(part)}](#{_unused_anchor(_anchor(part), seen)})")
+    anchors = Anchors()
+    anchors.new(title_of(found))
+    links = [f"[{md_escape(part)}](#{anchors.new(part)})" for part in parts]
     return "Contents: " + " · ".join(links)
-
-
-def _anchor(heading: str) -> str:
-    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
-
-
-def _unused_anchor(anchor: str, seen: set[str]) -> str:
-    tried, count = anchor, 0
-    while tried in seen:
-        count += 1
-        tried = f"{anchor}-{count}"
-    seen.add(tried)
-    return tried

@@ -1,7 +1,7 @@
-"""The report as a PDF: blocks are set by Typst, prose by pandoc and Typst.
+"""The report as a PDF, set by Typst.
 
 What is in the blocks reaches Typst as JSON and is set as text there, so that nothing in the data
-can become markup. Prose goes through pandoc, in one call for the whole notebook.
+can become markup. Prose becomes markup by :mod:`tars_ga_lib.report.prose`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tars_ga_lib.report.blocks import (
     Paper,
     ReportError,
     blocks,
-    converted,
     decision_of,
     title_of,
 )
+from tars_ga_lib.report.prose import to_typst
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -121,7 +121,7 @@ _SHORT = 500  # letters; about six lines
 def _typst_prose(texts: Sequence[str]) -> list[str]:
     """Turn Markdown into Typst markup."""
     drawn = ["\n".join(_breakable(printable(line)) for line in text.splitlines()) for text in texts]
-    return converted(drawn, "typst", "\n#emph[{}]\n")
+    return to_typst(drawn)
 
 
 _LONG_WORD = re.compile(r"[^\s`()\[\]<>/\\]{48,}")

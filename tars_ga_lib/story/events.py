@@ -259,10 +259,10 @@ def _found(case: Case, group: Sequence[Any]) -> Event:
     hit = [e for incident in group for e in incident.findings]
     rules = list(dict.fromkeys(e["title"] for e in hit))
     worst = max(hit, key=lambda e: abs(e["incident"]["excess"] / e["critical"]))
-    excess = change(worst["incident"]["excess"], worst["measure"], worst["unit"])
+    figure = quantity(worst["incident"]["figure"], worst["unit"])
     at = place(worst["region"] if len(group) > 1 else None, worst["service"])
     text = f"{count(len(hit), 'series', 'series')} of {listing(rules, 4)} beyond their limits"
-    text += f"; the worst, {worst['title']}{'' if at == ALL else ' ' + at}, by {excess}"
+    text += f"; the worst, {worst['title']}{'' if at == ALL else ' ' + at}, at {figure}"
     return _event(
         case,
         min(i.start for i in group),

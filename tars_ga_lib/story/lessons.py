@@ -73,13 +73,13 @@ def _steady(case: Case, outcome: Facts) -> Sentence | None:
     seen = values[~np.isnan(values)]
     if kpi.kind == "counter" or not len(seen) or _beyond(case, criterion.kpi):
         return None
-    if not all(criterion.target.holds(float(v)) for v in seen):
+    if not all(criterion.limit.holds(float(v)) for v in seen):
         return None
     extremes = case.run.kpis.extremes(criterion.kpi)
     assert extremes is not None
-    up = criterion.target.operator in ("<", "<=")
+    up = criterion.limit.operator in ("<", "<=")
     worst = extremes[1] if up else extremes[0]
-    number = quantity(worst.value, outcome["unit"], limit=criterion.target.value)
+    number = quantity(worst.value, outcome["unit"], limit=criterion.limit.value)
     at = clock(int(worst.time.astype("datetime64[s]").astype(int)), case.window)
     which = "every step"
     if len(seen) < len(values):

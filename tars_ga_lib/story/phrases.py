@@ -11,6 +11,7 @@ from decimal import ROUND_UP, Decimal
 from typing import Literal
 
 from tars_ga_lib.display import duration, instant, quantity, scale
+from tars_ga_lib.wording import count as count
 
 ALL = "all"
 
@@ -53,11 +54,6 @@ def listing(names: Sequence[str], most: int = 3) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """Write a number with its noun: `1 alert`, `2 alerts`."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def clock(time: int, window: tuple[int, int]) -> str:

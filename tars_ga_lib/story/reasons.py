@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from tars_ga_lib.catalogues import Criterion
 from tars_ga_lib.display import quantity
-from tars_ga_lib.grammar import Limit
 from tars_ga_lib.story.case import Case, Facts
 from tars_ga_lib.story.phrases import ALL, distance, listing, span
 from tars_ga_lib.wording import limit_text, value_text
@@ -130,7 +129,7 @@ def needed(case: Case, outcome: Facts) -> str:
 
 def beyond_target(case: Case, criterion: Criterion) -> list[Facts]:
     """Return the drifts that stand between the drift criterion and its target, the worst first."""
-    limit, alpha = Limit(*criterion.target), case.analysis["significance"]
+    limit, alpha = criterion.limit, case.analysis["significance"]
     signs = {"up": 1.0, "down": -1.0}
     found = []
     for e in case.analysis["evaluations"]:

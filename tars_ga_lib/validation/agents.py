@@ -2,8 +2,8 @@
 
 Three queries are asked over the certified window, once for all checks. Growth is the slope of a
 pod's memory since its longest stretch without a restart began, with an interval that allows for
-autocorrelation (`tars_ga_lib.noise`): a check fails only where the whole interval lies beyond the
-limit. Kills and restarts are counted from kube-state-metrics.
+autocorrelation (`tars_ga_lib.change.noise`): a check fails only where the whole interval lies
+beyond the limit. Kills and restarts are counted from kube-state-metrics.
 """
 
 from __future__ import annotations
@@ -196,9 +196,8 @@ class _Samples:
             late = "no answer in time" in str(error)
             reason = f"no answer within {self._timeout} s" if late else str(error)
             raise NotMeasured("timed_out" if late else "refused", reason) from None
-        doubts = [text for text in answer.warnings if not text.startswith("info: ")]
-        if doubts:
-            raise NotMeasured("error", f"the server warned about its answer: {doubts[0]}")
+        if answer.warnings:
+            raise NotMeasured("error", f"the server warned about its answer: {answer.warnings[0]}")
         pods: dict[str, dict[str, Floats]] = {}
         for labels, values in zip(answer.labels, answer.values, strict=True):
             region, pod = labels.get(self._region, ""), labels.get(self._pod, "")
@@ -292,8 +291,8 @@ def slope(hours: Floats, values: Floats, confidence: float) -> tuple[float, floa
     """Slope of a series per hour, and the ends of its interval under autocorrelated noise."""
     import numpy as np
 
-    from tars_ga_lib.noise import half_width, noise
-    from tars_ga_lib.series import ROUNDING
+    from tars_ga_lib.change.noise import half_width, noise
+    from tars_ga_lib.change.series import ROUNDING
 
     if np.ptp(values) <= ROUNDING * np.abs(values).max():
         return 0.0, 0.0, 0.0  # it does not vary, so there is nothing to estimate

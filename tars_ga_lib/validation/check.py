@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 from urllib.parse import quote, unquote, urlsplit
 
+from tars_ga_lib import extras
 from tars_ga_lib.grammar import Limit, Verdict
 from tars_ga_lib.targets import MEASURES
 
@@ -175,6 +176,8 @@ def run_check(check: Check, timeout: float) -> Outcome:
     found = answer[0]
     if isinstance(found, NotMeasured):
         return not_measured(check, found.cause, found.reason, took)
+    if isinstance(found, ImportError) and (sentence := extras.why(found)):
+        return not_measured(check, "not_configured", sentence, took)
     if isinstance(found, BaseException):
         return not_measured(check, "error", f"{type(found).__name__}: {found}", took)
     return judge(check, found, took)

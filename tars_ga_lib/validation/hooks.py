@@ -24,6 +24,7 @@ from tars_ga_lib.recording import write_json
 from tars_ga_lib.targets import ValidationTargets
 from tars_ga_lib.validation import suite, words
 from tars_ga_lib.validation.check import Check, Outcome, now
+from tars_ga_lib.wording import count
 
 
 class _Session:
@@ -164,7 +165,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
             limit = words.limit(str(check.limit), check.unit)
             terminal.write_line(f"{check.id}\n  at: {check.target}\n  query: {check.query}")
             terminal.write_line(f"  limit: {limit}")
-        terminal.write_line(f"{len(ours.selected)} checks; nothing was asked")
+        terminal.write_line(f"{count(len(ours.selected), 'check')}; nothing was asked")
     return True
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tars_ga_lib import extras
 from tars_ga_lib.targets import Postgres, PostgresServer
 from tars_ga_lib.validation.check import Cause, NotMeasured
 from tars_ga_lib.validation.server import Server as _AnyServer
@@ -62,11 +63,13 @@ def server(target: PostgresServer, settings: Postgres, environ: Mapping[str, str
 
 
 def _by_dsn(region: str, variable: str, settings: Postgres, environ: Mapping[str, str]) -> Server:
+    address, problem = f"postgres ${variable}", extras.missing("psycopg")
+    to: dict[str, Any] = {}
+    if problem:
+        return Server(region, address, to, (variable,), settings, problem)
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
-    address, problem = f"postgres ${variable}", ""
-    to: dict[str, Any] = {}
     if not environ.get(variable):
         problem = f"the environment variable {variable} is not set; put a connection string into it"
     else:

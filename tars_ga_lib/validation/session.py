@@ -7,6 +7,7 @@ a process can be ended, whatever hangs in it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -20,9 +21,14 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from tars_ga_lib import extras
 from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.parameters import load
 from tars_ga_lib.recording import write_bytes, write_json
-from tars_ga_lib.validation import words
+from tars_ga_lib.validation import suite, words
+
+NEEDED = ("pytest", "pytest_html")
+"""Packages without which no check is made."""
 
 RESULTS = "validation_results"
 """Name of the files of results, without what follows the dot."""
@@ -61,6 +67,8 @@ def plan(
     ParametersError
         If the input is bad, or no check is selected.
     """
+    if sentence := extras.missing(*NEEDED):
+        raise ParametersError(f"--dry-run: {sentence}")
     arguments = ["--dry-run", *_arguments(file, overrides, run, None, "", keyword, markers)]
     return _pytest(arguments, 60.0, silent).selected
 
@@ -80,6 +88,8 @@ def measure(
 ) -> dict[str, Any]:
     """Run the suite, write its results into `output`, and return the content of the JSON file.
 
+    Where pytest is not installed every check is `no_data`, with that cause, in the JSON alone.
+
     Parameters
     ----------
     file
@@ -98,6 +108,11 @@ def measure(
     ParametersError
         If the input is bad, or no check is selected; earlier results are untouched.
     """
+    if sentence := extras.missing(*NEEDED):
+        document = suite.unmeasured(load(file, overrides, now=math.inf), run, prometheus, sentence)
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / f"{RESULTS}.json", document)
+        return document
     with tempfile.TemporaryDirectory(prefix="tars-ga-") as scratch:
         xml, html = (Path(scratch) / f"{RESULTS}.{kind}" for kind in ("xml", "html"))
         files = [f"--junitxml={xml}", f"--html={html}", "--self-contained-html"]

@@ -18,6 +18,7 @@ from tars_ga_lib import __version__
 from tars_ga_lib.grammar import Limit, ParametersError, Verdict
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.targets import ValidationTargets
+from tars_ga_lib.validation import agents, chroma, grafana, kpis, postgres, redis
 from tars_ga_lib.validation.check import (
     Check,
     Group,
@@ -25,6 +26,7 @@ from tars_ga_lib.validation.check import (
     Outcome,
     Reading,
     not_measured,
+    now,
     run_check,
 )
 
@@ -97,9 +99,6 @@ def build(job: Job, run: Path | None = None, prometheus: str | None = None) -> l
     ParametersError
         If the job names no validation file, or two checks have one id.
     """
-    # Each section's module imports its driver now: beside a measurement that would disturb it.
-    from tars_ga_lib.validation import agents, chroma, grafana, kpis, postgres, redis
-
     targets = targets_of(job)
     of_window = kpis.checks(targets, job, run)  # which refuses a folder that holds no run
     found = [
@@ -229,6 +228,13 @@ def note(targets: ValidationTargets, made: int, known: int, more: str = "") -> s
         for section, reason in targets.left_out.items()
     ]
     return " ".join(parts)
+
+
+def unmeasured(job: Job, run: Path | None, prometheus: str | None, reason: str) -> dict[str, Any]:
+    """Return the document of a job's checks where none of them could be made, and why."""
+    checks = build(job, run, prometheus)
+    outcomes = [not_measured(check, "not_configured", reason) for check in checks]
+    return document(job, outcomes, note(targets_of(job), len(checks), len(checks)), now(), now())
 
 
 def document(

@@ -31,6 +31,7 @@ from tars_ga_lib.views.drift import (
     evaluation_table,
     incident_table,
     overlay,
+    worst_overlays,
 )
 from tars_ga_lib.views.fields import field_table, fields_summary
 from tars_ga_lib.views.happenings import alerts_table, coverage_chart, timeline
@@ -129,4 +130,5 @@ __all__ = [
     "waiver_table",
     "websocket_table",
     "why",
+    "worst_overlays",
 ]

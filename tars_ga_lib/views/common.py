@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tars_ga_lib import charts
 from tars_ga_lib.charts import Chart
+from tars_ga_lib.grammar import known_as
 from tars_ga_lib.run import Run
 
 Floats = NDArray[np.float64]
@@ -27,6 +28,9 @@ KEY_KPIS = (
     "websocket_uptime",
 )
 """KPIs that tables by region or service show, where the catalogue has them."""
+
+EXPECTED = (*KEY_KPIS, "requests", "request_rate")
+"""KPIs that our notebooks name: a catalogue may be without them, any other name is a mistake."""
 
 
 def colours(run: Run) -> dict[str, charts.Style]:
@@ -51,7 +55,15 @@ def incident_spans(analysis: Facts | None) -> list[charts.Span]:
 
 
 def no_chart(run: Run, kpi: str) -> Chart:
-    """Say that there is nothing to draw: a catalogue need not have a KPI of a certain name."""
+    """Say that there is nothing to draw: a catalogue need not have a KPI that a notebook names.
+
+    Raises
+    ------
+    ParametersError
+        If no notebook of ours names it, so that it is mistyped; it names the nearest.
+    """
+    if kpi not in EXPECTED:
+        known_as("KPI", kpi, run.job.kpis)
     caption = f"The catalogue of this run has no KPI named '{kpi}' that could be drawn here."
     return charts.lines(run.recording.window.times, {}, title=kpi, caption=caption)
 

@@ -18,7 +18,7 @@ from tars_ga_lib.sparks import MOST, Spark, breaks
 from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import Facts
 from tars_ga_lib.views.sources import collection_table
-from tars_ga_lib.wording import limit_text, value_text, why
+from tars_ga_lib.wording import count, limit_text, value_text, why
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +128,7 @@ def _spark(run: Run, outcome: Facts) -> Spark | None:
         return None
     kpi, window = run.job.kpis[criterion.kpi], run.recording.window
     series = run.kpis.series(criterion.kpi, *_place_of(run.kpis, criterion.kpi, outcome["where"]))
-    operator, limit = criterion.target.operator, float(criterion.target.value)
+    operator, limit = criterion.limit.operator, float(criterion.limit.value)
     # a limit on the total of a window is none for each of its steps, unless it is nothing at all
     stepwise = kpi.kind != "counter" or kpi.per_second or limit == 0
     seen = np.flatnonzero(~np.isnan(series))
@@ -185,6 +185,10 @@ def evidence_table(run: Run) -> pd.DataFrame:
     )
 
 
+_NOUNS = {"fixes": ("fix", "fixes"), "compared": ("comparison", "comparisons")}
+"""What the entries of a list are called, where its key does not say."""
+
+
 def _facts_text(facts: Any) -> str:
     """Write the plain facts of an evidence file in one line."""
     raw = facts.model_dump(mode="json", exclude_none=True, exclude={"source", "simulated"})
@@ -192,13 +196,21 @@ def _facts_text(facts: Any) -> str:
     for key, value in raw.items():
         name = key.replace("_", " ")
         if isinstance(value, list):
-            parts.append(f"{len(value)} {name}")
+            parts.append(count(len(value), *_NOUNS.get(key, (name.removesuffix("s"), name))))
         elif isinstance(value, dict):
             parts.append(f"{name} " + ", ".join(f"{k} {v}" for k, v in value.items()))
         else:
-            text = {True: "yes", False: "no"}.get(value, value) if value in (True, False) else value
-            parts.append(f"{name}: {text}")
+            parts.append(f"{name}: {_fact_text(facts, key, value)}")
     return "; ".join(parts) + (" (simulated)" if facts.simulated else "")
+
+
+def _fact_text(facts: Any, key: str, value: object) -> str:
+    """Write one fact: a share as a share of 100, yes and no as words, a count as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)) and key in facts.SHARES:
+        return quantity(value, "ratio")
+    return str(value)
 
 
 # --- signatures ---
@@ -294,6 +306,13 @@ def check_note(certification: Facts) -> Markdown:
 def notices(run: Run, certification: Facts) -> list[pd.DataFrame]:
     """Show what a reviewer must not overlook: waivers, and queries that went wrong."""
     found = [collection_table(run, problems_only=True)]
+    if run.job.left_out:
+        found.insert(0, frame(
+            ["What", "Name"],
+            [list(each) for each in run.job.left_out],
+            caption="Left out by the parameters",
+            note="Nothing is known of these: the parameters drop a KPI, and what rests on it.",
+        ))  # fmt: skip
     if any(o["waiver"] for o in certification["criteria"]):
         found.insert(0, waiver_table(certification))
     return [table for table in found if len(table)]

@@ -164,13 +164,14 @@ def incident_table(analysis: Facts, most: int = 8) -> pd.DataFrame:
         found = [known[identity] for identity in each["findings"]]
         rules = list(dict.fromkeys(e["title"] for e in found))
         worst = max(found, key=lambda e: _multiple(e, e["incident"]["excess"]))
-        excess = change_text(worst["incident"]["excess"], worst["measure"], worst["unit"])
+        # The figure of the incident's own minutes; the excess is weighted by the day's traffic.
+        figure = quantity(worst["incident"]["figure"], worst["unit"])
         rows.append(
             [
                 each["region"] or ALL,
                 _from_to(each["began"], each["ended"], analysis),
                 f"{len(found)} series of {', '.join(rules)}",
-                f"{worst['title']} {place(None, worst['service'])}: {excess}",
+                f"{worst['title']} {place(None, worst['service'])}: {figure}",
             ]
         )
     return frame(
@@ -311,3 +312,20 @@ def _limits_text(e: Facts) -> str:
         change_text(e[limit], e["measure"], e["unit"], signed=False)
         for limit in ("warning", "critical")
     )
+
+
+def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Chart]:
+    """Lay the worst measured findings over their baselines: one an incident, or else one a rule.
+
+    The finding that the drift criterion rests on comes first.
+    """
+    incidents = {name: each["began"] for each in analysis["incidents"] for name in each["findings"]}
+    decisive = analysis["stability"]["finding"]
+    found = [e for e in _moved(analysis) if e["measure"] != "exact"]
+    found.sort(key=lambda e: e["id"] != decisive)
+    chosen: dict[object, Facts] = {}
+    for e in found:
+        in_incident = e["reason"] == "incident" or e["kind"] == "incident"
+        event = (incidents.get(e["id"]), e["region"]) if in_incident else e["rule"]
+        chosen.setdefault(event, e)
+    return [overlay(run, e["kpi"], e["region"], e["service"]) for e in [*chosen.values()][:most]]

@@ -31,26 +31,39 @@ def _target(run: Run, kpi: str) -> float | None:
     return limit.value if limit else None
 
 
-def by_region(run: Run, kpi: str) -> pd.DataFrame:
+def by_region(run: Run, kpi: str, service: str | None = None) -> pd.DataFrame:
     """Return a KPI at each step: a row a step's end, a column a region.
 
     A KPI that is not told by region has one column, `all`.
     """
     regions = run.kpis.regions(kpi)
-    series = {region: run.kpis.series(kpi, region) for region in regions}
+    series = {region: run.kpis.series(kpi, region, service) for region in regions}
     index = pd.DatetimeIndex(run.recording.window.times, name="step_end", tz="UTC")
-    return pd.DataFrame(series or {ALL: run.kpis.series(kpi)}, index=index)
+    return pd.DataFrame(series or {ALL: run.kpis.series(kpi, None, service)}, index=index)
 
 
-def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Chart:
-    """Draw one KPI by region over the window, with its target."""
+def kpi_chart(
+    run: Run,
+    kpi: str,
+    analysis: Facts | None = None,
+    *,
+    region: str | None = None,
+    service: str | None = None,
+) -> Chart:
+    """Draw one KPI over the window, with its target: by region, or that of a region or service.
+
+    Raises
+    ------
+    ParametersError
+        If there is no such KPI, region or service; it names the nearest.
+    """
     if kpi not in run.job.kpis:
         return no_chart(run, kpi)
     facts = run.job.kpis[kpi]
     target = _target(run, kpi)
     draw = charts.availability if kpi == "availability" else charts.lines
     common: dict[str, Any] = {
-        "title": f"{facts.title} by region",
+        "title": f"{facts.title} by region" + (f", {service}" if service else ""),
         "name": kpi,
         "caption": facts.about,
         "spans": incident_spans(analysis),
@@ -63,7 +76,12 @@ def kpi_chart(run: Run, kpi: str, analysis: Facts | None = None) -> Chart:
         common["unit"] = facts.unit
         common["worse"] = WORSE[facts.better]
         common["limits"] = [] if target is None else [charts.Limit(target)]
-    return draw(run.recording.window.times, by_region(run, kpi), **common)
+    if region is not None:
+        common["title"] = f"{facts.title}, {place(region, service)}"
+        series = by_region(run, kpi, service)[[region]]
+    else:
+        series = by_region(run, kpi, service)
+    return draw(run.recording.window.times, series, **common)
 
 
 def latency_chart(run: Run, analysis: Facts | None = None) -> Chart:
@@ -191,8 +209,7 @@ def figure_table(
 ) -> pd.DataFrame:
     """Return one KPI of one place, or of all, with its extremes and its coverage."""
     if kpi not in run.job.kpis:
-        known = ", ".join(run.job.kpis)
-        return frame(["KPI"], [], empty=f"There is no KPI named '{kpi}'; there are {known}.")
+        return frame(["KPI"], [], empty=no_chart(run, kpi).caption)
     facts = run.job.kpis[kpi]
     spans = [("Window", run.kpis), *(("Baseline", each) for each in run.baseline_kpis)]
     rows: list[list[object]] = []

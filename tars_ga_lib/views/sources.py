@@ -18,7 +18,7 @@ def collection_table(run: Run, *, problems_only: bool = False) -> pd.DataFrame:
     """Show what each query brought: series, samples, and what went wrong."""
     rows = []
     for span, each in run.recording.provenance():
-        trouble = "; ".join([each.error, *each.warnings]).strip("; ")
+        trouble = "; ".join([each.error, *each.warnings, *each.infos]).strip("; ")
         if not trouble and not each.series and each.id != "alerts.firing":
             trouble = "the query returned nothing"
         if each.nonfinite:

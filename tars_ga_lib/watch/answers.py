@@ -9,7 +9,7 @@ server itself doubts, only adds: it replaces nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tars_ga_lib.grammar import Interval, format_time
 from tars_ga_lib.intervals import runs
 from tars_ga_lib.queries import Request
-from tars_ga_lib.recording import INFO, Provenance, SampleSet, Span
+from tars_ga_lib.recording import Provenance, SampleSet, Span
 
 if TYPE_CHECKING:
     from tars_ga_lib.prometheus import Answer
@@ -46,6 +46,7 @@ class Part:
     nonfinite: Counts
     warnings: list[str]
     at: str
+    infos: list[str] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -75,6 +76,7 @@ class Answers:
         self._values: Floats = np.full((0, steps), np.nan)
         self._nonfinite: Counts = np.zeros(steps, np.int64)
         self._warned: dict[str, Mask] = {}
+        self._remarked: dict[str, Mask] = {}
         self._at = ""
 
     def changes(self, first: int, answer: Answer, at: str) -> list[Part]:
@@ -85,7 +87,7 @@ class Answers:
         old, new = self._laid(answer.labels, first, count), answer.values
         seen_before = ~np.isnan(self._values[:, here]).all(axis=0) | (self._nonfinite[here] > 0)
         seen_now = ~np.isnan(new).all(axis=0) | (answer.nonfinite_at > 0)
-        doubtful = any(not text.startswith(INFO) for text in answer.warnings)
+        doubtful = bool(answer.warnings)
         if (seen_before & ~seen_now).any() or (doubtful and (answered & ~warned).any()):
             wanted = ~answered
         else:
@@ -103,6 +105,7 @@ class Answers:
                 answer.nonfinite_at[offset : offset + length],
                 answer.warnings,
                 at,
+                answer.infos,
             )
             for offset, length in ranges(wanted)
         ]
@@ -120,10 +123,11 @@ class Answers:
         self._nonfinite[here] = part.nonfinite
         self.answered[here] = True
         self._at, self.error = part.at, ""
-        for mask in self._warned.values():
-            mask[here] = False
-        for text in part.warnings:
-            self._warned.setdefault(text, np.zeros(len(self.answered), bool))[here] = True
+        for said, texts in ((self._warned, part.warnings), (self._remarked, part.infos)):
+            for mask in said.values():
+                mask[here] = False
+            for text in texts:
+                said.setdefault(text, np.zeros(len(self.answered), bool))[here] = True
 
     def sample_set(self, steps: int, server: str, when: Sequence[str]) -> SampleSet:
         """Return the first steps as a sample set.
@@ -143,19 +147,21 @@ class Answers:
         if len(never := np.flatnonzero(~self.answered[:steps])):
             error = f"never answered for {len(never)} of {steps} steps, from {when[never[0]]} on"
             error += f": {self.error}" if self.error else ""
-        warnings = [text for text, mask in self._warned.items() if mask[:steps].any()]
+        warnings, infos = (
+            [text for text, mask in said.items() if mask[:steps].any()]
+            for said in (self._warned, self._remarked)
+        )
         provenance = Provenance(
             request.id, request.template, request.by, request.query, server, self._at,
-            nonfinite=nonfinite, warnings=warnings, error=error,
+            nonfinite=nonfinite, warnings=warnings, error=error, infos=infos,
         )  # fmt: skip
         return SampleSet.of(provenance, [dict(key) for key in keys], values)
 
     def _doubted(self) -> Mask:
         """Which steps' answers the server warned about."""
         found = np.zeros(len(self.answered), bool)
-        for text, mask in self._warned.items():
-            if not text.startswith(INFO):
-                found |= mask
+        for mask in self._warned.values():
+            found |= mask
         return found
 
     def _laid(self, labels: list[dict[str, str]], first: int, count: int) -> Floats:

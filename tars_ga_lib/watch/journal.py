@@ -103,7 +103,7 @@ class Journal(_Growing):
             {
                 "span": part.span, "id": part.id, "first": part.first, "count": part.count,
                 "labels": part.labels, "nonfinite": part.nonfinite.tolist(),
-                "warnings": part.warnings, "at": part.at,
+                "warnings": part.warnings, "infos": part.infos, "at": part.at,
             }
             for part in parts
         ]  # fmt: skip

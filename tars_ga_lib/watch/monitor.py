@@ -229,6 +229,7 @@ class Watch:
     def stop(self) -> None:
         """End soon; may be called by a signal's handler."""
         self._stop.set()
+        self._server.end("the watch was stopped")
 
     @property
     def url(self) -> str:
@@ -273,6 +274,7 @@ class Watch:
             name: grid.span(steps if grid is self.window else grid.steps, url)
             for name, grid in self.grids.items()
         }
+        spans = collection.with_scrape_intervals(self.job, self._server, spans)
         missing = int((~self.window.answered()[:steps]).sum())
         problems = []
         if missing:

@@ -71,12 +71,13 @@ def _outlook(question: Question) -> dict[str, Any]:
 
     whole, window = question.job, question.window
     job = _so_far(whole, window)
-    now = kpis.Kpis(job, window)
-    before = [kpis.Kpis(job, span) for span in _like(question)]
+    like = list(_like(question))
+    now = kpis.Kpis(job, window, like)
+    before = [kpis.Kpis(job, span) for span in like]
     analysis = drift.analyse(now, before) if before else _no_drift("no baseline was collected")
     known = criteria.evaluate(job, now, analysis, _measured(whole))
     facts = known.facts()
-    fired = kpis.alerts(job, window)
+    fired = kpis.alerts(job, window, like)
     return {
         "decision": known.decision,
         "why": wording.why(facts),

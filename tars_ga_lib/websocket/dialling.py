@@ -23,17 +23,18 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import (
-    ConnectionClosed,
-    InvalidHandshake,
-    InvalidMessage,
-    InvalidStatus,
-)
-from websockets.frames import CLOSE_CODE_EXPLANATIONS
-from websockets.protocol import Protocol
-
 from tars_ga_lib.grammar import ParametersError, format_duration
+
+with contextlib.suppress(ModuleNotFoundError):  # then the monitor says so, and dials nothing
+    from websockets.asyncio.client import ClientConnection, connect
+    from websockets.exceptions import (
+        ConnectionClosed,
+        InvalidHandshake,
+        InvalidMessage,
+        InvalidStatus,
+    )
+    from websockets.frames import CLOSE_CODE_EXPLANATIONS
+    from websockets.protocol import Protocol
 
 MAX_MESSAGE = 16 << 20
 """Bytes of a message beyond which the monitor gives a session up, to keep its memory bounded."""

@@ -26,16 +26,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
-from websockets.protocol import State as Phase
-
-from tars_ga_lib import __version__
+from tars_ga_lib import __version__, extras
 from tars_ga_lib.endpoints import WebSocketTargets, judge, worst
 from tars_ga_lib.grammar import Verdict
 from tars_ga_lib.websocket import dialling
 from tars_ga_lib.websocket.dialling import Credentials
 from tars_ga_lib.websocket.ledger import Clock, Ledger, State, Tally
+
+with contextlib.suppress(ModuleNotFoundError):  # then `Monitor.run` says so, and opens nothing
+    from websockets.asyncio.client import ClientConnection
+    from websockets.exceptions import ConnectionClosed
+    from websockets.protocol import State as Phase
 
 SCHEMA = "tars-ga/websocket/1"
 
@@ -506,6 +507,12 @@ class Monitor:
             _Endpoint(name, url, self.pace, clock, self._credentials)
             for name, url in self.targets.endpoints.items()
         ]
+        if sentence := extras.missing("websockets"):
+            for one in self._endpoints:
+                one.problem = sentence
+            self.stop(sentence)
+            self._end, self._done = self._start, True
+            return
         tasks = [
             asyncio.create_task(self._watch(one, place * _STAGGER))
             for place, one in enumerate(self._endpoints)

@@ -2,23 +2,27 @@
 
 The samples of a window are compared with those of like hours of the baseline, which takes the
 season of the day out. The level of the differences and its error under correlated noise
-(`tars_ga_lib.noise`) give the effect, its interval and its p-value; `tars_ga_lib.scans` tells
-a lasting shift from an incident, a trend and a change of spread.
+(`noise`), and how far one day differs from another (`days`), give the effect, its interval and its
+p-value: a change must be significant against both. `changepoints` tells a lasting shift from an
+incident, a trend and a change of spread; each of these is named only if it is also large enough to
+matter.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
-from . import scans
+from . import changepoints
 from .baselines import Health, Problem, baseline_health
-from .checks import Checks, sequential
+from .changepoints import Ints, Segment
+from .days import USUAL, between_days
 from .noise import (
     MIN_SAMPLES,
     SLOW_COSINES,
@@ -31,11 +35,10 @@ from .noise import (
     slow_course,
     two_sided,
 )
-from .scans import Ints
+from .sequential import Checks, sequential
 from .series import (
     ROUNDING,
     check,
-    error_of_level,
     finite,
     floats,
     like_hours,
@@ -70,6 +73,10 @@ MIN_EFFECTIVE = 2.0
 LEVEL, TREND, STEP, SEGMENT, SEASON = range(5)
 #: Tests of a series for a kind of change: level, trend, step, incident, spread.
 TESTS = 5
+#: An incident, or a trend over the window, matters from so many times on what a shift matters from.
+MORE = 2.0
+#: A spread matters that has grown, or fallen, to so many times.
+SPREAD_MATTERS = 1.5
 KINDS = ("none", "shift", "incident", "trend", "spread")
 
 
@@ -104,6 +111,7 @@ class Shift:
     incident_excess: float  #: its mean minus the level outside it
     incident_peak: float  #: its largest departure from that level
     incident_p: float
+    incidents: tuple[Segment, ...]  #: all significant segments that matter, the farthest first
     spread_ratio: float  #: spread of the window / spread of the baseline
     spread_p: float
     like_hours: bool  #: whether like hours were compared; if not, a season widens the interval
@@ -114,6 +122,10 @@ class Shift:
     def no_data(self) -> bool:
         """Whether too little is known for a verdict."""
         return bool(self.reason)
+
+
+Objects = NDArray[np.object_]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +156,7 @@ class Shifts:
     incident_excess: Floats
     incident_peak: Floats
     incident_p: Floats
+    incidents: Objects
     spread_ratio: Floats
     spread_p: Floats
     like_hours: NDArray[np.bool_]
@@ -154,7 +167,7 @@ class Shifts:
         return len(self.effect)
 
     def __getitem__(self, i: int) -> Shift:
-        values = {f.name: getattr(self, f.name)[i].item() for f in fields(self)}
+        values = {f.name: getattr(self, f.name).item(i) for f in fields(self)}
         for name in ("begin", "end", "incident_begin", "incident_end"):
             values[name] = None if values[name] < 0 else values[name]
         return Shift(**values)
@@ -173,6 +186,9 @@ def shift(
     baseline_start: float | None = None,
     window_start: float | None = None,
     nonnegative: bool = False,
+    matters: float = 0.05,
+    in_units: bool = False,
+    size: ArrayLike | None = None,
 ) -> Shift:
     """Compare one window with its baseline.
 
@@ -193,6 +209,13 @@ def shift(
         Seconds since the epoch. Without them the two are taken to start at the same time of day.
     nonnegative : bool
         The series cannot be negative (a rate, a count): negative values are no data.
+    matters : float
+        Share of the baseline's level from which on a shift matters; a kind of change is named only
+        if it matters. An incident and a trend matter from twice as much on.
+    in_units : bool
+        ``matters`` is in the series' unit, not a share.
+    size : (N,) array, optional
+        Level that shares are of, where it is not the baseline's: that of a difference is near 0.
 
     Raises
     ------
@@ -210,6 +233,9 @@ def shift(
         baseline_start=baseline_start,
         window_start=window_start,
         nonnegative=nonnegative,
+        matters=matters,
+        in_units=in_units,
+        size=size,
     )[0]
 
 
@@ -223,8 +249,14 @@ def shifts(
     baseline_start: float | None = None,
     window_start: float | None = None,
     nonnegative: bool = False,
+    matters: float = 0.05,
+    in_units: bool = False,
+    size: ArrayLike | None = None,
+    side_by_side: bool = False,
 ) -> Shifts:
     """Compare many windows with their baselines at once.
+
+    How much days differ is judged from all of them together, so they should be of one kind.
 
     Parameters
     ----------
@@ -232,6 +264,10 @@ def shifts(
         Samples of the baselines, or of D earlier days of each.
     window : (N, T) array
         Samples of the windows.
+
+    side_by_side : bool
+        Both were seen at the same time, in two places or of two versions: no day differs from
+        another, so that only the noise within them counts.
 
     The other parameters, and what is raised, are those of `shift`.
     """
@@ -244,20 +280,39 @@ def shifts(
     for at in range(0, max(1, len(seen)), rows):
         before, after = base[at : at + rows], seen[at : at + rows]
         before = before if days is None else days(before)
-        parts.append(compare(before, after, step / 3600, confidence, nonnegative))
-    return Shifts(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        parts.append(compare(before, after, step, confidence, nonnegative))
+    out = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    sizes = np.abs(out["baseline_level"]) if size is None else np.broadcast_to(size, len(seen))
+    if not side_by_side:
+        _against_days(out, sizes.astype(np.float64), seen.shape[1] * step / 3600, confidence)
+    _finish(
+        out,
+        matters * (sizes if not in_units else np.ones(len(sizes))),
+        seen.shape[1] * step / 3600,
+        confidence,
+    )
+    return Shifts(**{field.name: out[field.name] for field in fields(Shifts)})
 
 
 Columns = dict[str, NDArray[Any]]
 
 
-def _blank(m: int) -> Columns:
-    """Columns of `Shifts` for ``m`` series of which nothing is known yet."""
-    columns: Columns = {}
+def _blank(m: int, days: int) -> Columns:
+    """Columns of `Shifts` for ``m`` series of which nothing is known yet, and what days differ by.
+
+    The columns that begin with a mark are no part of the result: a window's quantity, and in the
+    plural the same of its ``days`` earlier days.
+    """
+    columns: Columns = {"_extent": np.full(m, np.nan), "_tilt": np.full(m, np.nan)}
+    for name in ("_levels", "_tilts", "_spreads", "_extents"):
+        columns[name] = np.full((m, days), np.nan)
     for field in fields(Shifts):
         kind = str(field.type)
         if kind == "Ints":
             columns[field.name] = np.full(m, -1)
+        elif kind == "Objects":
+            columns[field.name] = np.full(m, None, object)
+            columns[field.name][:] = [()] * m
         elif "bool_" in kind:
             columns[field.name] = np.zeros(m, bool)
         elif "str_" in kind:
@@ -268,10 +323,10 @@ def _blank(m: int) -> Columns:
 
 
 def _compare_like_hours(
-    days: Floats, window: Floats, hours: float, confidence: float, nonnegative: bool
+    days: Floats, window: Floats, step: float, confidence: float, nonnegative: bool
 ) -> Columns:
     """Columns for windows (m, T) against days of like hours (m, D, T)."""
-    out = _blank(len(window))
+    out = _blank(len(window), days.shape[1])
     days, window = finite(days), finite(window)
     base = mean(days, axis=1)
     usable = np.isfinite(base) & np.isfinite(window)
@@ -291,23 +346,23 @@ def _compare_like_hours(
         at = np.nonzero(usable[rows])[1].reshape(len(rows), n)
         change = np.take_along_axis(difference[rows], at, 1)
         usual = np.take_along_axis(base[rows], at, 1)
-        _measure(out, rows, change, usual, at, days[rows], hours, confidence)
+        _measure(out, rows, change, usual, at, days[rows], step, confidence)
     if measurable.any():
-        ratio, p_value = scans.spread_change(days[measurable], window[measurable])
-        out["spread_ratio"][measurable], out["spread_p"][measurable] = ratio, p_value
-    _finish(out, confidence)
+        spread = changepoints.spread_change(days[measurable], window[measurable])
+        for name, values in zip(("spread_ratio", "spread_p", "_spreads"), spread, strict=True):
+            out[name][measurable] = values
     return out
 
 
 def _compare_levels(
-    base: Floats, window: Floats, hours: float, confidence: float, nonnegative: bool
+    base: Floats, window: Floats, step: float, confidence: float, nonnegative: bool
 ) -> Columns:
     """Columns for windows (m, T) against baselines (m, ...) of other hours.
 
     Without like hours the season stays in both, so only the levels are compared (Welch 1947);
     incidents, trends and spread would be read from the season and are left NaN.
     """
-    out = _blank(len(window))
+    out = _blank(len(window), 1)
     base, window = finite(base.reshape(len(base), -1)), finite(window)
     counts = np.isfinite(base).sum(axis=1), np.isfinite(window).sum(axis=1)
     out["coverage"][:] = np.minimum(counts[0] / base.shape[1], counts[1] / window.shape[1])
@@ -328,7 +383,6 @@ def _compare_levels(
     _take_exactly(
         out, exact, np.where(exact, mean(window, 1) - mean(base, 1), 0), np.minimum(*counts)
     )
-    _finish(out, confidence)
     return out
 
 
@@ -367,13 +421,12 @@ def _measure(
     usual: Floats,
     at: Ints,
     days: Floats,
-    hours: float,
+    seconds: float,
     confidence: float,
 ) -> None:
     """Fill ``rows`` from complete differences (m, n) seen at positions ``at`` (m, n).
 
     ``usual`` (m, n) is the baseline there.
-
 
     Gaps are closed up: the mean of the samples that were seen is the mean of a shorter series,
     and its error follows from that series' own noise ("equal spacing", Datta & Du 2012).
@@ -383,22 +436,30 @@ def _measure(
     known = noise(clipped)
     level = clipped.mean(axis=1)
     same = (at == at[0]).all()
-    time = np.multiply(at[:1] if same else at, hours, dtype=np.float64)
-    trend, step = known.regress(time), scans.telling_steps(clipped, known)
-    found = scans.striking_segments(difference, level, known)
-    _write_trend(out, rows, trend, scans.theil_sen(clipped, time), confidence)
-    _write_segments(out, rows, at, found, confidence)
+    time = np.multiply(at[:1] if same else at, seconds / 3600, dtype=np.float64)
+    trend, step = known.regress(time), changepoints.telling_steps(clipped, known)
+    shortest = changepoints.shortest_incident(seconds)
+    about = difference - level[:, None]
+    among = _among_days(days, at)
+    errors = _errors(among, known, shortest)
+    found = changepoints.segments(about, errors, shortest, 1 - confidence)
+    _write_trend(out, rows, trend, changepoints.theil_sen(clipped, time), confidence)
+    _write_segments(out, rows, at, found)
     out["step_p"][rows] = step.p_value
+    _write_days(out, rows, changepoints.smoothed(about, shortest), among, errors, shortest)
 
-    error, dof = error_of_level(known, days)
+    error, dof = known.error_of_mean()
     out["p_value"][rows] = two_sided(level, error, dof)
-    inside = scans.inside_segment(n, found.begin, found.end).astype(np.float64)
+    begin, end = (
+        np.array([getattr(parts[0], name) for parts in found]) for name in ("begin", "end")
+    )
+    inside = changepoints.inside_segment(n, begin, end).astype(np.float64)
     season = slow_course(without_outliers(usual))
     chosen = _best_explanation(out, rows, known, trend, step, inside, season, confidence)
     effective = known.effective_samples()
     for kind, course in (
         (TREND, time),
-        (STEP, scans.after(n, step.at)),
+        (STEP, changepoints.after(n, step.at)),
         (SEGMENT, inside),
         (SEASON, season),
     ):
@@ -411,7 +472,7 @@ def _measure(
             x = np.where(taken_out > 0, difference[some], x)
             level[some] = x.mean(axis=1)
         rest = noise(x).regress(taken_out).rest
-        error[some], dof[some] = error_of_level(rest, days[some])
+        error[some], dof[some] = rest.error_of_mean()
         effective[some] = rest.effective_samples()
     out["n_effective"][rows] = effective
     _state(out, rows, level, error, dof, confidence)
@@ -424,15 +485,142 @@ def _write_trend(out: Columns, rows: Ints, trend: Fit, slope: Floats, confidence
     out["slope_low"][rows], out["slope_high"][rows] = slope - half, slope + half
 
 
-def _write_segments(
-    out: Columns, rows: Ints, at: Ints, found: scans.Segments, confidence: float
+def _write_segments(out: Columns, rows: Ints, at: Ints, found: list[list[Segment]]) -> None:
+    """Write the segments of each series, at positions of the whole window."""
+    for row, places, parts in zip(rows, at, found, strict=True):
+        out["incident_p"][row] = parts[0].p_value
+        out["_extent"][row] = _log_extent(parts[0].extent)
+        out["incidents"][row] = tuple(
+            replace(part, begin=int(places[part.begin]), end=int(places[part.end - 1]) + 1)
+            for part in parts
+        )
+
+
+def _among_days(days: Floats, at: Ints) -> Floats:
+    """How each of D days (m, D, T) differs from the mean of all, at positions ``at``, (m, D, n)."""
+    m, count, _ = days.shape
+    seen = np.take_along_axis(days, np.broadcast_to(at[:, None], (m, count, at.shape[1])), axis=2)
+    seen = seen - mean(seen, axis=1)[:, None]
+    return np.where(np.isfinite(seen), seen, 0)
+
+
+def _errors(among: Floats, known: Noise, shortest: int) -> changepoints.Errors:
+    """Errors of segments of (window - mean of its days).
+
+    What the days differ by has the noise without what is looked for in the window; one day has
+    nothing to differ from.
+    """
+    errors = changepoints.errors(known, shortest)
+    _, count, n = among.shape
+    varies = np.ptp(among, axis=2) > 0
+    rows = np.flatnonzero(varies.all(axis=1) & (count > 1))
+    if not len(rows):
+        return errors
+    x = without_outliers(among[rows].reshape(-1, n))
+    each = changepoints.errors(noise(x), shortest)
+    square = (each.error**2).reshape(len(rows), count, -1).mean(axis=1)
+    # A day less the mean of all has (D - 1) / D of a day's variance, the window (D + 1) / D.
+    errors.error[rows] = np.sqrt(square * (count + 1) / (count - 1))
+    errors.dof[rows] = each.dof.reshape(len(rows), count, -1).sum(axis=1)
+    return errors
+
+
+def _write_days(
+    out: Columns,
+    rows: Ints,
+    about: Floats,
+    among: Floats,
+    errors: changepoints.Errors,
+    shortest: int,
 ) -> None:
-    out["incident_p"][rows] = found.p_value
-    shown = np.flatnonzero(found.p_value < 1 - confidence)
-    out["incident_begin"][rows[shown]] = at[shown, found.begin[shown]]
-    out["incident_end"][rows[shown]] = at[shown, found.end[shown] - 1] + 1
-    out["incident_excess"][rows[shown]] = found.excess[shown]
-    out["incident_peak"][rows[shown]] = found.peak[shown]
+    """Write how the earlier days differ among themselves: level, trend and segments.
+
+    One alone has no others: as the difference of two days has no preferred sign, what it does the
+    other way tells what is usual.
+    """
+    m, count, n = among.shape
+    time = np.arange(n) - (n - 1) / 2
+    out["_tilt"][rows] = _tilt(about, time)
+    if count == 1:
+        found = changepoints.scan(about, errors)
+        out["_levels"][rows] = out["_tilts"][rows] = 0.0
+        out["_extents"][rows, 0] = _log_extent(np.minimum(found.highest, found.lowest))
+        return
+    flat = without_outliers(among.reshape(m * count, n))
+    level = flat.mean(axis=1)
+    out["_levels"][rows] = level.reshape(m, count)
+    out["_tilts"][rows] = _tilt(flat, time).reshape(m, count)
+    # Scaled to the variance of the window's difference.
+    each = (among.reshape(m * count, n) - level[:, None]) * np.sqrt((count + 1) / (count - 1))
+    each = changepoints.smoothed(each, shortest)
+    found = changepoints.scan(each, errors.of(np.repeat(np.arange(m), count)))
+    out["_extents"][rows] = _log_extent(np.maximum(found.highest, found.lowest)).reshape(m, count)
+
+
+def _log_extent(extent: Any) -> Any:
+    """Logarithm of a departure in standard errors."""
+    return np.log(extent + 0.1)
+
+
+def _tilt(x: Floats, time: Floats) -> Floats:
+    """Change over the whole of series (m, n) along their least-squares line."""
+    slope: Floats = x @ time / (time @ time) * len(time)
+    return slope
+
+
+def _against_days(out: Columns, size: Floats, hours: float, confidence: float) -> None:
+    """Ask that a change be significant against how days differ as well, not only within one.
+
+    Of the two p-values the greater counts, and of the two intervals the wider (an intersection of
+    tests, Berger 1982).
+    """
+    some = np.flatnonzero((size > 0) & np.isfinite(out["_extent"]))
+    if not len(some):
+        return
+    size = size[some]
+    effect = out["effect"][some]
+    error, dof = between_days(out["_levels"][some] / size[:, None], effect / size, USUAL["level"])
+    _widen(out, some, "p_value", ("low", "high"), effect, error * size, dof, confidence)
+    tilt = out["_tilt"][some] / size
+    error, dof = between_days(out["_tilts"][some] / size[:, None], tilt, USUAL["trend"])
+    slope = out["slope"][some]
+    along = (error * size / hours, dof, confidence)
+    _widen(out, some, "slope_p", ("slope_low", "slope_high"), slope, *along)
+    spread = out["spread_ratio"][some]
+    error, dof = between_days(out["_spreads"][some], spread, USUAL["spread"])
+    out["spread_p"][some] = np.fmax(out["spread_p"][some], two_sided(spread, error, dof))
+    # An incident: is the farthest segment farther than days show?
+    extents = out["_extents"][some]
+    error, dof = between_days(extents, out["_extent"][some], USUAL["incident"])
+    usual = mean(extents, axis=1)
+    for i, row in enumerate(some):
+        parts = []
+        for part in out["incidents"][row]:
+            beyond = (_log_extent(part.extent) - usual[i]) / error[i]
+            # The farthest of many has a longer tail than the normal distribution: the logistic's.
+            p_value = max(special.stdtr(dof[i], -beyond), special.expit(-beyond * np.pi / 3**0.5))
+            parts.append(replace(part, p_value=float(min(1, max(part.p_value, 2 * p_value)))))
+        out["incidents"][row] = tuple(parts)
+        out["incident_p"][row] = parts[0].p_value
+
+
+def _widen(
+    out: Columns,
+    rows: Ints,
+    p_name: str,
+    limits: tuple[str, str],
+    effect: Floats,
+    error: Floats,
+    dof: Floats,
+    confidence: float,
+) -> None:
+    """Take the greater p-value and the wider interval of those that are there and the given."""
+    several = np.isfinite(out["_levels"][rows]).sum(axis=1) > 1
+    out[p_name][rows[several]] = 0
+    out[p_name][rows] = np.fmax(out[p_name][rows], two_sided(effect, error, dof))
+    half = half_width(error, dof, confidence)
+    half = np.where(several, half, np.fmax(half, effect - out[limits[0]][rows]))
+    out[limits[0]][rows], out[limits[1]][rows] = effect - half, effect + half
 
 
 def _best_explanation(
@@ -440,7 +628,7 @@ def _best_explanation(
     rows: Ints,
     known: Noise,
     trend: Fit,
-    step: scans.Steps,
+    step: changepoints.Steps,
     inside: Floats,
     season: Floats,
     confidence: float,
@@ -487,7 +675,7 @@ def _has_season(known: Noise, season: Floats) -> NDArray[np.bool_]:
 
 
 def _name_kinds(
-    out: Columns, rows: Ints, at: Ints, x: Floats, chosen: Ints, step: scans.Steps
+    out: Columns, rows: Ints, at: Ints, x: Floats, chosen: Ints, step: changepoints.Steps
 ) -> None:
     """Write kind, begin and end of the explanation that was chosen.
 
@@ -496,9 +684,9 @@ def _name_kinds(
     """
     kinds = np.array(["shift", "trend", "shift", "incident", "none", "none"])
     out["kind"][rows] = kinds[chosen]
-    passing = rows[chosen == SEGMENT]
-    out["begin"][passing] = out["incident_begin"][passing]
-    out["end"][passing] = out["incident_end"][passing]
+    for row in rows[chosen == SEGMENT]:
+        out["begin"][row] = out["incidents"][row][0].begin
+        out["end"][row] = out["incidents"][row][0].end
     for i in np.flatnonzero(chosen == STEP):
         border = at[i, step.at[i]]
         if abs(x[i, : step.at[i]].mean()) > abs(x[i, step.at[i] :].mean()):
@@ -536,27 +724,68 @@ def _refuse(out: Columns, count: Ints, never_negative: Sequence[Floats]) -> None
         out["reason"][with_negative] = "negative values in a series that cannot be negative"
 
 
-def _finish(out: Columns, confidence: float) -> None:
-    """Blank what is no verdict, and derive what follows from the rest."""
-    few = (out["reason"] == "") & (out["n_effective"] < MIN_EFFECTIVE)
+def _finish(out: Columns, matters: Floats, hours: float, confidence: float) -> None:
+    """Blank what is no verdict, name the kinds, and derive what follows from the rest.
+
+    Parameters
+    ----------
+    matters : (N,) array
+        Size from which on a shift matters, in the series' unit.
+    """
+    one_day = np.isfinite(out["_levels"]).sum(axis=1) < 2
+    few = (out["reason"] == "") & (out["n_effective"] < MIN_EFFECTIVE) & one_day
     out["reason"][few] = f"fewer than {MIN_EFFECTIVE:g} effective samples"
     told = out["reason"] == ""
+    matters = np.where(np.isfinite(matters), matters, 0)
+    out["spread_ratio"] = np.exp(out["spread_ratio"])
+    _keep_incidents(out, told, matters, 1 - confidence)
+    _keep_kinds(out, told, matters, hours, (1 - confidence) / TESTS)
     for field in fields(Shifts):
         if str(field.type) == "Floats" and field.name not in ("coverage", "n_effective"):
             out[field.name][~told] = np.nan
         elif str(field.type) == "Ints":
             out[field.name][~told] = -1
-    out["kind"][~told] = "none"
     level = np.abs(out["baseline_level"])
     level[level == 0] = np.nan
     out["window_level"][:] = out["baseline_level"] + out["effect"]
     out["relative"][:] = out["effect"] / level
     out["relative_low"][:], out["relative_high"][:] = out["low"] / level, out["high"] / level
-    plain = told & (out["kind"] == "none")
-    significant = (1 - confidence) / TESTS
-    out["kind"][plain & (out["p_value"] < significant)] = "shift"
-    plain = told & (out["kind"] == "none")
-    out["kind"][plain & (out["spread_p"] < significant)] = "spread"
+
+
+def _keep_incidents(out: Columns, told: Flags, matters: Floats, alpha: float) -> None:
+    """Keep the incidents that are significant and matter, and describe the farthest."""
+    for row, parts in enumerate(out["incidents"]):
+        kept = tuple(p for p in parts if p.p_value < alpha and abs(p.excess) > MORE * matters[row])
+        out["incidents"][row] = kept if told[row] else ()
+        if kept:
+            for name in ("begin", "end", "excess", "peak"):
+                out[f"incident_{name}"][row] = getattr(kept[0], name)
+
+
+def _keep_kinds(out: Columns, told: Flags, matters: Floats, hours: float, alpha: float) -> None:
+    """Name a kind of change only where it is significant and matters; else the next in line."""
+    kind = out["kind"]
+    significant = {
+        "shift": (out["p_value"] < alpha) & (np.abs(out["effect"]) > matters),
+        "trend": (out["slope_p"] < alpha) & (np.abs(out["slope"]) * hours > MORE * matters),
+        "incident": np.array([bool(p) and p[0].p_value < alpha for p in out["incidents"]], bool),
+        "spread": (out["spread_p"] < alpha)
+        & (np.abs(np.log(out["spread_ratio"])) > np.log(SPREAD_MATTERS)),
+    }
+    # A step whose first part is the farther from the baseline has ended: it counts as a shift does.
+    step = (kind == "incident") & (out["begin"] == 0) & significant["shift"]
+    lost = (kind != "none") & ~step
+    for name, holds in significant.items():
+        lost &= ~((kind == name) & holds)
+    lost |= ~told
+    kind[lost] = "none"
+    out["begin"][lost] = out["end"][lost] = -1
+    for name in ("shift", "incident", "spread"):
+        free = told & (kind == "none") & significant[name]
+        kind[free] = name
+        if name == "incident":
+            out["begin"][free] = out["incident_begin"][free]
+            out["end"][free] = out["incident_end"][free]
 
 
 def fdr(p_values: ArrayLike) -> Floats:
@@ -623,9 +852,15 @@ def stands_out(
     if len(seen) < 2:
         raise ValueError("one region has no others to be compared with")
     if baseline is None:
-        return shifts(_others(seen), seen, step=step, confidence=confidence)
+        return shifts(_others(seen), seen, step=step, confidence=confidence, side_by_side=True)
     base = floats(baseline, "baseline", (2, 3))
-    return shifts(base - _others(base), seen - _others(seen), step=step, confidence=confidence)
+    return shifts(
+        base - _others(base),
+        seen - _others(seen),
+        step=step,
+        confidence=confidence,
+        size=np.abs(mean(base.reshape(len(base), -1), axis=1)),
+    )
 
 
 def _others(values: Floats) -> Floats:

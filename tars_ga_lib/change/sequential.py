@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from .changepoints import Ints
+from .days import USUAL, between_days
 from .noise import MIN_SAMPLES, Floats, noise, two_sided
-from .scans import Ints
 from .series import (
     ROUNDING,
     check,
-    error_of_level,
     finite,
     floats,
     like_hours,
@@ -22,6 +22,9 @@ from .series import (
     span,
     without_outliers,
 )
+
+#: A check looks at up to so many blocks of samples.
+BLOCKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,11 @@ def sequential(
     -----
     The boundary of O'Brien & Fleming (1979) in its continuous form (Lan & DeMets 1983): the
     level so far must depart by c / sqrt(t) standard errors, t the share of the window seen.
-    Early checks thus ask for much, which also guards against an error judged from few samples.
+    Early checks thus ask for much, which also guards against an error judged from few samples. It
+    holds for any choice of checks. So one is made whenever the samples so far fill up to
+    `BLOCKS` blocks of one size, a power of two, and what it found holds until the next: an alarm
+    is late by at most 1/32 of the time, and the cost of all checks grows with the logarithm of
+    their number.
     """
     base = floats(baseline, "baseline", (1, 2, 3))
     seen = finite(np.atleast_2d(floats(window, "window", (1, 2))))
@@ -89,51 +96,73 @@ def sequential(
     days = like_hours(base, planned, step, baseline_start, window_start)
     if days is None:
         raise ValueError("the baseline does not cover the hours of the window")
-    before = finite(days(base)[:, :, : seen.shape[1]])
+    before = finite(days(base))
+    size = np.abs(mean(mean(before, axis=1), axis=1))
+    before = before[:, :, : seen.shape[1]]
     looks = np.arange(every, seen.shape[1] + 1, every)
-    effect, error, dof = _as_of_each(before, seen, step / 3600)
-    effect, error, dof = (x[:, looks - 1] for x in (effect, error, dof))
-    root = np.sqrt(looks / planned)
-    z = special.ndtri(two_sided(effect, error, dof) / 2)
-    p_value = np.fmin.accumulate(np.minimum(1, 4 * special.ndtr(z * root)), axis=1)
-    half = -error * special.stdtrit(dof, special.ndtr(special.ndtri(alpha / 4) / root))
+    made = _checks(seen.shape[1])
+    told = np.full((4, len(seen), len(made) + 1), np.nan)  # the last: before the first check
+    for i, n in enumerate(made):
+        told[:, :, i] = _as_of(n, before, seen, size, n / planned, alpha, step / 3600)
+    told[3, :, :-1] = np.fmin.accumulate(told[3, :, :-1], axis=1)
+    effect, low, high, p_value = told[:, :, np.searchsorted(made, looks, side="right") - 1]
     alarm = p_value <= alpha
     first = np.where(alarm.any(axis=1), looks[alarm.argmax(axis=1)], -1)
-    return Checks(looks, effect, effect - half, effect + half, p_value, alarm, first)
+    return Checks(looks, effect, low, high, p_value, alarm, first)
 
 
-def _as_of_each(days: Floats, window: Floats, hours: float) -> tuple[Floats, Floats, Floats]:
-    """Effect, standard error and degrees of freedom after each sample, (N, T) each.
-
-    Whatever a series has seen after its n-th usable sample is worked out once, for all series
-    together, and holds until its next.
-    """
-    difference = window - mean(days, axis=1)
-    usable = np.isfinite(difference)
-    count = usable.cumsum(axis=1)
-    order = np.argsort(~usable, axis=1, kind="stable")
-    packed = np.take_along_axis(difference, order, axis=1)
-    known = np.full((3, len(window), window.shape[1] + 1), np.nan)
-    for n in range(MIN_SAMPLES, window.shape[1] + 1):
-        rows = np.flatnonzero(count[:, -1] >= n)
-        known[:, rows, n] = _so_far(packed[rows, :n], days[rows], order[rows, n - 1], hours)
-    effect, error, dof = np.take_along_axis(known, count[None], axis=2)
-    return effect, error, dof
+def _checks(samples: int) -> list[int]:
+    """Numbers of samples at which a check is made."""
+    return [n for n in range(MIN_SAMPLES, samples + 1) if n % _block(n) == 0]
 
 
-def _so_far(difference: Floats, days: Floats, last: Ints, hours: float) -> Floats:
-    """Effect, standard error and degrees of freedom of complete differences, (3, m)."""
-    m, n = difference.shape
+def _block(n: int) -> int:
+    """Samples of a block: the least power of two of which n samples fill up to `BLOCKS`."""
+    return 1 << max(0, (-(-n // BLOCKS) - 1).bit_length())
+
+
+def _as_of(
+    n: int, days: Floats, window: Floats, size: Floats, share: float, alpha: float, hours: float
+) -> Floats:
+    """Effect, its interval and the p-value so far as of n samples, (4, N)."""
+    blocks = (len(window), n // _block(n), _block(n))
+    dev = days[:, :, :n] - mean(days[:, :, :n], axis=1)[:, None]
+    x = mean((window[:, :n] - mean(days[:, :, :n], axis=1)).reshape(blocks), axis=2)
+    usable = np.isfinite(x)
+    count = usable.sum(axis=1)
+    effect, error, dof = (np.full(len(x), np.nan) for _ in range(3))
+    for k in np.unique(count[count >= MIN_SAMPLES]):
+        rows = np.flatnonzero(count == k)
+        part = x[rows][usable[rows]].reshape(len(rows), k)
+        effect[rows], error[rows], dof[rows] = _so_far(part, n * hours)
+    limit = special.ndtr(special.ndtri(alpha / 4) / np.sqrt(share))
+    p_value, half = two_sided(effect, error, dof), -error * special.stdtrit(dof, limit)
+    some = np.flatnonzero((size > 0) & np.isfinite(dof))
+    if len(some):
+        levels = mean(dev[some], axis=2) / size[some, None]
+        between, known = between_days(levels, effect[some] / size[some], USUAL["level"])
+        between *= size[some]
+        p_days = two_sided(effect[some], between, known)
+        half_days = -between * special.stdtrit(known, limit)
+        # One day tells nothing of days: the noise within it must be exceeded as well.
+        one = days.shape[1] == 1
+        p_value[some] = np.fmax(p_value[some], p_days) if one else p_days
+        half[some] = np.fmax(half[some], half_days) if one else half_days
+    p_value = np.minimum(1, 4 * special.ndtr(special.ndtri(p_value / 2) * np.sqrt(share)))
+    return np.stack([effect, effect - half, effect + half, p_value])
+
+
+def _so_far(difference: Floats, hours: float) -> tuple[Floats, Floats, Floats]:
+    """Effect, standard error and degrees of freedom of complete differences (m, n), (m,) each."""
+    m = len(difference)
     effect, dof = difference.mean(axis=1), np.full(m, np.inf)
-    error = _error_of_constant(np.abs(effect), n * hours)
+    error = _error_of_constant(np.abs(effect), hours)
     varies = span(difference) > ROUNDING * size_of(difference)
     if varies.any():
         clipped = without_outliers(difference[varies])
-        known = noise(clipped)
         effect[varies] = clipped.mean(axis=1)
-        later = np.arange(days.shape[2]) > last[varies, None, None]
-        error[varies], dof[varies] = error_of_level(known, np.where(later, np.nan, days[varies]))
-    return np.stack([effect, error, dof])
+        error[varies], dof[varies] = noise(clipped).error_of_mean()
+    return effect, error, dof
 
 
 def _error_of_constant(effect: Floats, hours: float) -> Floats:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .noise import Floats, Noise
+from .noise import Floats
 
 DAY = 86_400.0
 #: Differences that vary by less than this share of the series' size do not vary.
@@ -120,18 +120,3 @@ def size_of(x: Floats) -> Floats:
     """Greatest absolute value of each row; 0 where all are missing."""
     size: Floats = np.where(np.isfinite(x), np.abs(x), 0).max(axis=1)
     return size
-
-
-def error_of_level(known: Noise, days: Floats) -> tuple[Floats, Floats]:
-    """Standard error of (window - mean of its days) and its degrees of freedom, each (m,).
-
-    Parameters
-    ----------
-    known : Noise
-        Noise of the difference from the mean of the days.
-    days : (m, D, T) array
-        The days, of like hours. Where there are several, how they differ adds to the error.
-    """
-    if days.shape[1] == 1:
-        return known.error_of_mean()
-    return known.error_with_days(mean(days - mean(days, axis=1)[:, None], axis=2))

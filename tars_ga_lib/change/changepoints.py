@@ -1,8 +1,8 @@
 """When and how a series changed: incidents, begins, trends and spread.
 
-Each looks at the like-hour differences of a window from its baseline (or at a baseline alone),
-weighs what it finds against the correlated noise of `tars_ga_lib.noise`, and has a p-value of
-its own.
+Each looks at the like-hour differences of a window from its baseline (or at a baseline alone) and
+weighs what it finds against the correlated noise within the day. Whether it is more than one day
+differs from another is asked in `shifts`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .noise import Floats, Noise, two_sided
 
 Ints = NDArray[np.int64]
 
-#: An incident lasts at least three samples, as fewer cannot be told from an outlier, and 1/96
-#: of the series (a quarter of an hour of a day).
-SHORTEST_INCIDENT = 3
-SHORTEST_SHARE = 96
+#: An incident lasts at least a quarter of an hour.
+SHORTEST_SECONDS = 900
+#: Incidents looked for in a series.
+MOST_SEGMENTS = 24
 #: Break points tried for a step that lasts.
 STEP_POSITIONS = 9
 #: The series is cut into so many blocks for the Theil-Sen slope and for the change of spread.
@@ -29,59 +29,136 @@ SPREAD_BLOCKS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Segments:
-    """The most striking segment of each of ``m`` series, positions [begin, end)."""
+class Segment:
+    """A part of one series that departs from its level, positions [begin, end)."""
 
-    begin: Ints
+    begin: int
+    end: int
+    excess: float  #: mean of the segment minus the level
+    peak: float  #: largest deviation from the level inside it, signed
+    extent: float  #: the departure in standard errors of so long a segment
+    p_value: float  #: two-sided, corrected for the search, given the noise within the day
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """How far segments of ``m`` series depart from their level, in standard errors, (m,) each."""
+
+    highest: Floats
+    lowest: Floats  #: of downward departures, as a positive number
+    begin: Ints  #: of the farthest of both
     end: Ints
-    excess: Floats  #: mean of the segment minus the level outside it
-    peak: Floats  #: largest deviation from the level inside it, signed
-    p_value: Floats  #: two-sided, corrected for the search
+    p_value: Floats  #: of the farthest, corrected for the search
 
 
-def striking_segments(x: Floats, level: Floats, noise: Noise) -> Segments:
-    """Find the segment whose mean departs most from the level, at all lengths up to half.
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Standard errors of the means of segments of m series, and their degrees of freedom."""
+
+    lengths: Ints  #: (L,) samples
+    error: Floats  #: (m, L)
+    dof: Floats  #: (m, L)
+
+    def of(self, rows: Ints) -> Errors:
+        """The errors of some of the series."""
+        return Errors(self.lengths, self.error[rows], self.dof[rows])
+
+
+def errors(noise: Noise, shortest: int) -> Errors:
+    """Errors of segments from ``shortest`` samples up to half the series."""
+    lengths = _lengths(noise.n, shortest)
+    return Errors(lengths, *noise.error_of_segments(lengths))
+
+
+def scan(x: Floats, errors: Errors) -> Scan:
+    """Look at the means of all segments of all lengths, from the shortest up to half the series.
 
     Parameters
     ----------
     x : (m, n) array
-        Complete series.
-    level : (m,) array
-        Level to depart from.
-    noise : Noise
-        Noise of the series.
+        Complete series about their level, `smoothed` where outliers must not count.
+    errors : Errors
+        Of the lengths to look at.
 
     Notes
     -----
     A scan statistic (Arias-Castro, Donoho & Huo 2005) over lengths in geometric steps, each
     standardised by the error that the mean of so many correlated neighbours has. The search is
-    paid for by Bonferroni over all begins and octaves of length. Runs of five are smoothed by
-    their median, so that an outlier or two are no incident.
+    paid for by Bonferroni over all begins and octaves of length.
     """
-    smooth = median_of_five(x)
-    m, n = smooth.shape
-    lengths = _lengths(n)
-    total = np.hstack([np.zeros((m, 1)), np.cumsum(smooth - level[:, None], axis=1)])
-    error, dof = noise.error_of_segments(lengths)
-    best = np.full(m, np.inf)
-    begin, end = np.zeros(m, np.int64), np.zeros(m, np.int64)
-    rows = np.arange(m)
+    m, n = x.shape
+    lengths, error, dof = errors.lengths, errors.error, errors.dof
+    total = np.hstack([np.zeros((m, 1)), np.cumsum(x, axis=1)])
+    found = Scan(np.zeros(m), np.zeros(m), np.zeros(m, np.int64), np.zeros(m, np.int64), np.ones(m))
+    rows, farthest = np.arange(m), np.full(m, -np.inf)
     for i, length in enumerate(lengths):
-        sums = np.abs(total[:, length:] - total[:, :-length])
-        at = sums.argmax(axis=1)
-        p_value = two_sided(sums[rows, at] / length, error[:, i], dof[:, i])
-        better = p_value < best
-        best[better] = p_value[better]
-        begin[better], end[better] = at[better], at[better] + length
+        sums = total[:, length:] - total[:, :-length]
+        for sign, most in ((1, found.highest), (-1, found.lowest)):
+            at = (sign * sums).argmax(axis=1)
+            extent = sign * sums[rows, at] / length / error[:, i]
+            np.maximum(most, extent, out=most)
+            better = extent > farthest
+            farthest[better], found.begin[better] = extent[better], at[better]
+            found.end[better] = at[better] + length
+            found.p_value[better] = two_sided(extent[better], np.ones(1), dof[better, i])
     searched = n * (1 + np.log2(lengths[-1] / lengths[0]))
-    p_value = np.minimum(1, searched * best)
-    rare = np.flatnonzero((p_value < 0.05) & (np.mean(x == np.median(x, 1)[:, None], 1) > 0.9))
-    if len(rare):
-        by_chance = _chance_of_cluster(x[rare], begin[rare], end[rare])
-        p_value[rare] = np.maximum(p_value[rare], np.minimum(1, searched * by_chance))
-    for row in np.flatnonzero(p_value < 0.05):
-        begin[row], end[row] = _sharpened(total[row], begin[row], end[row])
-    return _described(smooth, begin, end, p_value)
+    found.p_value[:] = np.minimum(1, searched * found.p_value)
+    return found
+
+
+def segments(x: Floats, errors: Errors, shortest: int, alpha: float) -> list[list[Segment]]:
+    """All segments that depart from the level, the farthest first, of each of ``m`` series.
+
+    Each is cut out before the next is looked for, as long as its p-value is below ``alpha``; the
+    first is always there.
+
+    Parameters
+    ----------
+    x : (m, n) array
+        Complete series about their level.
+    errors : Errors
+        As for `scan`.
+    shortest : int
+        Samples of the shortest segment.
+    """
+    left = smoothed(x, shortest)
+    rare = np.mean(x == np.median(x, axis=1)[:, None], axis=1) > 0.9
+    result: list[list[Segment]] = [[] for _ in x]
+    rows = np.arange(len(x))
+    for turn in range(MOST_SEGMENTS):
+        found = scan(left[rows], errors.of(rows))
+        by_chance = np.flatnonzero((found.p_value < alpha) & rare[rows])
+        if len(by_chance):
+            bounds = found.begin[by_chance], found.end[by_chance]
+            chance = x.shape[1] * _chance_of_cluster(x[rows[by_chance]], *bounds)
+            found.p_value[by_chance] = np.clip(chance, found.p_value[by_chance], 1)
+        for i, row in enumerate(rows):
+            begin, end = int(found.begin[i]), int(found.end[i])
+            if found.p_value[i] < alpha:
+                total = np.concatenate([[0.0], np.cumsum(left[row])])
+                begin, end = _sharpened(total, begin, end, shortest)
+            elif turn:
+                continue
+            part = left[row, begin:end]
+            peak, excess = float(part[np.abs(part).argmax()]), float(part.mean())
+            extent = float(found.highest[i] if excess > 0 else found.lowest[i])
+            p_value = float(found.p_value[i])
+            result[row].append(Segment(begin, end, excess, peak, extent, p_value))
+            left[row, begin:end] = 0
+        rows = rows[found.p_value < alpha]
+        if not len(rows):
+            break
+    return result
+
+
+def shortest_incident(step: float) -> int:
+    """Samples of the shortest incident: a quarter of an hour, at ``step`` seconds a sample."""
+    return max(1, int(np.ceil(SHORTEST_SECONDS / step)))
+
+
+def smoothed(x: Floats, shortest: int) -> Floats:
+    """Runs of five smoothed by their median, where one sample alone must not be an incident."""
+    return median_of_five(x) if shortest >= 3 else x
 
 
 def _chance_of_cluster(x: Floats, begin: Ints, end: Ints) -> Floats:
@@ -101,39 +178,29 @@ def _chance_of_cluster(x: Floats, begin: Ints, end: Ints) -> Floats:
     return chance
 
 
-def _lengths(n: int) -> Ints:
+def _lengths(n: int, shortest: int) -> Ints:
     """Lengths searched: from the shortest incident to half the series, in steps of 1.4."""
-    shortest = max(SHORTEST_INCIDENT, n // SHORTEST_SHARE)
-    grid = np.geomspace(shortest, n // 2, int(np.log(n / 2 / shortest) / np.log(1.4)) + 1)
+    longest = max(1, n // 2)
+    shortest = min(shortest, longest)
+    grid = np.geomspace(shortest, longest, int(np.log(longest / shortest) / np.log(1.4)) + 1)
     return np.unique(np.round(grid).astype(np.int64))
 
 
-def _sharpened(total: Floats, begin: int, end: int) -> tuple[int, int]:
+def _sharpened(total: Floats, begin: int, end: int, shortest: int) -> tuple[int, int]:
     """Move both edges to where the contrast is sharpest, by up to the length at a time."""
     n = len(total) - 1
     reach = end - begin
     begins = np.arange(max(0, begin - reach), end)
     ends = np.arange(begin + 1, min(n, end + reach) + 1)
     length = ends - begins[:, None]
-    usable = (length >= SHORTEST_INCIDENT) & (length < n)
+    usable = (length >= shortest) & (length < n)
     share = np.where(usable, length / n, 0.5)
     excess = np.abs(total[ends] - total[begins][:, None] - share * total[n])
     contrast = np.where(usable, excess / np.sqrt(share * (1 - share)), 0)
     i, j = np.unravel_index(contrast.argmax(), contrast.shape)
     sharper = int(begins[i]), int(ends[j])
     grew = sharper[1] - sharper[0] > end - begin
-    return _sharpened(total, *sharper) if grew else sharper
-
-
-def _described(x: Floats, begin: Ints, end: Ints, p_value: Floats) -> Segments:
-    inside = inside_segment(x.shape[1], begin, end)
-    length = end - begin
-    within = np.where(inside, x, 0).sum(axis=1) / length
-    outside = np.where(inside, 0, x).sum(axis=1) / (x.shape[1] - length)
-    deviation = np.where(inside, x - outside[:, None], 0)
-    at = np.abs(deviation).argmax(axis=1)
-    peak = deviation[np.arange(len(x)), at]
-    return Segments(begin, end, within - outside, peak, p_value)
+    return _sharpened(total, *sharper, shortest) if grew else sharper
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,25 +308,37 @@ def theil_sen(x: Floats, time: Floats) -> Floats:
     return middle
 
 
-def spread_change(baseline: Floats, window: Floats) -> tuple[Floats, Floats]:
-    """Ratio of the spread of a window to that of its baseline, and its p-value, each (N,).
+def spread_change(days: Floats, window: Floats) -> tuple[Floats, Floats, Floats]:
+    """Log ratio of the spread of a window to that of its days, its p-value, and the days' own.
 
     Parameters
     ----------
-    baseline : (N, D, T) array
+    days : (N, D, T) array
         D days of like hours, NaN where missing.
     window : (N, T) array
+
+    Returns
+    -------
+    tuple of (N,), (N,) and (N, D) arrays
+        The last are the log ratios of each day to the mean of all. NaN where fewer than 6 blocks
+        vary in both.
 
     Notes
     -----
     The spread is the mean absolute step from sample to sample, which level, season and trend
     leave alone (von Neumann 1941). Some 12 blocks are compared like hour with like hour on the
     log scale by Student's t: noisy days and calm nights do not matter, and steps of neighbouring
-    blocks are all but independent even where the samples are not. NaN where fewer than 6 blocks
-    vary in both.
+    blocks are all but independent even where the samples are not.
     """
-    before = np.mean([_roughness(baseline[:, i]) for i in range(baseline.shape[1])], axis=0)
-    after = _roughness(window)
+    rough = np.stack([_roughness(days[:, i]) for i in range(days.shape[1])], axis=1)
+    before = rough.mean(axis=1)
+    ratio, p_value = _log_ratio(_roughness(window), before)
+    own = [_log_ratio(rough[:, i], before)[0] for i in range(days.shape[1])]
+    return ratio, p_value, np.stack(own, axis=1)
+
+
+def _log_ratio(after: Floats, before: Floats) -> tuple[Floats, Floats]:
+    """Mean log ratio of blocks (N, blocks) and its p-value by Student's t."""
     usable = (before > 0) & (after > 0)
     log = np.log(np.where(usable, after, 1) / np.where(usable, before, 1))
     count = usable.sum(axis=1)
@@ -271,7 +350,7 @@ def spread_change(baseline: Floats, window: Floats) -> tuple[Floats, Floats]:
     identical = error == 0
     p_value = two_sided(mean, np.where(identical, 1, error), blocks - 1.0)
     p_value = np.where(identical & (mean == 0), 1, p_value)
-    return np.where(enough, np.exp(mean), np.nan), np.where(enough, p_value, np.nan)
+    return np.where(enough, mean, np.nan), np.where(enough, p_value, np.nan)
 
 
 def _roughness(x: Floats) -> Floats:
