@@ -85,7 +85,7 @@ def section(tally: Tally, clean: dict[str, str]) -> str:
     return f"""## No input makes a false CERTIFIED
 
 `python -m benchmarks.adversary`: one clean simulated day and its baseline, {regions} regions by
-{services} services, held by a real Prometheus. Parts of it are {", ".join(adversary.WAYS)}; about
+{services} services, held by a real Prometheus. Ways: {", ".join(adversary.WAYS)}. About
 half of the days were truly bad before. A day of two kinds of damage is counted in both.
 
 {sections.table(["what", "measured", "must reach"], rows)}

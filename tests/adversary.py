@@ -252,7 +252,7 @@ def remembered() -> Iterator[None]:
     When a drift could first have been known is left out: no decision rests on it.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("shifts", "baselines_health"):
+        for name in ("shifts", "baseline_health"):
             patch.setattr(drift, name, _remember(getattr(drift, name)))
         patch.setattr(drift, "incremental", lambda *_: {})
         patch.setattr(criteria, "version", functools.cache(metadata.version))
