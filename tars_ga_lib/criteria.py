@@ -238,7 +238,7 @@ def _from_figure(
     figure, kind = kpis.figure(name, *place), kpis.job.kpis[name]
     where = ", ".join(part for part in place if part)
     counted = kind.kind == "counter" and not kind.per_second
-    reason = _why_unknown(criterion, figure)
+    reason = _why_unknown(criterion, figure, kpis.unseen(name, *place))
     if not reason and (doubts := kpis.doubts(name)):
         reason = f"the server warned about its answer: {doubts[0]}"
     if not reason and figure.beyond:
@@ -286,7 +286,7 @@ def _within(target: Limit, figure: KpiValue) -> float:
     return figure.worst if target.holds(figure.worst) else lower
 
 
-def _why_unknown(criterion: Criterion, figure: KpiValue) -> str:
+def _why_unknown(criterion: Criterion, figure: KpiValue, unseen: str) -> str:
     """Return why a figure was not seen well enough; empty if it was."""
     if figure.value is None:
         return figure.reason
@@ -295,12 +295,12 @@ def _why_unknown(criterion: Criterion, figure: KpiValue) -> str:
     if figure.coverage < criterion.min_coverage:
         return (
             f"only {figure.coverage:.1%} of its samples were seen, and "
-            f"{criterion.min_coverage:.0%} are needed"
+            f"{criterion.min_coverage:.0%} are needed; not seen: {unseen}"
         )
     if figure.worst_series_coverage < criterion.min_series_coverage:
         return (
             f"of one of its series only {figure.worst_series_coverage:.1%} of the samples were "
-            f"seen, and {criterion.min_series_coverage:.0%} are needed"
+            f"seen, and {criterion.min_series_coverage:.0%} are needed; not seen: {unseen}"
         )
     return ""
 

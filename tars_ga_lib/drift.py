@@ -34,6 +34,9 @@ SIGNIFICANCE = 0.05
 MIN_COVERAGE = 0.8
 """Share of the window's and of the baseline's steps that an evaluation needs."""
 
+_ROUNDING = 1e-13
+"""Share of a baseline, or points, below which a change is that of rounding."""
+
 WORST = 10
 """How many of the worst findings are listed."""
 
@@ -164,7 +167,7 @@ def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
         "significance": SIGNIFICANCE,
         "window": interval_facts(window.span),
         "baselines": [interval_facts(each.span) for each in baselines],
-        "baseline_problems": _baseline_problems(rules, baselines),
+        "baseline_problems": _baseline_problems(rules, window, baselines),
         "counts": _counts(evaluations),
         "stability": _stability(evaluations),
         "worst": [e.facts() for e in findings[:WORST]],
@@ -249,6 +252,11 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def _change(value: float) -> float | None:
+    """Return a change as a number; what rounding alone left is none."""
+    return 0.0 if abs(value) < _ROUNDING else _number(value)
+
+
 def _evaluation(
     name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis, found: Shift
 ) -> Evaluation:
@@ -277,9 +285,9 @@ def _evaluation(
         reason=reason,
         baseline=_number(found.baseline_level),
         current=_number(found.window_level),
-        drift=_number(effect),
-        low=_number(low),
-        high=_number(high),
+        drift=_change(effect),
+        low=_change(low),
+        high=_change(high),
         adjusted_p=None if reason else _number(found.p_value),
         coverage=coverage,
         kind=found.kind,
@@ -487,7 +495,7 @@ def incremental(
 
 
 def _baseline_problems(
-    rules: Mapping[str, DriftRule], baselines: Sequence[Kpis]
+    rules: Mapping[str, DriftRule], window: Kpis, baselines: Sequence[Kpis]
 ) -> list[dict[str, Any]]:
     """Return what makes the baseline doubtful: gaps, incidents and trends of its own.
 
@@ -505,6 +513,8 @@ def _baseline_problems(
             span = baselines[problem.day].span
             if not _matters(problem, days, measured[kpi]):
                 continue
+            if problem.code == "no_data" and window.figure(kpi, *place).value is None:
+                continue  # there is nothing that it could mislead
             where = baselines[problem.day], kpi, place, problem.begin, problem.end
             if problem.code == "incident" and _chance_of_events(*where) * len(asked) > SIGNIFICANCE:
                 continue
@@ -601,6 +611,11 @@ def _incidents(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
             groups.append(last)
         last["ended"] = max(last["ended"], e.incident["ended"])
         last["findings"].append(e.id)
+    known = {e.id: e for e in hit}
+    for group in groups:
+        # The narrowest place that explains it.
+        services = {known[name].service for name in group["findings"]}
+        group["service"] = services.pop() if len(services) == 1 else None
     return groups
 
 

@@ -50,8 +50,8 @@ COMPARE = """
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
-from tars_ga_lib import replay
-print(json.dumps(asdict(replay.replay(Path(sys.argv[1])))))
+from tars_ga_lib import recompute
+print(json.dumps(asdict(recompute.replay(Path(sys.argv[1])))))
 """
 
 

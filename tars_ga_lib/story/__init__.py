@@ -150,15 +150,17 @@ def _level(case: Case, name: str, title: str) -> Sentence:
     if outcome is not None:
         text += f" (target {limit_text(outcome['target'], outcome['unit'])})"
         refs.append(f"certification_metadata.json#criteria/{outcome['name']}")
-        if outcome["verdict"] == "no_data":
-            text += f", which does not count: {outcome['reason']}"
     if name == AVAILABILITY and figure.value < 1:
         down = downtime(case.run.kpis)
         assert down is not None
         text += f", which is {lasted(down)} of full outage"
     text += _worst_region(case, name, limit)
+    text += "."
+    if outcome is not None and outcome["verdict"] == "no_data":
+        reason = str(outcome["reason"])
+        text += f" It {reason}." if reason.startswith("holds") else f" It does not count: {reason}."
     tone = outcome["verdict"] if outcome is not None else "info"
-    return Sentence(f"{text}.", tone, tuple(refs))  # type: ignore[arg-type]
+    return Sentence(text, tone, tuple(refs))  # type: ignore[arg-type]
 
 
 def _at_least(figure: KpiValue) -> str:

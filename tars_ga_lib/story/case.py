@@ -45,6 +45,7 @@ class Incident:
     """An incident that the drift analysis found, and those of the incidents file that match it."""
 
     region: str | None
+    service: str | None
     start: int
     end: int
     findings: tuple[Facts, ...]
@@ -176,7 +177,8 @@ class Case:
                 if None in (one.region, each["region"]) or one.region == each["region"]
             ]
             hit = [self.evaluations[identity] for identity in each["findings"]]
-            found.append(Incident(each["region"], start, end, tuple(hit), tuple(told)))
+            place = each["region"], each["service"]
+            found.append(Incident(*place, start, end, tuple(hit), tuple(told)))
         return sorted(found, key=lambda i: (i.start, i.region or ""))
 
     @cached_property

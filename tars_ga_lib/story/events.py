@@ -269,7 +269,7 @@ def _found(case: Case, group: Sequence[Any]) -> Event:
         max(i.end for i in group),
         kind="incident",
         tone="critical" if any(i.severe for i in group) else "warning",
-        where=whereabouts([(i.region, None) for i in group]),
+        where=whereabouts([(i.region, i.service) for i in group]),
         text=text,
         rests_on=tuple(i.id for i in group),
         count=len(group),

@@ -11,7 +11,7 @@ from tars_ga_lib.charts import Chart
 from tars_ga_lib.display import quantity, when
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.views.common import ALL, Facts, as_far_as_known, incident_spans, no_chart, place
+from tars_ga_lib.views.common import Facts, as_far_as_known, incident_spans, no_chart, place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,7 +168,7 @@ def incident_table(analysis: Facts, most: int = 8) -> pd.DataFrame:
         figure = quantity(worst["incident"]["figure"], worst["unit"])
         rows.append(
             [
-                each["region"] or ALL,
+                place(each["region"], each["service"]),
                 _from_to(each["began"], each["ended"], analysis),
                 f"{len(found)} series of {', '.join(rules)}",
                 f"{worst['title']} {place(None, worst['service'])}: {figure}",
