@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -84,10 +85,12 @@ class Scrapes(Model):
     """What is scraped of the services: `selector` selects one series a target, like `up`.
 
     It tells how many scrapes were to be expected of each region and service, and how many of
-    them were seen.
+    them were seen. Where its series do not name the service, `by: [region]` lets those of a region
+    speak for all of its services.
     """
 
     selector: StrictStr = "up{$match}"
+    by: list[Literal["region", "service"]] = Field(default=["region", "service"])
     labels: dict[Literal["region", "service"], Name] = Field(default={})
 
     @field_validator("selector")
@@ -98,6 +101,18 @@ class Scrapes(Model):
                 f"{text!r} is no plain selector with $match; write it like up{{$match}}"
             )
         return text
+
+    @field_validator("by")
+    @classmethod
+    def _by_region(cls, by: list[str]) -> list[str]:
+        if by not in (["region"], ["region", "service"]):
+            raise ValueError("'by' is [region] or [region, service]")
+        return by
+
+    def dimensions(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """Label that names each dimension; `labels` are the run's own."""
+        names = dict(labels) | self.labels
+        return {dimension: names[dimension] for dimension in self.by}
 
     @property
     def targets(self) -> str:

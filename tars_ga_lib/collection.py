@@ -134,15 +134,15 @@ def with_scrape_intervals(
     It is the shorter of what the server's targets are configured to and of how far apart raw
     samples are, looked at twice in each span. What the server does not tell is left out.
     """
-    labels = job.parameters.labels.model_dump() | job.scrapes.labels
+    labels = job.scrapes.dimensions(job.parameters.labels.model_dump())
     query = resolve(job.scrapes.selector, labels, job.parameters, job.parameters.kpis, 0)
-    gaps: dict[tuple[str, str], list[float]] = {}
-    configured: dict[tuple[str, str], list[float]] = {}
+    gaps: dict[tuple[str, ...], list[float]] = {}
+    configured: dict[tuple[str, ...], list[float]] = {}
 
     def keep(
-        into: dict[tuple[str, str], list[float]], facts: Mapping[str, str], seconds: Any
+        into: dict[tuple[str, ...], list[float]], facts: Mapping[str, str], seconds: Any
     ) -> None:
-        place = facts.get(labels["region"], ""), facts.get(labels["service"], "")
+        place = tuple(facts.get(label, "") for label in labels.values())
         into.setdefault(place, []).extend(seconds)
 
     for facts, seconds in server.scrape_intervals():
@@ -154,9 +154,10 @@ def with_scrape_intervals(
                 keep(gaps, facts, apart)
     # The usual gap, in whole seconds: samples come a little early or late.
     usual = {p: [max(1.0, round(float(np.quantile(v, 0.25))))] for p, v in gaps.items() if v}
-    places = sorted((usual.keys() | configured.keys()) & _declared(job.parameters))
+    declared = {place[: len(labels)] for place in _declared(job.parameters)}
+    places = sorted((usual.keys() | configured.keys()) & declared)
     known = [min(usual.get(p, []) + configured.get(p, [])) for p in places]
-    rows = [{labels["region"]: region, labels["service"]: service} for region, service in places]
+    rows = [dict(zip(labels.values(), place, strict=True)) for place in places]
     found = {}
     for name, span in spans.items():
         provenance = Provenance(

@@ -340,12 +340,14 @@ def check_yaml(text: str) -> None:
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise ValueError(f"the alias *{event.anchor} is recursive or names nothing")
+                problem = f"the alias *{event.anchor} is recursive or names nothing"
+                raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
             count += sizes[event.anchor]
         elif isinstance(event, yaml.NodeEvent):
             tag = getattr(event, "tag", None)
             if tag not in (None, "!") and not _PLAIN_TAG.fullmatch(tag):
-                raise ValueError(f"the tag {tag} asks for more than data")
+                problem = f"the tag {tag} asks for more than data"
+                raise yaml.constructor.ConstructorError(None, None, problem, event.start_mark)
             if isinstance(event, yaml.CollectionStartEvent):
                 open_nodes.append((event.anchor, count))
             elif event.anchor:

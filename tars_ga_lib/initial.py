@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 
 from tars_ga_lib import parameters
-from tars_ga_lib.catalogues import Kpi, KpiCatalogue, metric_names
+from tars_ga_lib.catalogues import KpiCatalogue, metric_names
 from tars_ga_lib.grammar import (
     Model,
     Name,
@@ -105,11 +105,15 @@ class Profile(Model):
             "request_rate": {"increase": requests},
         }
         if status:
-            # The series of a 5xx is made by the first; before, only requests prove that none was.
+            # The series of a 5xx is made by the first; before, only requests that have a status
+            # prove that none was. One without a status may have been an error.
             failed = increase(self.requests, "$by", f'{status}=~"5.."')
-            errors = f"{failed} or 0 * {requests}"
+            told = increase(self.requests, "$by", f'{status}=~"[1-5].."')
+            errors = f"{failed} or 0 * {told}"
             found["errors"] = {"increase": errors}
-            found["error_rate"] = {"numerator": errors, "denominator": requests}
+            found["error_rate"] = {
+                "numerator": errors, "denominator": told, "population": requests,
+            }  # fmt: skip
         if has_buckets:
             for name in LATENCIES:
                 found[name] = {"buckets": increase(self.buckets, "le, $by")}
@@ -128,6 +132,11 @@ def catalogues_folder() -> Path:
     here = Path(__file__).resolve().parent
     inside = here / "parameters"
     return inside if inside.is_dir() else here.parent / "parameters"
+
+
+def _catalogue() -> KpiCatalogue:
+    file = catalogues_folder() / "kpis.yaml"
+    return check(KpiCatalogue, read_yaml(file), str(file))
 
 
 def profiles() -> list[Profile]:
@@ -165,8 +174,10 @@ class Found:
     window: tuple[int, int]
     baselines: tuple[int, int]
     why_baseline: str
+    scrapes: dict[str, Any]
     kpis: dict[str, dict[str, Any]]
     left_out: dict[str, str]
+    unknown: dict[str, str]
 
 
 class _Look:
@@ -282,9 +293,12 @@ def look(url: str, given: Mapping[Dimension, str] | None = None, ask: Ask | None
             (Choice(n, f"a label of {metric}") for n in VERSION if n in eye.labels(metric)), None
         )
         kpis, left_out = _kpis(eye, profile, status, labels, members)
+        scrapes = _scrapes(eye, profile, labels, members)
+        unknown = ELSEWHERE | _unwatched(eye)
     return Found(
         source.prometheus or url, version, profile, [each.about for each in seen[1:]], labels,
-        status, release, members, cells, window, baselines, why, kpis, left_out,
+        status, release, members, cells, window, baselines, why, scrapes, kpis, left_out,
+        unknown,
     )  # fmt: skip
 
 
@@ -379,8 +393,7 @@ def _kpis(
     members: Mapping[Dimension, Sequence[str]],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Return what differs from the catalogue by KPI, and why others are left out."""
-    file = catalogues_folder() / "kpis.yaml"
-    catalogue = check(KpiCatalogue, read_yaml(file), str(file)).kpis
+    catalogue = _catalogue().kpis
     told = profile.kpis(status.value if status else None, profile.buckets in eye.metrics)
     changes: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
@@ -397,7 +410,7 @@ def _kpis(
         if absent := sorted(metrics - eye.metrics):
             left_out[name] = f"there is no metric {', '.join(absent)}"
             continue
-        own = _labels_of(eye, effective, metrics, labels, members)
+        own = _labels_of(eye, effective.by, metrics, labels, members)
         if isinstance(own, str):
             left_out[name] = own
         elif differs | own:
@@ -405,16 +418,43 @@ def _kpis(
     return changes, left_out
 
 
+def _unwatched(eye: _Look) -> dict[str, str]:
+    """Return the criterion on alerts, and why, where nothing proves that rules are evaluated."""
+    alerts = _catalogue().alerts
+    absent = sorted(set(metric_names(alerts.evaluations)) - eye.metrics) if alerts else []
+    why = f"alerts are not evaluated here: there is no metric {', '.join(absent)}"
+    return {"critical_alerts": why} if absent else {}
+
+
+def _scrapes(
+    eye: _Look,
+    profile: Profile,
+    labels: Mapping[Dimension, Choice],
+    members: Mapping[Dimension, Sequence[str]],
+) -> dict[str, Any]:
+    """Return what differs from the catalogue in how scrapes are counted.
+
+    Where `up` does not name these services, as of metrics that are pushed, the series of requests
+    are counted: they name them, and have a sample a scrape as well.
+    """
+    if "up" in eye.metrics:
+        own = _labels_of(eye, ("region", "service"), {"up"}, labels, members)
+        if not isinstance(own, str):
+            return {"labels": own} if own else {}
+    inside = ",".join(filter(None, [profile.matchers, "$match"]))
+    return {"selector": f"{profile.requests}{{{inside}}}"}
+
+
 def _labels_of(
     eye: _Look,
-    kpi: Kpi,
+    by: Iterable[Dimension],
     metrics: Iterable[str],
     labels: Mapping[Dimension, Choice],
     members: Mapping[Dimension, Sequence[str]],
 ) -> dict[str, str] | str:
-    """Return the labels by which a KPI's metrics name dimensions otherwise, or what they lack."""
+    """Return the labels by which metrics name dimensions otherwise, or what they lack."""
     own: dict[str, str] = {}
-    for dimension in kpi.by:
+    for dimension in by:
         usual, candidates = labels[dimension].value, REGION if dimension == "region" else SERVICE
         shared = set.intersection(*(eye.labels(metric) for metric in metrics))
         for label in dict.fromkeys([usual, *candidates]):
@@ -464,6 +504,7 @@ def write(found: Found, folder: Path, *, name: str, version: str) -> list[Findin
     job = parameters.load(folder / "run.yaml")
     asked = {text for kpi in [*job.kpis.values(), *(s.kpi for s in job.slos.values())]
              for text in kpi.queries().values()}  # fmt: skip
+    asked |= {job.scrapes.targets, job.scrapes.seen}
     return [each for each in findings if each.request.template in asked]
 
 
@@ -555,8 +596,10 @@ def _overlay(found: Found) -> str:
         else "# No label holds HTTP statuses, so errors are not known."
     )
     lines = ["# What differs from kpis.yaml on this server.", _comment(status)]
-    if found.kpis:
-        lines += ["", text_of({"kpis": found.kpis}).rstrip()]
+    changes = {"scrapes": found.scrapes, "kpis": found.kpis}
+    for key, inner in changes.items():
+        if inner:
+            lines += ["", text_of({key: inner}).rstrip()]
     lines += [
         "",
         "# Not found, and left out with the rules, criteria and objectives that rest on it:",
@@ -569,11 +612,17 @@ def _overlay(found: Found) -> str:
 
 def _criteria(found: Found) -> str:
     lines = ["# What differs from criteria.yaml on this server."]
-    if found.profile.milliseconds and "latency_p99" not in found.left_out:
-        lines += ["criteria:", "  # This instrumentation counts milliseconds.",
-                  "  latency_p99: {target: '< 500', warning: '< 450'}"]  # fmt: skip
+    if "latency_p99" not in found.left_out:
+        limits = "'< 500', warning: '< 450'" if found.profile.milliseconds else "'< 0.5'"
+        unit = "milliseconds" if found.profile.milliseconds else "seconds"
+        lines += [
+            "criteria:",
+            f"  # In {unit}, as this instrumentation counts; no objective is written for it, as",
+            "  # that needs a bucket with this edge.",
+            f"  latency_p99: {{objective: null, target: {limits}}}",
+        ]
     lines += ["# Not to be known from this server; take a line out when it is measured:", "drop:"]
-    lines += [f"  - {name}  # {why}" for name, why in ELSEWHERE.items()]
+    lines += [f"  - {name}  # {why}" for name, why in found.unknown.items()]
     return "\n".join([*lines, ""])
 
 

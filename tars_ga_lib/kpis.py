@@ -396,17 +396,15 @@ class Kpis:
 
     def _scraped(self, name: str) -> tuple[Floats, Floats]:
         kpi, scrapes = self.job.kpis[name], self.scrapes
-        by = dimensions(kpi, self.job.parameters)
-        labels = self.job.parameters.labels.model_dump() | self.job.scrapes.labels
-        if by != labels:  # of other targets than the services'
+        by, labels = dimensions(kpi, self.job.parameters), self.job.parameters.labels.model_dump()
+        if scrapes.known and self._counts_scrapes(kpi):
+            places = slice(None) if "service" in by else slice(1)
+            expected = scrapes.expected[:, places]
+            return expected, np.clip(scrapes.seen[:, places] / expected, 0.0, 1.0)
+        if not scrapes.known or by != labels:  # of other targets than the services'
             cells = self._part(name, next(iter(kpi.queries())))
             ones = np.ones(cells.values.shape[1:])
             return ones, ones
-        if not scrapes.known:
-            ones = np.ones(scrapes.expected.shape)
-            return ones, ones
-        if self._counts_scrapes(kpi):
-            return scrapes.expected, np.clip(scrapes.seen / scrapes.expected, 0.0, 1.0)
         if name in self._needed and (template := sample_count(kpi)):
             counts = sample_counts(self.job, self.span, template, by)
             if counts is None:
@@ -418,7 +416,12 @@ class Kpis:
 
     def _counts_scrapes(self, kpi: Kpi) -> bool:
         """Whether the events of a ratio are the scrapes themselves, as those of availability."""
-        return kpi.kind == "ratio" and kpi.denominator == self.job.scrapes.seen
+        scrapes, labels = self.job.scrapes, self.job.parameters.labels.model_dump()
+        return (
+            kpi.kind == "ratio"
+            and kpi.denominator == scrapes.seen
+            and dimensions(kpi, self.job.parameters) == scrapes.dimensions(labels)
+        )
 
     def _peak(self, name: str, part: str, region: str | None, service: str | None) -> Floats:
         """Largest step of each series in any span, (series,): as much may be in one not seen."""

@@ -210,6 +210,8 @@ def _placed(value: object) -> object:
 
 
 def _services_text(services: Mapping[str, Placement]) -> list[str] | dict[str, dict[str, Any]]:
+    if isinstance(services, list):  # of a copy that was given a list
+        return services
     written = {name: place.model_dump(exclude_none=True) for name, place in services.items()}
     return written if any(written.values()) else list(written)
 
@@ -680,10 +682,10 @@ def load(
     criteria, waivers = given("criteria", Criteria), given("waivers", Waivers)
     slos: dict[str, Objective] = {}
     with problems.collected():
-        if parameters.slos is not None and catalogue is not None:
-            slos = objectives.objectives_of(
-                reader.documents("slos"), str(parameters.slos), catalogue.kpis
-            )
+        if parameters.slos is not None:
+            documents = reader.documents("slos")
+            if catalogue is not None:
+                slos = objectives.objectives_of(documents, str(parameters.slos), catalogue.kpis)
     evidence = {
         kind: given(f"evidence.{kind}", EVIDENCE_MODELS[kind]) for kind in parameters.evidence
     }
@@ -712,8 +714,9 @@ def load(
         texts=reader.texts(),
     )
     _check_names(job, reader)
-    job = replace(job, criteria=_aimed(parameters, job.criteria, job.slos, job.kpis))
+    # What is dropped needs no objective, so it goes first.
     job = _without(job, [*parameters.drop, *catalogue.drop], rules.drop, criteria.drop)
+    job = replace(job, criteria=_aimed(parameters, job.criteria, job.slos, job.kpis))
     _check_waivers(job)
     _check_slices(job)
     return job

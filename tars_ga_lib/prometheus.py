@@ -551,14 +551,13 @@ class Prometheus:
             End and length of the time that is looked at; nothing if the server does not tell.
         """
         try:
-            body = self._get("query", query=f"{selector}[{seconds}s]", time=at)["result"]
-            if not isinstance(body, _Body):
-                return []
-            blob = [body.content[start:stop] for start, stop in body.samples]
-            times = [_numbers([one])[0] for one in blob]
+            found = self._get("query", query=f"{selector}[{seconds}s]", time=at)["result"]
+            return [
+                (one["metric"], np.diff([float(time) for time, _ in one["values"]]))
+                for one in found
+            ]
         except (QueryError, SourceError, LookupError, TypeError, ValueError):
             return []
-        return [(facts, np.diff(at)) for facts, at in zip(body.series, times, strict=True)]
 
     def metrics(self, start: int, stop: int) -> set[str]:
         """Names of all metrics that have samples in the interval."""

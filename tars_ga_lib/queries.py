@@ -130,7 +130,7 @@ def requests(job: Job) -> list[Request]:
             query = resolve(template, by, parameters, parameters.kpis, step)
             found[key] = Request(identity, template, by, query)
 
-    scraped = parameters.labels.model_dump() | job.scrapes.labels
+    scraped = job.scrapes.dimensions(parameters.labels.model_dump())
     add(TARGETS, job.scrapes.targets, scraped)
     add(SEEN, job.scrapes.seen, scraped)
     for name, kpi in needed(job).items():

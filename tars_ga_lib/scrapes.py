@@ -73,7 +73,7 @@ class Scrapes:
 
     def __init__(self, job: Job, span: Span, others: Sequence[Span] = ()) -> None:
         parameters = job.parameters
-        labels = parameters.labels.model_dump() | job.scrapes.labels
+        labels = job.scrapes.dimensions(parameters.labels.model_dump())
         spans = [span, *others]
 
         def grids(template: str) -> list[Floats]:
@@ -140,7 +140,8 @@ def _grid(
         place = place_of(labels, by, regions, services)
         if place is not None:
             assert found is not None
-            values[place] = found.values[row]
+            # Series that name no service speak for all of their region's.
+            values[place if "service" in by else place[0]] = found.values[row]
     # What is no count of anything is no sample: nothing may be learnt from it.
     with np.errstate(invalid="ignore"):
         values[~((values >= 0) & (values < _MOST))] = np.nan

@@ -77,7 +77,10 @@ def test_bad_days_are_refused(court: Court) -> None:
     assert not certified
     about = " ".join(bad.day.about for bad, _ in court.bad)
     mandatory = {name for name, one in court.clean.job.criteria.items() if one.mandatory}
-    assert {name for name in mandatory if name not in about} <= {"drift_stability", "alerts"}
+    assert {name for name in mandatory if name not in about} <= {
+        "drift_stability",
+        "critical_alerts",
+    }
 
 
 def test_no_edit_makes_a_false_certified(court: Court) -> None:

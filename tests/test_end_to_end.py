@@ -32,7 +32,7 @@ FACTS = [
     f"evidence={{incidents: '{ROOT / 'demo' / 'evidence' / 'incidents.yaml'}', "
     f"rollback: '{ROOT / 'demo' / 'evidence' / 'rollback.yaml'}'}}",
     f"measured={{validation: '{ROOT / 'demo' / 'measured' / 'validation_results.json'}', "
-    f"websocket: '{ROOT / 'demo' / 'measured' / 'ws_health_metrics.json'}'}}",
+    f"websocket: '{ROOT / 'demo' / 'measured' / 'ws_health_metrics.json'}', min_watch: 1m}}",
 ]
 SECRET = "hunter2secret"
 FILES = {
@@ -187,7 +187,9 @@ def test_demo(demo: Done) -> None:
     assert demo.code == 3
     verdicts = {c["name"]: c["verdict"] for c in demo.certification["criteria"]}
     assert set(verdicts.values()) >= {"pass", "fail"}
-    assert "no_data" not in verdicts.values()
+    # A region was not scraped for 20 minutes: all that could be hidden there is not known.
+    unknown = {name for name, verdict in verdicts.items() if verdict == "no_data"}
+    assert unknown == {"availability", "websocket_probes", "oom_kills"}
     assert demo.certification["simulated"] is True
     assert re.search("simulated", demo.report, re.IGNORECASE)
     assert re.search("simulated", demo.pdf_text, re.IGNORECASE)
@@ -255,7 +257,9 @@ def two_hours(small_server: str, tmp_path_factory: pytest.TempPathFactory) -> Do
 
 def test_other_criteria_on_the_same_recording(two_hours: Done, tmp_path: Path) -> None:
     strict = (ROOT / "parameters" / "criteria.yaml").read_text("utf-8")
-    strict = strict.replace('"< 0.5"', '"< 0.05"').replace('"< 0.45"', '"< 0.05"')
+    strict = strict.replace("objective: latency-p99 ", "target: '< 0.05'").replace(
+        "< 0.45", "< 0.04"
+    )
     (tmp_path / "strict.yaml").write_text(strict, encoding="utf-8")
     done = small_run(
         tmp_path / "out",
@@ -437,7 +441,7 @@ def test_victoria_metrics_decides_the_same(serve: Serve, tmp_path: Path, faults:
             job = small_job(each, *FACTS)
             recording = collection.collect(job)
             assert not [p.error or p.warnings for _, p in recording.provenance() if p.error]
-            window = Kpis(job, recording.window)
+            window = Kpis(job, recording.window, recording.baselines)
             analysis = drift.analyse(window, [Kpis(job, b) for b in recording.baselines])
             measured.bring(job, tmp_path / name)
             results = measured.load(job, tmp_path / name)

@@ -27,7 +27,7 @@ def without(packages: str, folder: Path, *arguments: str) -> subprocess.Complete
     return subprocess.run(
         [sys.executable, "-c", command, *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "TARS_DSN": "host=x"},
+        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "TARS_GA_DSN": "host=x"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -49,7 +49,7 @@ def parameters(folder: Path, **more: str) -> Path:
         "validation": {
             "deadline": "10s",
             "postgres": {
-                "primary": {"region": "us-east-1", "dsn_env": "TARS_DSN"},
+                "primary": {"region": "us-east-1", "dsn_env": "TARS_GA_DSN"},
                 "replicas": [{"region": "us-west-2", "host": "127.0.0.1", "port": 1,
                               "dbname": "x", "user": "x"}],
             },
@@ -59,7 +59,7 @@ def parameters(folder: Path, **more: str) -> Path:
             },
         },
         "websocket": {"endpoints": {"us-east-1": "ws://127.0.0.1:1"}, "duration": "10m"},
-        "notify": {"channels": {"board": {"email": {"url_env": "MAIL"}, "events": ["decision"]}}},
+        "notify": {"channels": {"board": {"email": {"url_env": "TARS_GA_MAIL"}, "events": ["decision"]}}},
     }  # fmt: skip
     for name, content in files.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))

@@ -34,6 +34,8 @@ class Server(NamedTuple):
     thousand: bool = False
     codes: tuple[str, str] = ("200", "500")
     alias: str = ""
+    up_service: str | None = None
+    """Label by which `up` names the service, where it differs; "" if these have no `up`."""
 
 
 PLACES = [(region, service) for region in ("fra1", "nyc3") for service in ("cart", "checkout")]
@@ -57,7 +59,7 @@ SERVERS = {
     ),
     "spring": Server(
         "Spring", "http_server_requests_seconds_count", "http_server_requests_seconds_bucket", "dc",
-        "app", "status",
+        "app", "status", up_service="exported_service",
     ),
 }  # fmt: skip
 
@@ -73,7 +75,9 @@ def write(folder: Path, server: Server, start: int, length: int, errors: float) 
         place = f'{server.region}="{region}",{server.service}="{service}"'
         if server.alias:
             place += f',{server.alias}="{service}-1"'
-        up += [f"up{{{place}}} 1 {t}" for t in times]
+        if server.up_service != "":
+            name = server.up_service or server.service
+            up += [f'up{{{server.region}="{region}",{name}="{service}"}} 1 {t}' for t in times]
         for code, share in zip(server.codes, (1 - errors, errors), strict=True):
             labels = ",".join(filter(None, [place, server.more, f'{server.status}="{code}"']))
             total = 0.0
@@ -131,7 +135,12 @@ def test_two_commands_and_no_edit_to_a_decision(serve: Any, tmp_path: Path, kind
     assert verdicts["error_rate"] == verdicts["availability"] == verdicts["latency_p99"] == "pass"
     (error_rate,) = [each for each in told["criteria"] if each["name"] == "error_rate"]
     assert error_rate["value"] == pytest.approx(0.0004, rel=0.02)
-    assert "KPI cpu_usage" in told["left_out"]
+    assert {"KPI cpu_usage", "criterion critical_alerts"} <= set(told["left_out"])
+    job = parameters.load(tmp_path / "my" / "run.yaml")
+    other = SERVERS[kind].up_service
+    assert job.scrapes.labels == ({"service": other} if other else {})
+    assert job.criteria["error_rate"].objective == "error-rate"
+    assert str(job.criteria["error_rate"].target) == "< 0.001"
 
 
 @pytest.mark.parametrize("kind", SERVERS)
@@ -160,6 +169,22 @@ def test_each_instrumentation_is_known(serve: Any, tmp_path: Path, kind: str) ->
         job.parameters.window.seconds == 8 * 3600 == job.parameters.baseline_intervals()[0].seconds
     )
     assert job.parameters.window.start - job.parameters.baseline_intervals()[0].start == 7 * DAY
+
+
+@pytest.mark.parametrize("kind", ["opentelemetry", "istio"])
+def test_requests_are_counted_where_no_target_is_scraped(
+    serve: Any, tmp_path: Path, kind: str
+) -> None:
+    server = SERVERS[kind]._replace(up_service="")
+    found = initial.look(serve(server, hours=8))
+    assert found.left_out["availability"] == "there is no metric up"
+    findings = initial.write(found, tmp_path / "my", name="n", version="v")
+    job = parameters.load(tmp_path / "my" / "run.yaml")
+    inside = ",".join(filter(None, [server.more, "$match"]))
+    assert job.scrapes.selector == f"{server.total}{{{inside}}}"
+    counted = [each for each in findings if each.request.id.startswith("scrapes")]
+    assert counted
+    assert [each.problem for each in counted if not each.ok] == []
 
 
 def test_data_of_long_ago_and_of_the_day_before(serve: Any) -> None:
@@ -211,5 +236,5 @@ def test_a_tie_is_asked_and_else_listed(serve: Any) -> None:
 
 def test_what_is_left_to_others_is_in_the_catalogue() -> None:
     criteria = yaml.safe_load((ROOT / "parameters" / "criteria.yaml").read_text("utf-8"))
-    assert initial.ELSEWHERE.keys() <= criteria["criteria"].keys()
+    assert {*initial.ELSEWHERE, "critical_alerts"} <= criteria["criteria"].keys()
     assert initial.catalogues_folder() == ROOT / "parameters"

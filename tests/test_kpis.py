@@ -386,7 +386,9 @@ def test_kpis_share_what_they_have_in_common(tmp_path: Path) -> None:
 
 def test_server_warnings_are_doubts(tmp_path: Path) -> None:
     job = make_job(tmp_path)
-    warnings = {"requests.increase": {"warnings": ["info: not a counter", "one store is gone"]}}
+    warnings = {
+        "requests.increase": {"infos": ["not a counter"], "warnings": ["one store is gone"]}
+    }
     found = Kpis(job, make_span(job, {"requests.increase": places(1.0)}, provenance=warnings))
     assert found.doubts("requests") == ["one store is gone"]
     assert found.doubts("memory") == []

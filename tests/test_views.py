@@ -382,7 +382,7 @@ WINDOW = {"start": "2026-11-20T00:00:00Z", "duration": "24h"}
     [
         (
             "security_scan",
-            {"release": "v1", "scanner": "s", "scanned_at": "2026-11-19T12:00:00Z",
+            {"scanner": "s", "scanned_at": "2026-11-19T12:00:00Z",
              "critical": 0, "high": 1, "patched": 5},
             "critical: 0; high: 1; patched: 5",
         ),
@@ -393,14 +393,14 @@ WINDOW = {"start": "2026-11-20T00:00:00Z", "duration": "24h"}
                                           "title": "t"}]}, "1 deployment"),
         (
             "rollback",
-            {"release": "v1", "tested_at": "2026-11-19T12:00:00Z", "successful": True},
+            {"tested_at": "2026-11-19T12:00:00Z", "successful": True},
             "successful: yes",
         ),
         ("customer", {"support_tickets": 1, "escalated": 0, "satisfaction": 1},
          "support tickets: 1; escalated: 0; satisfaction: 100"),
         (
             "canary",
-            {"release": "v1", "start": "2026-11-19T12:00:00Z", "duration": "1h", "traffic": 0.05,
+            {"start": "2026-11-19T12:00:00Z", "duration": "1h", "traffic": 0.05,
              "decision": "promoted", "compared": [
                  {"title": "t", "before": 1, "after": 1, "unit": "count"}]},
             "traffic: 5\u00a0%; decision: promoted; 0 gates; 1 comparison",
@@ -412,7 +412,9 @@ def test_facts_read_as_what_they_are(run: Run, kind: Any, facts: dict[str, Any],
     model = EVIDENCE_MODELS[kind]
     covers = {"covers": WINDOW} if "covers" in model.model_fields else {}
     other = Run(run.folder)
-    other.job.evidence[kind] = model.model_validate({"source": "s"} | covers | facts)
+    other.job.evidence[kind] = model.model_validate(
+        {"source": "s", "release": "v1"} | covers | facts
+    )
     rows = dict(zip(cells(views.evidence_table(other), "Evidence"),
                     cells(views.evidence_table(other), "What it says"), strict=True))  # fmt: skip
     assert said in rows[kind]

@@ -485,7 +485,8 @@ def start() -> Iterator[Start]:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
-                    env=os.environ | environ,
+                    # The runner's workers have a COLUMNS of their own, to which tables are folded.
+                    env=os.environ | {"COLUMNS": "200"} | environ,
                 )
             )
             stack.callback(process.kill)

@@ -95,12 +95,20 @@ def certification_criteria(known: Known) -> Found:
     return block(frame(columns, rows))
 
 
+def _objectives(known: Known) -> dict[str, Any]:
+    """Return the objectives by name, of which at least one has a value."""
+    objectives: dict[str, Any] = known.document(SLO)["objectives"]
+    if not objectives:
+        raise NoDataError("no objectives were given to this run", SLO)
+    if all(each["overall"]["value"] is None for each in objectives.values()):
+        raise NoDataError("no objective has data", SLO)
+    return objectives
+
+
 def slo_status(known: Known) -> Found:
     """Count the objectives that are met."""
+    total = len(_objectives(known))
     counts = known.document(SLO)["counts"]
-    total = sum(counts.values())
-    if not total:
-        raise NoDataError("no objectives were given to this run", SLO)
     word = "missed" if counts["fail"] else "unknown" if counts["no_data"] else "met"
     more = f", {counts['no_data']} without data" if counts["no_data"] else ""
     return Found(word, f"{word}: {counts['pass']} of {total} objectives met{more}")
@@ -132,9 +140,6 @@ def error_budget(word: str) -> Callable[[Known], Found]:
 
 def slo_table(known: Known) -> Found:
     """Show every objective over the window."""
-    objectives = known.document(SLO)["objectives"]
-    if not objectives:
-        raise NoDataError("no objectives were given to this run", SLO)
     rows = [
         [
             each["title"],
@@ -143,7 +148,7 @@ def slo_table(known: Known) -> Found:
             quantity(each["target"], "ratio"),
             each["overall"]["budget"]["words"],
         ]
-        for each in objectives.values()
+        for each in _objectives(known).values()
     ]
     columns: list[Column | str] = [
         "Objective",
@@ -156,12 +161,8 @@ def slo_table(known: Known) -> Found:
 
 def slo_violations(known: Known) -> Found:
     """Show when an objective's target was missed, the costliest first."""
-    objectives = known.document(SLO)["objectives"]
-    if not objectives:
-        raise NoDataError("no objectives were given to this run", SLO)
+    objectives = _objectives(known)
     unknown = [o["title"] for o in objectives.values() if o["overall"]["value"] is None]
-    if len(unknown) == len(objectives):
-        raise NoDataError("no objective has data", SLO)
     found = [
         (each["title"], violation)
         for each in objectives.values()

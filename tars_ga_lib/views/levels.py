@@ -16,7 +16,15 @@ from tars_ga_lib.display import md_escape, quantity, when
 from tars_ga_lib.grammar import Limit
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.views.common import ALL, Facts, colours, incident_spans, no_chart, place
+from tars_ga_lib.views.common import (
+    ALL,
+    Facts,
+    Floats,
+    colours,
+    incident_spans,
+    no_chart,
+    place,
+)
 
 WORSE: dict[str, charts.Worse] = {"higher": "down", "lower": "up", "either": "either"}
 """Which way is worse, by which way a KPI is better."""
@@ -38,8 +46,12 @@ def by_region(run: Run, kpi: str, service: str | None = None) -> pd.DataFrame:
     """
     regions = run.kpis.regions(kpi)
     series = {region: run.kpis.series(kpi, region, service) for region in regions}
+    return _frame(run, series or {ALL: run.kpis.series(kpi, None, service)})
+
+
+def _frame(run: Run, series: dict[str, Floats]) -> pd.DataFrame:
     index = pd.DatetimeIndex(run.recording.window.times, name="step_end", tz="UTC")
-    return pd.DataFrame(series or {ALL: run.kpis.series(kpi, None, service)}, index=index)
+    return pd.DataFrame(series, index=index)
 
 
 def kpi_chart(
@@ -78,7 +90,7 @@ def kpi_chart(
         common["limits"] = [] if target is None else [charts.Limit(target)]
     if region is not None:
         common["title"] = f"{facts.title}, {place(region, service)}"
-        series = by_region(run, kpi, service)[[region]]
+        series = _frame(run, {region: run.kpis.series(kpi, region, service)})
     else:
         series = by_region(run, kpi, service)
     return draw(run.recording.window.times, series, **common)
