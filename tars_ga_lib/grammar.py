@@ -338,16 +338,17 @@ def check_yaml(text: str) -> None:
     open_nodes: list[tuple[str | None, int]] = []  # anchor, and nodes before it
     count = 0
     for event in yaml.parse(text, Loader=_Loader):
+        mark: Any = event.start_mark  # libyaml's own class, which the stubs do not let pass
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
                 problem = f"the alias *{event.anchor} is recursive or names nothing"
-                raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+                raise yaml.composer.ComposerError(None, None, problem, mark)
             count += sizes[event.anchor]
         elif isinstance(event, yaml.NodeEvent):
             tag = getattr(event, "tag", None)
             if tag not in (None, "!") and not _PLAIN_TAG.fullmatch(tag):
                 problem = f"the tag {tag} asks for more than data"
-                raise yaml.constructor.ConstructorError(None, None, problem, event.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, problem, mark)
             if isinstance(event, yaml.CollectionStartEvent):
                 open_nodes.append((event.anchor, count))
             elif event.anchor:

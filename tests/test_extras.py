@@ -59,7 +59,9 @@ def parameters(folder: Path, **more: str) -> Path:
             },
         },
         "websocket": {"endpoints": {"us-east-1": "ws://127.0.0.1:1"}, "duration": "10m"},
-        "notify": {"channels": {"board": {"email": {"url_env": "TARS_GA_MAIL"}, "events": ["decision"]}}},
+        "notify": {
+            "channels": {"board": {"email": {"url_env": "TARS_GA_MAIL"}, "events": ["decision"]}}
+        },
     }  # fmt: skip
     for name, content in files.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))

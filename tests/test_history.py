@@ -170,8 +170,7 @@ def test_history_lists_the_certified_releases(
     assert "NOT CERTIFIED" not in done.stdout
     assert "1 not certified; --all lists them." in done.stdout
     # A process of its own, so that its width is not that of the terminal we were started from.
-    done = tars_ga("history", releases, "--all")
-    assert "NOT CERTIFIED" in done.stdout
+    assert "NOT CERTIFIED" in tars_ga("history", releases, "--all").stdout
     found = history.releases(releases)
     assert [r.path.parent.name for r in found] == ["bad", "good", "lax"]
     assert [bool(r.signed_by) for r in found] == [False, True, False]
