@@ -510,6 +510,7 @@ def test_two_real_servers_that_watch_themselves(watched: Watched, tmp_path: Path
         f"window.start={_iso(watched.start)}",
         f"baseline.start={_iso(watched.start - BEFORE)}",
     )
+    assert done.code == 0, done.err
     assert (done.code, done.certification["decision"]) == (0, "CERTIFIED")
     assert done.certification["simulated"] is False
     assert not re.search("simulated", done.report, re.IGNORECASE)

@@ -62,7 +62,7 @@ def day(tmp_path: Path, server: str, socket: str, told: str, **inputs: Any) -> R
             "regions": ["us-east-1", "us-west-2"],
             "services": ["insight-engine", "dashboard-api", "hypersync"],
             "websocket": "sockets.yaml", "validation": "checks.yaml", "notify": "people.yaml",
-            "criteria": "few.yaml",
+            "criteria": "few.yaml", "measured": {"min_watch": "1s"},
         }  # fmt: skip
         here = work / "parameters"
         dump(here / "day.yaml", raw)
