@@ -516,7 +516,7 @@ def test_two_real_servers_that_watch_themselves(watched: Watched, tmp_path: Path
     assert not re.search("simulated", done.report, re.IGNORECASE)
     summary = done.read("ga_kpi_summary.json")["kpis"]
     assert summary["availability"]["overall"] == {
-        "value": 1.0, "coverage": 1.0, "samples": 24, "expected": 24,
+        "value": 1.0, "coverage": 1.0, "samples": 120, "expected": 120,
     }  # fmt: skip
     # Requests are sent in steady beats; increase() extrapolates each step by a quarter.
     assert summary["requests"]["overall"]["value"] == pytest.approx(watched.sent, rel=0.05)
