@@ -200,8 +200,13 @@ def _evaluate(
     if not doubt:
         return found
     reason = f"the server warned about its answer: {doubt}"
-    return [replace(e, verdict="no_data", reason=reason, adjusted_p=None, incident=None)
-            for e in found]  # fmt: skip
+    return [
+        replace(
+            e, verdict="no_data", reason=reason, adjusted_p=None, incident=None,
+            details=e.details | {"untestable": False},
+        )
+        for e in found
+    ]  # fmt: skip
 
 
 def _compared(
@@ -267,7 +272,8 @@ def _evaluation(
     """
     effect, low, high = found.effect, found.low, found.high
     coverage = float(found.coverage)
-    reason = window.figure(kpi, *place).reason or found.reason
+    unseen = window.figure(kpi, *place).reason
+    reason = unseen or found.reason
     if rule.measure == "relative":
         effect, low, high = found.relative, found.relative_low, found.relative_high
         if not reason and not np.isfinite(effect):
@@ -304,6 +310,8 @@ def _evaluation(
             "slope_high": _number(found.slope_high),
             "spread_ratio": _number(found.spread_ratio),
             "like_hours": found.like_hours,
+            # All was seen, and yet no statistic tells: a baseline of 0, or hardly any noise.
+            "untestable": bool(reason) and coverage >= MIN_COVERAGE and not unseen,
         },
     )
 
@@ -573,7 +581,9 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         e for e in evaluations if e.measure == "relative" and e.category in STABILITY_CATEGORIES
     ]
     known = [e for e in asked if e.verdict != "no_data"]
-    unseen = [e for e in asked if e.verdict == "no_data"]
+    silent = [e for e in asked if e.verdict == "no_data"]
+    unseen = [e for e in silent if not e.details["untestable"]]
+    untestable = [e.name for e in silent if e.details["untestable"]]
     sure = [e for e in known if e.significant and (e.adverse_drift or 0) > 0]
     worst = max(sure, key=lambda e: e.adverse_drift or 0, default=None)
     doubtful = [e for e in known if e.reason == "uncertain" and e.severity > 1]
@@ -589,14 +599,23 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "unseen": [e.id for e in unseen],
         "coverage": sum(e.coverage for e in asked) / len(asked) if asked else 0.0,
         "reason": reason,
-        "doubt": (
-            f"{len(doubtful)} drift{'s' if len(doubtful) > 1 else ''} beyond the critical limit "
-            f"{'are' if len(doubtful) > 1 else 'is'} uncertain, the largest "
-            f"{max(doubtful, key=lambda e: e.severity).name}"
-            if doubtful
-            else ""
-        ),
+        "doubt": _doubt(doubtful, untestable),
     }
+
+
+def _doubt(doubtful: Sequence[Evaluation], untestable: Sequence[str]) -> str:
+    """Say what the comparison leaves open although all was seen; empty if nothing."""
+    if doubtful:
+        one = len(doubtful) == 1
+        return (
+            f"{len(doubtful)} drift{'' if one else 's'} beyond the critical limit "
+            f"{'is' if one else 'are'} uncertain, the largest "
+            f"{max(doubtful, key=lambda e: e.severity).name}"
+        )
+    if untestable:
+        more = f" and {len(untestable) - 1} more" if len(untestable) > 1 else ""
+        return f"{untestable[0]}{more} could not be tested"
+    return ""
 
 
 def _incidents(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:

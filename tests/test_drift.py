@@ -336,6 +336,12 @@ def test_a_baseline_of_zero(tmp_path: Path) -> None:
     e = one(analyse(tmp_path, zero, some), ID)
     assert e["verdict"] == "no_data"
     assert e["reason"] == "the baseline is 0, so a relative drift has no meaning"
+    assert e["untestable"]
+    found = analyse(tmp_path, {MEMORY: [*everywhere(1e9, 1)[1:], (HERE, 0.0)]},
+                    {MEMORY: [*everywhere(1e9, 21)[1:], (HERE, noisy(1e9, 1))]})  # fmt: skip
+    # All of it was seen: a doubt, and not data that are missing.
+    assert (found["stability"]["reason"], found["stability"]["unseen"]) == ("", [])
+    assert found["stability"]["doubt"] == "Rule, east / api could not be tested"
     e = one(analyse(tmp_path, zero, zero), ID)
     assert (e["verdict"], e["drift"]) == ("pass", 0.0)
 
