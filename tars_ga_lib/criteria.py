@@ -327,6 +327,10 @@ def _from_alerts(severity: str, job: Job, kpis: Kpis) -> _Reading:
     if count is None:
         return _Reading(None, fired.reason, fired.known)
     reason = ""
+    seen = kpis.scrapes.seen.sum(axis=(1, 2))
+    silent = [r for r, scrapes in zip(job.parameters.regions, seen, strict=True) if not scrapes]
+    if silent and kpis.scrapes.known:
+        reason = f"nothing was scraped in {', '.join(silent)}, and alerts rest on what is scraped"
     if fired.known < 1:
         reason = f"only in {fired.known:.1%} of the steps alerting rules were evaluated"
     names = [a.name for a in fired.fired if severity in ("all", a.severity)]

@@ -142,6 +142,10 @@ def quantile(q: float, edges: Floats, counts: Floats) -> tuple[Floats, Floats, F
     return tuple(np.where(empty, np.nan, x) for x in (value, lower, upper))  # type: ignore[return-value]
 
 
+_TORN = 0.01
+"""Share of a step's events by which a bucket may count less than a smaller one."""
+
+
 class _Cells:
     """Samples of one query laid out by region and service: shape (parts, R, S, T), NaN = missing.
 
@@ -173,8 +177,12 @@ class _Cells:
             if edge in at:
                 self.values[(at[edge], *place)] = self.set.values[row]
         self.values[~np.isfinite(self.values)] = np.nan
-        # A histogram's step is whole only if every edge is there.
-        self.values[:, np.isnan(self.values).any(axis=0)] = np.nan
+        # A histogram's step is whole only if every edge is there, and none counts less than a
+        # smaller one, but for what racing scrapes make of it.
+        dips = np.maximum.accumulate(self.values, axis=0) - self.values
+        with np.errstate(invalid="ignore"):
+            torn = (dips > np.maximum(_TORN * self.values.max(axis=0), 1.0)).any(axis=0)
+        self.values[:, np.isnan(self.values).any(axis=0) | torn] = np.nan
 
     @staticmethod
     def _problem(found: SampleSet | None) -> str:
@@ -356,11 +364,10 @@ class Kpis:
                     if counted or kpi.unit in _NEVER_NEGATIVE:
                         least = -1e-9 * max(1.0, np.nanmax(np.abs(values), initial=0.0))
                         mark(values < least, values, "a negative count or size")
-                if kpi.kind == "histogram":
-                    counts = np.nansum(parts["buckets"], axis=3, keepdims=True)
-                    dips = np.maximum.accumulate(counts, axis=0) - counts
-                    # Increments of racing scrapes can dip a little.
-                    mark(dips > 0.01 * counts.max(axis=0), dips, "buckets that are not cumulative")
+                if kpi.population:
+                    some, everybody = parts["denominator"], parts["population"]
+                    more = some > 1.01 * everybody + 1e-9
+                    mark(more, some, "more events of known kinds than events")
                 if kpi.kind == "ratio" and not kpi.unbounded:
                     top, bottom = parts["numerator"], parts["denominator"]
                     share = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)

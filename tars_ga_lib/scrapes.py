@@ -89,7 +89,8 @@ class Scrapes:
             configured = span.step / _typical(intervals, np.nan)
         self.per_step = np.fmax(counted, configured)
         self.per_step[np.isnan(self.per_step)] = 1.0
-        here = np.where(targets[0] > 0, targets[0], np.nan)
+        # Targets are counted, so that there is no part of one.
+        here = np.ceil(np.where(targets[0] > 0, targets[0], np.nan) - 1e-9)
         before = np.concatenate([here[..., :1], here[..., :-1]], axis=-1)
         self.targets = np.fmin(here, before)
         absent = np.isnan(self.targets) | ~(seen[0] > 0)
