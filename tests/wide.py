@@ -86,6 +86,8 @@ def _rows(request: Request, job: Job, faults: bool, steps: int) -> Rows:
     name, _, part = request.id.rpartition(".")
     if name == "scrapes":
         name, part = "availability", "targets" if part == "targets" else "denominator"
+    if (name, part) == ("error_rate", "denominator"):
+        name, part = "requests", "increase"  # every answer has its code
     if name == "alerts":
         return _alerts(request, job, part, faults, steps)
     kpi = job.kpis.get(name)
