@@ -392,7 +392,7 @@ def test_the_registry_is_printed(run: Path, capsys: pytest.CaptureFixture[str]) 
     commands.fields(run, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert found.keys() == fields.FIELDS.keys()
-    assert found["PEAK_RPS"]["value"] == pytest.approx(4.0)
+    assert found["PEAK_RPS"]["value"] == pytest.approx(40.0)
     missing = tars_ga("fields", "--run", run, "--missing").stdout
     assert "WS_MAX_DOWNTIME" in missing
     assert "PEAK_RPS" not in missing
