@@ -8,26 +8,34 @@ the environment variables that hold them, and stand in no file.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
 
 from tars_ga_lib.grammar import Duration, Limit, LimitText, Model, Name, Names, Number, Variable
 
-MEASURES = (
-    "failed",
-    "count_difference",
-    "replication_lag",
-    "mission_query_time",
-    "analytics_query_time",
-    "dashboard_load_time",
-    "panel_query_time",
-    "agent_memory",
-    "agent_memory_growth",
-    "oom_kills",
-)
-"""What a criterion can take from the validation's results."""
+
+class Measure(NamedTuple):
+    """What a criterion can take from the validation's results: its unit, and SPEC's limit."""
+
+    unit: str
+    limit: str
+
+
+SPECIFIED = {
+    "failed": Measure("count", "== 0"),
+    "count_difference": Measure("count", "== 0"),
+    "replication_lag": Measure("s", "< 0.1"),
+    "mission_query_time": Measure("s", "< 0.05"),
+    "analytics_query_time": Measure("s", "< 0.2"),
+    "dashboard_load_time": Measure("s", "< 2"),
+    "panel_query_time": Measure("s", "< 0.5"),
+    "agent_memory": Measure("bytes", "< 1.5e9"),
+    "agent_memory_growth": Measure("bytes/h", "< 1e7"),
+    "oom_kills": Measure("count", "== 0"),
+}
+MEASURES = tuple(SPECIFIED)
 
 Section = Literal["kpis", "postgres", "redis", "chroma", "grafana", "agents"]
 
@@ -189,16 +197,15 @@ class PostgresQuery(Limited):
     kind: Literal["mission", "analytics"]
     sql: Name
     parameters: dict[Name, Name | Number | StrictBool] = Field(default={})
-    limit: UpperLimit | None = None
+    limit: UpperLimit = Field(default_factory=lambda known: _limit_of_kind(known))
     warning: UpperLimit | None = None
     index: Name | None = None
     on: Literal["primary", "replicas", "all"] = "all"
     runs: Annotated[StrictInt, Field(ge=1, le=100)] = 5
 
-    @property
-    def effective_limit(self) -> Limit:
-        """Its own limit, else that of its kind."""
-        return self.limit or _limit("< 0.05" if self.kind == "mission" else "< 0.2")
+
+def _limit_of_kind(known: dict[str, Any]) -> Limit:
+    return _limit(SPECIFIED[f"{known.get('kind', 'mission')}_query_time"].limit)
 
 
 _QUERIES = [
@@ -296,6 +303,9 @@ class KeyCount(Model):
     db: Annotated[StrictInt, Field(ge=0)] = 0
     pattern: Name | None = None
     difference: UpperLimit = _limit("== 0")
+
+    def __str__(self) -> str:
+        return f"keys of db{self.db}" + (f" like {self.pattern}" if self.pattern else "")
 
 
 class Redis(Limited):

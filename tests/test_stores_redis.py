@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 import redis as driver
 
-from tars_ga_lib import grammar
-from tars_ga_lib.system import redis, replication
-from tars_ga_lib.system.check import NotMeasured, Outcome
-from tars_ga_lib.targets import ValidationTargets
-from tests import stores
+from tars_ga_lib.system import redis, replication, test_replication
+from tars_ga_lib.system.checks import Outcome
+from tests import checking, stores
 from tests.servers import free_port
 
 EAST, WEST, EU = stores.REGIONS
@@ -49,7 +47,7 @@ def measure(servers: stores.Redis) -> Measure:
     def run(only: str = "", **changes: Any) -> dict[str, Outcome]:
         # A limit that a busy machine keeps too; a test of the limit gives its own.
         section = servers.section() | {"replication_lag": "< 20"} | changes
-        return stores.outcomes(redis, "redis", section, servers.secrets, only)
+        return checking.outcomes("redis", section, servers.secrets, only)
 
     return run
 
@@ -139,10 +137,6 @@ def test_healthy_servers_pass_every_check(measure: Measure) -> None:
     assert "us-east-1 1,00" in found[f"key_count.{WEST}.db0"].reason
 
 
-def test_no_section_makes_no_check() -> None:
-    assert redis.checks(grammar.check(ValidationTargets, {}, "validation.yaml")) == []
-
-
 # --- replicas that are not what they should be --------------------------------------------------
 
 
@@ -223,7 +217,7 @@ def test_what_is_no_replica_of_the_primary_is_told(
         section["primary"] |= {"port": other.servers["elsewhere"].port}
         section["primary"] |= {"password_env": "TARS_GA_OTHER"}
         environ = servers.secrets | {"TARS_GA_OTHER": other.reader.password}
-        found = stores.outcomes(redis, "redis", section, environ, f"link.{EU}")
+        found = checking.outcomes("redis", section, environ, f"link.{EU}")
     assert one(found).reason == "eu-central-1 is a replica of another server than us-east-1"
     assert one(found).verdict == "fail"
 
@@ -231,7 +225,7 @@ def test_what_is_no_replica_of_the_primary_is_told(
 def test_a_primary_that_is_a_replica_is_told(servers: stores.Redis) -> None:
     section = servers.section(canary=False)
     section["primary"]["port"] = servers.servers[WEST].port
-    found = stores.outcomes(redis, "redis", section, servers.secrets, f"link.{EU}")
+    found = checking.outcomes("redis", section, servers.secrets, f"link.{EU}")
     assert one(found).verdict == "fail"
     assert one(found).reason == "us-east-1, named as the primary, is itself a replica"
 
@@ -279,7 +273,7 @@ def test_keys_of_a_pattern_are_counted_by_scan(
 def test_a_pattern_is_not_counted_in_a_large_database(
     measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis, "SCANNED", 100)
+    monkeypatch.setattr(test_replication, "SCANNED", 100)
     found = measure(f"key_count.{WEST}", keys=[{"pattern": "key:1*"}])
     assert (one(found).verdict, one(found).cause) == ("no_data", "refused")
     assert "a pattern is counted in up to 100 only" in one(found).reason
@@ -288,8 +282,8 @@ def test_a_pattern_is_not_counted_in_a_large_database(
 @pytest.mark.parametrize(
     ("count", "reason"),
     [
-        ({"pattern": "nothing:*"}, "db0 has no keys like nothing:* to compare"),
-        ({"db": 5}, "db5 has no keys to compare"),
+        ({"pattern": "nothing:*"}, "there are no keys of db0 like nothing:* to compare"),
+        ({"db": 5}, "there are no keys of db5 to compare"),
     ],
 )
 def test_no_keys_anywhere_is_no_data(measure: Measure, count: dict[str, Any], reason: str) -> None:
@@ -363,7 +357,7 @@ def test_a_server_that_does_not_let_us_in_is_told_with_the_cause(
     section = servers.section()
     section["replicas"] = [section["replicas"][0] | change]
     environ = servers.secrets | {"TARS_GA_WRONG": HIDDEN}
-    found = stores.outcomes(redis, "redis", section, environ, WEST)
+    found = checking.outcomes("redis", section, environ, WEST)
     assert {(o.verdict, o.cause) for o in found.values()} == {("no_data", cause)}
     assert all(reason in o.reason for o in found.values()), found
 
@@ -402,12 +396,12 @@ def test_a_url_comes_from_the_environment(servers: stores.Redis) -> None:
     bad = (f"http://u:{HIDDEN}@h", f"redis://u:{HIDDEN}@h:port", "", f"{good}?nonsense=1")
     for text in (good, *bad):
         environ = servers.secrets | {"TARS_GA_URL": text}
-        found = one(stores.outcomes(redis, "redis", section, environ, f"clients.{EAST}"))
+        found = one(checking.outcomes("redis", section, environ, f"clients.{EAST}"))
         assert found.cause == (None if text == good else "not_configured"), found.reason
         assert ("TARS_GA_URL" in found.reason) == (text != good)
         assert HIDDEN not in json.dumps(found.facts())
     environ = servers.secrets | {"TARS_GA_URL": good}
-    every = stores.outcomes(redis, "redis", section, environ)
+    every = checking.outcomes("redis", section, environ)
     assert verdicts(every) == {"pass"}
     assert every[f"clients.{EAST}"].check.target == f"redis 127.0.0.1:{port}"
 
@@ -423,7 +417,7 @@ def test_tls_is_asked_for_where_the_file_says_so(servers: stores.Redis, by_url: 
         environ = environ | {"TARS_GA_URL": url}
     else:
         section["primary"] |= {"tls": True}
-    plain = stores.outcomes(redis, "redis", section, environ, f"clients.{EAST}")
+    plain = checking.outcomes("redis", section, environ, f"clients.{EAST}")
     assert one(plain).verdict == "no_data"  # the server speaks no TLS
     assert one(plain).cause in ("timed_out", "unreachable")
 
@@ -451,7 +445,7 @@ def test_the_reader_refuses_what_does_not_only_read(servers: stores.Redis, comma
     asked: list[tuple[Any, ...]] = []
     with servers.connect(EAST) as client:
         client.execute_command = lambda *each: asked.append(each)
-        reader = redis._Reader(None, client)  # type: ignore[arg-type]
+        reader = redis.Reader(None, client)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=f"{command} is not a reading command"):
             reader.ask(command, "key:1", "x")
     assert asked == []
@@ -469,7 +463,7 @@ def test_a_canary_that_is_not_allowed_is_not_written(servers: stores.Redis) -> N
     with servers.connect(EAST) as client:
         client.delete(*(f"tars_ga_canary:{region}" for region in stores.REGIONS))
         section = servers.section(canary=False)
-        found = stores.outcomes(redis, "redis", section, servers.secrets)
+        found = checking.outcomes("redis", section, servers.secrets)
         assert not any("canary" in name for name in found)
         assert client.exists(*(f"tars_ga_canary:{region}" for region in stores.REGIONS)) == 0
 
@@ -495,7 +489,7 @@ def test_no_password_is_ever_told(servers: stores.Redis) -> None:
             section["replicas"][1] |= {"username": "nobody"}
         environ = servers.secrets | {"TARS_GA_WRONG": HIDDEN}
         # The library's own cleaning does not know these variables: nothing else may tell either.
-        found = stores.outcomes(redis, "redis", section, environ)
+        found = checking.outcomes("redis", section, environ)
         told += [f"{json.dumps(o.facts())} {o.check!r} {o!r}" for o in found.values()]
     everything = " ".join(told)
     for secret in (HIDDEN, *servers.secrets.values(), servers.owner.password):
@@ -503,8 +497,7 @@ def test_no_password_is_ever_told(servers: stores.Redis) -> None:
 
 
 def test_a_problem_is_raised_before_anything_is_sent() -> None:
-    targets = {"primary": {"region": EAST, "host": "127.0.0.1", "password_env": "TARS_GA_UNSET"}}
-    section = grammar.check(ValidationTargets, {"redis": targets}, "validation.yaml")
-    (check,) = redis.checks(section, {})
-    with pytest.raises(NotMeasured, match="TARS_GA_UNSET is not set"):
-        check.read()
+    section = {"primary": {"region": EAST, "host": "127.0.0.1", "password_env": "TARS_GA_UNSET"}}
+    (outcome,) = checking.outcomes("redis", section, {}).values()
+    assert outcome.cause == "not_configured"
+    assert "TARS_GA_UNSET is not set" in outcome.reason

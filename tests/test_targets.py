@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tars_ga_lib import targets
 from tars_ga_lib.grammar import ParametersError, check, read_yaml
 from tars_ga_lib.targets import ValidationTargets
 from tests.helpers import ROOT
@@ -42,7 +41,7 @@ def test_the_defaults_are_those_of_the_specification() -> None:
     assert found.grafana is not None
     assert found.agents is not None
     assert str(found.postgres.replication_lag) == str(found.redis.replication_lag) == "< 0.1"
-    queries = {q.index: (q.kind, str(q.effective_limit)) for q in found.postgres.queries}
+    queries = {q.index: (q.kind, str(q.limit)) for q in found.postgres.queries}
     assert queries == {
         "idx_missions_status": ("mission", "< 0.05"),
         "idx_missions_created_at": ("mission", "< 0.05"),
@@ -124,12 +123,6 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(document: dict[str, An
         read(document)
     assert "hunter2" not in str(refused.value)
     assert "environment variable" in str(refused.value) or "host name" in str(refused.value)
-
-
-def test_measures_are_known_to_the_criteria() -> None:
-    from tars_ga_lib.measured import UNITS
-
-    assert set(UNITS) == set(targets.MEASURES)
 
 
 def test_the_file_survives_being_written_and_read(tmp_path: Path) -> None:
