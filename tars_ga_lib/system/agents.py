@@ -22,8 +22,8 @@ from tars_ga_lib.change.series import ROUNDING
 from tars_ga_lib.grammar import ParametersError, format_time
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.prometheus import Prometheus, QueryError, SourceError
+from tars_ga_lib.system.check import Check, NotMeasured, Reading, part
 from tars_ga_lib.targets import Agents, ValidationTargets
-from tars_ga_lib.validation.check import Check, NotMeasured, Reading, part
 
 if TYPE_CHECKING:
     import numpy as np
