@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import atomic, evidence, made, parameters
+from tars_ga_lib import atomic, made, parameters
 from tars_ga_lib import report as report_of
 from tars_ga_lib.channels import LOG
+from tars_ga_lib.evidence import package as evidence
 from tars_ga_lib.grammar import ParametersError, project_root, shipped
 
 STAGES = (
