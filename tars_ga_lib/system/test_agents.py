@@ -2,8 +2,8 @@
 
 Three queries are asked over the certified window, once for all checks. Growth is the slope of a
 pod's memory since its longest stretch without a restart began, with an interval that allows for
-autocorrelation (`tars_ga_lib.noise`): a check fails only where the whole interval lies beyond the
-limit. Kills and restarts are counted from kube-state-metrics.
+autocorrelation (`tars_ga_lib.change.noise`): a check fails only where the whole interval lies
+beyond the limit. Kills and restarts are counted from kube-state-metrics.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tars_ga_lib.change.noise import half_width, noise
+from tars_ga_lib.change.series import ROUNDING
 from tars_ga_lib.grammar import ParametersError, format_time
-from tars_ga_lib.noise import half_width, noise
 from tars_ga_lib.prometheus import Prometheus, QueryError, SourceError
-from tars_ga_lib.series import ROUNDING
 from tars_ga_lib.system.checks import NotMeasured, Place, Reading, Scope, check
 from tars_ga_lib.targets import Agents
 
