@@ -249,6 +249,7 @@ class Suite:
 # Its greys and reds are too pale to be read by everybody.
 _STYLE = """<style>
 body, a, #results-table, .logwrapper .log { color: #222; }
+.collapse button { color: #222; }
 .filters, .filter, #environment-header, #environment, .col-rank, .col-result,
 #results-table th:nth-child(-n+2), .logwrapper .logexpander { display: none; }
 #results-table td { overflow-wrap: anywhere; }

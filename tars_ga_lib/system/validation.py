@@ -156,8 +156,18 @@ def _unmeasured(scope: Scope, reason: str, note: str) -> dict[str, Any]:
 
 
 def _page(text: str, checks: int) -> str:
-    """Return pytest-html's page with its language, and a count that holds errors too."""
+    """Return pytest-html's page with what screen readers need, its title, and a count of all.
+
+    Its own count leaves errors out.
+    """
+    changes = {
+        "<html>": '<html lang="en">',
+        "<body>": "<body><main>",
+        "</body>": "</main></body>",
+        f">{RESULTS}.html<": ">Validation of the running system<",
+    }
+    for old, new in changes.items():
+        text = text.replace(old, new)
     count = f"{checks} checks; those that fail or lack data are unfolded."
-    text = text.replace("<html>", '<html lang="en">', 1)
     line = f'<p class="run-count">{count}</p>'
     return re.sub(r'<p class="run-count">.*?</p>', line, text, count=1)
