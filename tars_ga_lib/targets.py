@@ -147,7 +147,21 @@ _THRESHOLDS = {
 # --- PostgreSQL ----------------------------------------------------------------------------------
 
 
-class PostgresServer(Model):
+class Addressed(Model):
+    """A server that is named by a whole address in the environment, or by its parts."""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        whole = next(key for key in ("dsn_env", "url_env") if hasattr(self, key))
+        given = self.model_fields_set - {"region"}
+        if (getattr(self, whole) is None) == (getattr(self, "host", None) is None):
+            raise ValueError(f"give either '{whole}' or 'host'")
+        if getattr(self, whole) and given != {whole}:
+            raise ValueError(f"with '{whole}' give nothing else: it holds the whole address")
+        return self
+
+
+class PostgresServer(Addressed):
     """One server: by a connection string in the environment (`dsn_env`), or by its parts."""
 
     region: Name
@@ -159,14 +173,6 @@ class PostgresServer(Model):
     password_env: Variable | None = None
     sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
     sslrootcert: Name | None = None
-
-    @model_validator(mode="after")
-    def _one_address(self) -> Self:
-        if (self.dsn_env is None) == (self.host is None):
-            raise ValueError("give either 'dsn_env' or 'host'")
-        if self.dsn_env and self.model_fields_set - {"region", "dsn_env"}:
-            raise ValueError("with 'dsn_env' give nothing else: the connection string holds it all")
-        return self
 
 
 class TableCount(Model):
@@ -262,18 +268,11 @@ class Postgres(Limited):
     connect_timeout: Duration = 5
     canary: Canary = Canary()
 
-    @model_validator(mode="after")
-    def _names_once(self) -> Self:
-        _once("a region of 'postgres'", [each.region for each in (self.primary, *self.replicas)])
-        _once("a table of 'postgres'", [each.name for each in self.tables])
-        _once("a query of 'postgres'", [each.name for each in self.queries])
-        return self
-
 
 # --- Redis ---------------------------------------------------------------------------------------
 
 
-class RedisServer(Model):
+class RedisServer(Addressed):
     """One server: by a URL in the environment (`url_env`), or by its parts."""
 
     region: Name
@@ -284,14 +283,6 @@ class RedisServer(Model):
     password_env: Variable | None = None
     tls: StrictBool = False
     ca_file: Name | None = None
-
-    @model_validator(mode="after")
-    def _one_address(self) -> Self:
-        if (self.url_env is None) == (self.host is None):
-            raise ValueError("give either 'url_env' or 'host'")
-        if self.url_env and self.model_fields_set - {"region", "url_env"}:
-            raise ValueError("with 'url_env' give nothing else: the URL holds it all")
-        return self
 
 
 class KeyCount(Model):
@@ -324,12 +315,6 @@ class Redis(Limited):
     connect_timeout: Duration = 5
     canary: Canary = Canary()
 
-    @model_validator(mode="after")
-    def _names_once(self) -> Self:
-        _once("a region of 'redis'", [each.region for each in (self.primary, *self.replicas)])
-        _once("a count of 'redis'", [f"{each.db} {each.pattern or ''}" for each in self.keys])
-        return self
-
 
 # --- Chroma --------------------------------------------------------------------------------------
 
@@ -359,12 +344,6 @@ class Chroma(Model):
     replicas: list[ChromaServer] = Field(default=[])
     collections: Annotated[list[CollectionCount], Field(min_length=1)]
     timeout: Duration = 5
-
-    @model_validator(mode="after")
-    def _names_once(self) -> Self:
-        _once("a region of 'chroma'", [each.region for each in (self.primary, *self.replicas)])
-        _once("a collection of 'chroma'", [each.name for each in self.collections])
-        return self
 
 
 # --- Grafana -------------------------------------------------------------------------------------
@@ -465,9 +444,3 @@ class ValidationTargets(Model):
             if section in self.model_fields_set and getattr(self, section):
                 raise ValueError(f"'{section}' is configured and left out; take one of them out")
         return self
-
-
-def _once(what: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name!r} is there twice as {what}; name each once")

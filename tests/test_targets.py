@@ -75,10 +75,6 @@ def test_the_example_is_good_and_names_every_section() -> None:
             {"postgres": {"primary": {"region": "e", "dsn_env": "TARS_GA_DSN", "user": "me"}}},
             "with 'dsn_env' give nothing else",
         ),
-        (
-            {"postgres": POSTGRES | {"replicas": [{"region": "east", "host": "b.example"}]}},
-            "'east' is there twice",
-        ),
         ({"redis": {"primary": {"region": "east"}}}, "give either 'url_env' or 'host'"),
         ({"chroma": CHROMA | {"collections": []}}, "chroma.collections"),
         ({"grafana": GRAFANA | {"url": "grafana.example.com"}}, "is not a URL"),

@@ -539,6 +539,15 @@ def test_a_dry_run_lists_and_connects_nowhere(
         assert text in done.stdout
 
 
+def test_a_region_that_is_there_twice_is_bad_input(command: Command, tmp_path: Path) -> None:
+    server = {"region": "east", "host": "db.example.com"}
+    file = validated(tmp_path, {"postgres": {"primary": server, "replicas": [server]}})
+    done = command(file, "--dry-run")
+    assert done.returncode == 2
+    assert "two checks would be named postgres." in done.stderr
+    assert "give them different names" in done.stderr
+
+
 def test_markers_select_a_group(command: Command, tmp_path: Path, target: grafana.Grafana) -> None:
     file = validated(tmp_path, {"grafana": grafana_only(target.url)["grafana"]})
     done = command(file, "--dry-run", "-m", "replication or kpi")
