@@ -147,21 +147,7 @@ _THRESHOLDS = {
 # --- PostgreSQL ----------------------------------------------------------------------------------
 
 
-class Addressed(Model):
-    """A server that is named by a whole address in the environment, or by its parts."""
-
-    @model_validator(mode="after")
-    def _one_address(self) -> Self:
-        whole = next(key for key in ("dsn_env", "url_env") if hasattr(self, key))
-        given = self.model_fields_set - {"region"}
-        if (getattr(self, whole) is None) == (getattr(self, "host", None) is None):
-            raise ValueError(f"give either '{whole}' or 'host'")
-        if getattr(self, whole) and given != {whole}:
-            raise ValueError(f"with '{whole}' give nothing else: it holds the whole address")
-        return self
-
-
-class PostgresServer(Addressed):
+class PostgresServer(Model):
     """One server: by a connection string in the environment (`dsn_env`), or by its parts."""
 
     region: Name
@@ -173,6 +159,14 @@ class PostgresServer(Addressed):
     password_env: Variable | None = None
     sslmode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
     sslrootcert: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if (self.dsn_env is None) == (self.host is None):
+            raise ValueError("give either 'dsn_env' or 'host'")
+        if self.dsn_env and self.model_fields_set != {"region", "dsn_env"}:
+            raise ValueError("with 'dsn_env' give nothing else: the connection string holds it all")
+        return self
 
 
 class TableCount(Model):
@@ -272,12 +266,11 @@ class Postgres(Limited):
 # --- Redis ---------------------------------------------------------------------------------------
 
 
-class RedisServer(Addressed):
-    """One server: by a URL in the environment (`url_env`), or by its parts."""
+class RedisServer(Model):
+    """One server."""
 
     region: Name
-    url_env: Variable | None = None
-    host: Host | None = None
+    host: Host
     port: Port = 6379
     username: Name | None = None
     password_env: Variable | None = None
@@ -286,17 +279,10 @@ class RedisServer(Addressed):
 
 
 class KeyCount(Model):
-    """Keys whose counts must agree: all of a database (asked at no cost), or those of a pattern.
-
-    A pattern is counted by SCAN, so it visits every key of the database once.
-    """
+    """A database whose number of keys must agree."""
 
     db: Annotated[StrictInt, Field(ge=0)] = 0
-    pattern: Name | None = None
     difference: UpperLimit = _limit("== 0")
-
-    def __str__(self) -> str:
-        return f"keys of db{self.db}" + (f" like {self.pattern}" if self.pattern else "")
 
 
 class Redis(Limited):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +14,11 @@ from tars_ga_lib.system import test_agents, test_database, test_grafana, test_re
 from tars_ga_lib.system.checks import Check, Outcome, Scope, checks_of, run_check
 from tars_ga_lib.system.validation import MODULES
 from tars_ga_lib.targets import ValidationTargets
+
+HIDDEN = "hidden-Zb7-secret"
+"""A wrong secret, which must never be told."""
+
+Measure = Callable[..., dict[str, Outcome]]
 
 
 def checks(
@@ -52,3 +57,14 @@ def outcomes(
     chosen = [c for c in named if only in c.id and c.target != "not configured"]
     assert chosen, f"no check is named like {only}"
     return {check.id.partition(".")[2]: run_check(check, 30) for check in chosen}
+
+
+def one(found: dict[str, Outcome]) -> Outcome:
+    """Return the only outcome."""
+    (outcome,) = found.values()
+    return outcome
+
+
+def verdicts(found: dict[str, Outcome]) -> set[str]:
+    """Return the verdicts that there are."""
+    return {outcome.verdict for outcome in found.values()}

@@ -419,7 +419,7 @@ repl-diskless-sync-delay 0
 repl-ping-replica-period 1
 requirepass {owner}
 masterauth {owner}
-user {reader.user} on >{reader.password} ~* -@all +info +exists +scan +get
+user {reader.user} on >{reader.password} ~* -@all +info +exists +get
 user {canary.user} on >{canary.password} ~tars_ga_canary:* -@all +set
 """
 

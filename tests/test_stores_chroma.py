@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,13 +12,11 @@ import pytest
 import requests
 
 from tars_ga_lib.system.checks import Outcome
-from tests import checking, stores
+from tests import stores
+from tests.checking import HIDDEN, Measure, outcomes
 from tests.servers import Behaviour, faulty
 
 EAST, WEST, EU = stores.REGIONS
-HIDDEN = "hidden-Zb7-secret"
-
-Measure = Callable[..., dict[str, Outcome]]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def measure(servers: stores.Chroma) -> Measure:
     ) -> dict[str, Outcome]:
         section = servers.section(*collections) | {"timeout": "1s"}
         section["replicas"][0] |= changes
-        return checking.outcomes("chroma", section, environ or {}, only)
+        return outcomes("chroma", section, environ or {}, only)
 
     return run
 
@@ -115,7 +113,7 @@ def test_a_difference_that_is_allowed_passes_and_is_told(
     servers.lose(WEST, "agent_memories", "7")
     section = servers.section()
     section["collections"] = [{"name": "agent_memories", "difference": "<= 1"}]
-    found = west(checking.outcomes("chroma", section, {}))
+    found = west(outcomes("chroma", section, {}))
     assert (found.verdict, found.value) == ("pass", 1)
 
 

@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -19,11 +19,11 @@ from tars_ga_lib.system import postgres, replication
 from tars_ga_lib.system.checks import NotMeasured, Outcome
 from tars_ga_lib.system.server import Server
 from tars_ga_lib.targets import Postgres, ValidationTargets
-from tests import checking, stores
+from tests import stores
+from tests.checking import HIDDEN, Measure, one, outcomes, verdicts
 from tests.servers import free_port
 
 EAST, WEST, EU = stores.REGIONS
-HIDDEN = "hidden-Zb7-secret"
 
 # Limits that a busy machine keeps too; a test of a limit gives its own.
 CALM: dict[str, Any] = {
@@ -33,8 +33,6 @@ CALM: dict[str, Any] = {
         for each in Postgres.model_fields["queries"].default
     ],
 }
-
-Measure = Callable[..., dict[str, Outcome]]
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +44,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[stores.Postgres]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Give a replica that does not catch up less time than it has in earnest."""
-    monkeypatch.setattr(replication, "PATIENCE", 0.5)
-    return 0.5
-
-
-@pytest.fixture
 def measure(cluster: stores.Postgres) -> Iterator[Measure]:
     """Return a function that runs the checks whose id holds a text, with keys of the section."""
 
     def run(only: str = "", **changes: Any) -> dict[str, Outcome]:
         section = cluster.section() | CALM | changes
-        return checking.outcomes("postgres", section, cluster.secrets, only)
+        return outcomes("postgres", section, cluster.secrets, only)
 
     yield run
     cluster.settle()
@@ -78,17 +69,6 @@ def primary_ran(cluster: stores.Postgres, do: str, undo: str) -> Iterator[None]:
 def query(sql: str, **changes: Any) -> list[dict[str, Any]]:
     """Return the queries of a section: this one."""
     return [{"name": "asked", "kind": "mission", "sql": sql, "on": "primary"} | changes]
-
-
-def one(found: dict[str, Outcome]) -> Outcome:
-    """Return the only outcome."""
-    (outcome,) = found.values()
-    return outcome
-
-
-def verdicts(found: dict[str, Outcome]) -> set[str]:
-    """Return the verdicts that there are."""
-    return {outcome.verdict for outcome in found.values()}
 
 
 # --- all is well --------------------------------------------------------------------------------
@@ -142,7 +122,7 @@ def test_a_stopped_primary_is_named_in_what_is_asked_of_both(cluster: stores.Pos
     # The primary is not stopped for it: a section may name a port where nobody listens.
     section = cluster.section(canary=False)
     section["primary"] |= {"port": free_port()}
-    found = checking.outcomes("postgres", section, cluster.secrets, f"_lag.{WEST}")
+    found = outcomes("postgres", section, cluster.secrets, f"_lag.{WEST}")
     assert one(found).cause == "unreachable"
     assert one(found).reason.startswith("us-east-1 (")
 
@@ -211,13 +191,13 @@ def test_servers_in_each_others_place_are_told(cluster: stores.Postgres, impatie
     first, second = section["primary"], section["replicas"][0]
     first["port"], second["port"] = second["port"], first["port"]
     section["replicas"] = [second]
-    found = checking.outcomes("postgres", section, cluster.secrets, WEST)
+    found = outcomes("postgres", section, cluster.secrets, WEST)
     assert found[f"streaming.{WEST}"].verdict == "fail"
     assert "us-west-2 is no standby" in found[f"streaming.{WEST}"].reason
     assert found[f"replication_lag.{WEST}"].cause == "refused"
     assert found[f"row_count.{WEST}.missions"].cause == "refused"
     second["port"] = cluster.servers[EU].port
-    found = checking.outcomes("postgres", section, cluster.secrets, f"streaming.{WEST}")
+    found = outcomes("postgres", section, cluster.secrets, f"streaming.{WEST}")
     assert one(found).reason == "us-east-1, named as the primary, is itself a standby"
 
 
@@ -226,7 +206,7 @@ def test_a_promoted_replica_has_no_lag_and_is_told(
 ) -> None:
     section = cluster.section(canary=False)
     section["replicas"][0]["port"] = section["primary"]["port"]
-    found = checking.outcomes("postgres", section, cluster.secrets, WEST)
+    found = outcomes("postgres", section, cluster.secrets, WEST)
     assert found[f"streaming.{WEST}"].verdict == "fail"
     lag = found[f"replication_lag.{WEST}"]
     assert (lag.verdict, lag.cause) == ("no_data", "refused")
@@ -239,7 +219,7 @@ def test_a_standby_of_another_primary_is_told(cluster: stores.Postgres) -> None:
         section["primary"] |= {"port": other.servers["elsewhere"].port, "user": other.reader.user}
         section["primary"]["password_env"] = "TARS_GA_OTHER"
         secrets = cluster.secrets | {"TARS_GA_OTHER": other.reader.password}
-        found = checking.outcomes("postgres", section, secrets, f"streaming.{WEST}")
+        found = outcomes("postgres", section, secrets, f"streaming.{WEST}")
     assert one(found).verdict == "fail"
     assert one(found).reason == "us-west-2 is a copy of another system than us-east-1"
 
@@ -605,7 +585,7 @@ def test_a_server_that_does_not_let_us_in_is_told_with_the_cause(
     section = cluster.section()
     section["replicas"] = [section["replicas"][0] | change]
     environ = cluster.secrets | {"TARS_GA_WRONG": HIDDEN}
-    found = checking.outcomes("postgres", section, environ, f".{WEST}")
+    found = outcomes("postgres", section, environ, f".{WEST}")
     assert {(o.verdict, o.cause) for o in found.values()} == {("no_data", cause)}
     assert all(reason in o.reason for o in found.values()), found
 
@@ -614,7 +594,7 @@ def test_a_server_that_never_answers_is_timed_out(cluster: stores.Postgres) -> N
     with socket.create_server(("127.0.0.1", 0)) as silent:
         section = cluster.section() | {"connect_timeout": "2s"}
         section["primary"]["port"] = silent.getsockname()[1]
-        found = checking.outcomes("postgres", section, cluster.secrets, f"pool.{EAST}")
+        found = outcomes("postgres", section, cluster.secrets, f"pool.{EAST}")
     assert (one(found).verdict, one(found).cause) == ("no_data", "timed_out")
     assert "took no connection within 2 s" in one(found).reason
 
@@ -636,14 +616,18 @@ def test_a_connection_string_comes_from_the_environment(cluster: stores.Postgres
     port, who = cluster.servers[EAST].port, cluster.reader
     section["primary"] = {"region": EAST, "dsn_env": "TARS_GA_DSN"}
     good = f"postgresql://{who.user}:{who.password}@127.0.0.1:{port}/tars"
-    for text, cause in ((good, None), (f"{HIDDEN} host", "not_configured"), ("", "not_configured")):
+    for text, cause in (
+        (good, None),
+        (f"{HIDDEN} host", "not_configured"),
+        ("", "not_configured"),
+    ):
         environ = cluster.secrets | {"TARS_GA_DSN": text}
-        found = checking.outcomes("postgres", section, environ, f"pool.{EAST}")
+        found = outcomes("postgres", section, environ, f"pool.{EAST}")
         assert one(found).cause == cause
         assert HIDDEN not in json.dumps(one(found).facts())
         assert ("TARS_GA_DSN" in one(found).reason) == bool(cause)
     environ = cluster.secrets | {"TARS_GA_DSN": good}
-    found = checking.outcomes("postgres", section, environ)
+    found = outcomes("postgres", section, environ)
     assert verdicts(found) == {"pass"}
     assert found[f"pool.{EAST}"].check.target == f"postgres 127.0.0.1:{port}/tars"
 
@@ -729,7 +713,7 @@ def test_a_canary_that_is_not_allowed_is_not_written(cluster: stores.Postgres) -
     cluster.sql(EAST, "TRUNCATE tars_ga_canary")
     cluster.settle()
     section = cluster.section(canary=False)
-    found = checking.outcomes("postgres", section, cluster.secrets)
+    found = outcomes("postgres", section, cluster.secrets)
     assert not any("canary" in name for name in found)
     assert cluster.sql(EAST, "SELECT count(*) FROM tars_ga_canary") == [(0,)]
 
@@ -760,7 +744,7 @@ def test_no_password_is_ever_told(cluster: stores.Postgres) -> None:
             section["replicas"][1] |= {"user": cluster.canary.user}
         environ = cluster.secrets | {"TARS_GA_WRONG": HIDDEN}
         # The library's own cleaning does not know these variables: nothing else may tell either.
-        found = checking.outcomes("postgres", section, environ)
+        found = outcomes("postgres", section, environ)
         told += [f"{json.dumps(o.facts())} {o.check!r} {o!r}" for o in found.values()]
     everything = " ".join(told)
     for secret in (HIDDEN, *cluster.secrets.values(), cluster.owner.password):

@@ -75,7 +75,7 @@ def test_the_example_is_good_and_names_every_section() -> None:
             {"postgres": {"primary": {"region": "e", "dsn_env": "TARS_GA_DSN", "user": "me"}}},
             "with 'dsn_env' give nothing else",
         ),
-        ({"redis": {"primary": {"region": "east"}}}, "give either 'url_env' or 'host'"),
+        ({"redis": {"primary": {"region": "east"}}}, "redis.primary.host"),
         ({"chroma": CHROMA | {"collections": []}}, "chroma.collections"),
         ({"grafana": GRAFANA | {"url": "grafana.example.com"}}, "is not a URL"),
         ({"grafana": GRAFANA | {"dashboards": []}}, "grafana.dashboards"),
@@ -111,7 +111,7 @@ def test_bad_input_is_refused_in_one_sentence(document: dict[str, Any], said: st
         {"grafana": GRAFANA | {"url": "https://u:hunter2@grafana.example.com"}},
         {"grafana": GRAFANA | {"url": "https://grafana.example.com/?auth_token=hunter2"}},
         {"grafana": GRAFANA | {"token_env": "glsa-hunter2"}},
-        {"redis": {"primary": {"region": "e", "url_env": "redis://:hunter2@h"}}},
+        {"redis": {"primary": {"region": "e", "host": "redis://:hunter2@h"}}},
     ],
 )
 def test_a_secret_in_the_file_is_refused_and_not_repeated(document: dict[str, Any]) -> None:

@@ -471,9 +471,6 @@ Start = Callable[..., subprocess.Popen[str]]
 def start() -> Iterator[Start]:
     """Return a function that starts the command; what still runs is stopped at the end."""
     with contextlib.ExitStack() as stack:
-        # Who is started in the background ignores SIGINT, and so would what it starts.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        stack.callback(signal.signal, signal.SIGINT, before)
 
         def start(*arguments: object, **environ: str) -> subprocess.Popen[str]:
             process = stack.enter_context(

@@ -245,19 +245,15 @@ class check:  # noqa: N801
         literal = self.limit[0] in "<>="
         limit, warning = (parse_limit(self.limit), None) if literal else at.limits(self.limit)
         unit = self.unit or (SPECIFIED[self.measure].unit if self.measure else "bool")
-        return Check(
+        return self._check(
+            at,
+            read,
             id=".".join((self.name, *map(part, at.parts))),
             title=self.title.format(at=at),
-            group=self.group,
-            measure=self.measure,
-            region=at.region,
-            target=at.address,
             query=self.query if isinstance(self.query, str) else self.query(at),
             unit=unit.format(at=at),
             limit=limit,
             warning=warning,
-            read=read,
-            place=at,
         )
 
     def _missing(self, system: str, section: str, targets: ValidationTargets) -> Check:
@@ -273,19 +269,26 @@ class check:  # noqa: N801
             raise NotMeasured("not_configured", reason)
 
         unit, limit = SPECIFIED[self.measure] if self.measure else ("ratio", "== 1")
-        return Check(
+        return self._check(
+            Place(address="not configured"),
+            read,
             id=".".join(filter(None, (system, self.measure, "not_configured"))),
             title=f"{SECTIONS[section]}: {(self.measure or 'thresholds').replace('_', ' ')}",
-            group=self.group,
-            measure=self.measure,
-            region=None,
-            target="not configured",
             query="",
             unit=unit,
             limit=parse_limit(limit),
             warning=None,
+        )
+
+    def _check(self, at: Place, read: Callable[[], Reading], **facts: Any) -> Check:
+        return Check(
+            group=self.group,
+            measure=self.measure,
+            region=at.region,
+            target=at.address,
+            place=at,
             read=read,
-            place=Place(address="not configured"),
+            **facts,
         )
 
 

@@ -1,8 +1,7 @@
 """Reading clients of Redis servers, and their refusals as causes.
 
-Redis has no read-only session, so `Reader` is one: it sends INFO, EXISTS, SCAN and GET, and
-refuses every other command before a byte leaves. The user needs `+info +exists` (and, to count a
-pattern's keys, `+scan +select`), and nothing more.
+Redis has no read-only session, so `Reader` is one: it sends INFO, EXISTS and GET, and
+refuses every other command before a byte leaves. The user needs `+info +exists` and nothing more.
 """
 
 from __future__ import annotations
@@ -12,17 +11,16 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from tars_ga_lib import extras
 from tars_ga_lib.system.checks import NotMeasured, Scope
 from tars_ga_lib.system.server import FullError, Server, add_password, in_regions
 from tars_ga_lib.targets import Redis, RedisServer
 
 with contextlib.suppress(ModuleNotFoundError):  # then each check says so
-    from redis import RedisError, connection, exceptions
+    from redis import RedisError, exceptions
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-READS = frozenset({"INFO", "EXISTS", "SCAN", "GET"})
+READS = frozenset({"INFO", "EXISTS", "GET"})
 """The commands that a check may send."""
 
 
@@ -34,41 +32,19 @@ def servers(scope: Scope) -> list[Server]:
 
 def server(target: RedisServer, settings: Redis | None, environ: Mapping[str, str]) -> Server:
     """Return how a server is reached; its secrets are read from the environment."""
-    to: dict[str, Any] = {}
-    if (variable := target.url_env) is None:
-        to = {"host": target.host, "port": target.port, "username": target.username}
-        if target.tls:
-            to |= {"ssl": True, "ssl_ca_certs": target.ca_file}
-        problem = add_password(to, variable := target.password_env, environ)
-        address = f"redis {target.host}:{target.port}"
-    elif not environ.get(variable):
-        problem = f"the environment variable {variable} is not set; put a URL into it"
-        address = f"redis ${variable}"
-    elif problem := extras.missing("redis"):
-        address = f"redis ${variable}"
-    else:
-        to, address, problem = _parse(variable, environ[variable])
+    to: dict[str, Any] = {"host": target.host, "port": target.port, "username": target.username}
+    if target.tls:
+        to |= {"ssl": True, "ssl_ca_certs": target.ca_file}
+    problem = add_password(to, target.password_env, environ)
     return Server(
         region=target.region,
-        address=address,
+        address=f"redis {target.host}:{target.port}",
         parts=(target.region,),
-        secrets=(variable,) if variable else (),
+        secrets=(target.password_env,) if target.password_env else (),
         to=to,
         settings=settings,
         problem=problem,
     )
-
-
-def _parse(variable: str, url: str) -> tuple[dict[str, Any], str, str]:
-    """Return a URL's parameters, what is shown of them, and what is wrong."""
-    parse_url: Any = connection.parse_url
-    try:
-        to = dict(parse_url(url))
-    except ValueError:  # its text may repeat the password
-        problem = f"what {variable} holds is not a URL; write it like rediss://user:…@host:6379"
-        return {}, f"redis ${variable}", problem
-    to["ssl"] = bool(to.pop("connection_class", None))
-    return to, f"redis {to.get('host', 'localhost')}:{to.get('port', 6379)}", ""
 
 
 class Reader:
@@ -122,24 +98,18 @@ class Writer(Reader):
 
 
 @contextlib.contextmanager
-def connected(to: Server, db: int = 0, *, write: bool = False) -> Iterator[Any]:
+def connected(to: Server, *, write: bool = False) -> Iterator[Any]:
     """Give a `Reader`, or a `Writer`; it connects when it is used, and is closed at the end."""
     import redis
 
-    ours = {
-        "db": db,
-        "decode_responses": True,
-        "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
-        "socket_connect_timeout": to.settings.connect_timeout,
-        "socket_timeout": to.settings.connect_timeout,
-    }
-    given = to.usable()
-    try:
-        client = redis.Redis(**{**given, **ours})
-    except TypeError:  # a parameter in the URL that there is not
-        problem = f"what {to.secrets[0]} holds asks for what there is not; write it simpler"
-        raise NotMeasured("not_configured", problem) from None
+    client = redis.Redis(
+        **to.usable(),
+        decode_responses=True,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_connect_timeout=to.settings.connect_timeout,
+        socket_timeout=to.settings.connect_timeout,
+    )
     with contextlib.closing(client):
         yield Writer(to, client) if write else Reader(to, client)
 

@@ -6,9 +6,8 @@ last replayed transaction; that is looked at only where a replica does not catch
 
 **Rows** of a small table are counted whole, those of a large one through an index over a recent
 slice. Where a large table has no such index, an estimate (pages in the file × rows a page) stands
-in, and warns: it shows that a file differs, but a replica has its primary's statistics. **Keys**
-come from `INFO keyspace`, which costs nothing; a pattern's are counted by SCAN, never by KEYS, and
-only in a database of up to 100,000 keys. **Vectors** of Chroma, which has no replication of its
+in, and warns: it shows that a file differs, but a replica has its primary's statistics.
+**Keys** are counted by the server itself. **Vectors** of Chroma, which has no replication of its
 own, are compared with the primary's at one moment.
 
 **The canary** is the one thing that writes, only where `canary.enabled` allows it: one row a region
@@ -30,12 +29,9 @@ from tars_ga_lib.system import chroma, postgres, redis
 from tars_ga_lib.system.checks import NotMeasured, Reading, Scope, check
 from tars_ga_lib.system.replication import catch_up, compare, worst_lag
 from tars_ga_lib.system.server import Server, both, canaries, replicas
-from tars_ga_lib.targets import KeyCount, TableCount
+from tars_ga_lib.targets import TableCount
 
 replication = partial(check, group="replication")
-
-SCANNED = 100_000
-"""Keys of the largest database in which a pattern is counted."""
 
 WRITTEN = "SELECT pg_current_wal_lsn()::text"
 REPLAYED = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
@@ -59,7 +55,6 @@ WHERE c.relkind IN ('r', 'm') AND (c.oid = %s::regclass
 # A page of a table that was never analysed is taken to be as full as a page can be: 291 rows.
 
 _CANARY_KEPT = 3_600
-_BATCH = 1_000
 
 
 # --- PostgreSQL ----------------------------------------------------------------------------------
@@ -265,7 +260,7 @@ def _must_not_scan(
 def keys(scope: Scope) -> list[Server]:
     """Return each count of keys, at each replica."""
     return [
-        at.asked(count, f"db{count.db}" + (f"_{count.pattern}" if count.pattern else ""))
+        at.asked(count, f"db{count.db}")
         for at in replicas(redis.servers(scope))
         for count in at.settings.keys
     ]
@@ -367,47 +362,27 @@ def _canary_key(at: Server) -> str:
 
 @replication(
     name="redis.key_count",
-    title="Redis {at.region}: {at.of} that differ from the primary's",
+    title="Redis {at.region}: keys of db{at.of.db} that differ from the primary's",
     limit="difference",
-    query=lambda at: (
-        f"INFO keyspace (db{at.of.db})"
-        if at.of.pattern is None
-        else f"SCAN <cursor> MATCH {at.of.pattern} COUNT {_BATCH} (db{at.of.db})"
-    ),
+    query="INFO keyspace",
     measure="count_difference",
     at=keys,
 )
 def test_redis_key_count(at: Server) -> Reading:
     """Compare the keys of a replica with the primary's."""
-    count: KeyCount = at.of
-    db = count.db if count.pattern is not None else 0  # INFO tells of every database
-    with redis.connected(at.primary, db) as ours, redis.connected(at, db) as theirs:
+    db = f"db{at.of.db}"
+
+    def count(reader: redis.Reader) -> int:
+        return int(reader.info("keyspace").get(db, {}).get("keys", 0))
+
+    with redis.connected(at.primary) as ours, redis.connected(at) as theirs:
         return compare(
             at,
-            f"there are no {count} to compare",
-            partial(_count, at.primary, ours, count),
-            partial(_count, at, theirs, count),
+            f"{db} has no keys to compare",
+            partial(count, ours),
+            partial(count, theirs),
             follows=lambda: catch_up(ours.offset, theirs.applied).reached,
         )
-
-
-def _count(at: Server, reader: redis.Reader, count: KeyCount) -> int:
-    every = int(reader.info("keyspace").get(f"db{count.db}", {}).get("keys", 0))
-    if count.pattern is None:
-        return every
-    if every > SCANNED:
-        raise NotMeasured(
-            "refused",
-            f"{at}: db{count.db} holds {every:,} keys, and a pattern is counted in up to "
-            f"{SCANNED:,} only; count the whole database",
-        )
-    names: set[str] = set()  # SCAN may return a key twice
-    cursor = 0
-    while True:
-        cursor, batch = reader.ask("SCAN", cursor, "MATCH", count.pattern, "COUNT", _BATCH)
-        names.update(batch)
-        if not int(cursor):
-            return len(names)
 
 
 @replication(
