@@ -61,6 +61,11 @@ def test_checks_of_ones_own_are_made_beside_ours(tmp_path: Path) -> None:
     assert (waiting["id"], waiting["verdict"]) == ("postgres.waiting.us-east-1", "pass")
     assert waiting["reason"] == "of the table missions"
     assert (broker["verdict"], broker["cause"]) == ("no_data", "unreachable")
+    (tmp_path / "my_checks" / "test_other.py").write_text("def test_it(): pass\n")
+    refused = tars_ga("validate", file, "--checks", tmp_path / "my_checks", "--dry-run")
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("test_it: is a test, and no check; declare it with @check\n")
+    assert refused.stderr.count("\n") == 1
 
 
 def test_the_chart_and_the_field_are_made() -> None:

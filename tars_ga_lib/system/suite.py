@@ -105,10 +105,15 @@ class Suite:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, None, None]:
-        """Leave out what makes no check; keep in mind what `-k` and `-m` select."""
+        """Leave out what makes no check here; keep in mind what `-k` and `-m` select."""
+        strangers = [item for item in items if not hasattr(getattr(item, "obj", None), "check")]
         items[:] = [item for item in items if CHECK in item.stash]
         try:
             yield
+            if strangers:
+                raise pytest.UsageError(
+                    f"{strangers[0].nodeid}: is a test, and no check; declare it with @check"
+                )
         except pytest.UsageError as error:
             if config.pluginmanager.has_plugin("terminalreporter"):
                 raise
