@@ -42,8 +42,8 @@ def test_a_figure_that_is_no_number_is_refused(text: str, run: Path) -> None:
     with pytest.raises(Exception, match="is not sound JSON"):
         recompute.replay(run)
     # And if one came to be compared, it would differ.
-    assert list(replay._differences(replay.Replay(tolerance=1.0), float("nan"), 1.0))
-    assert list(replay._differences(replay.Replay(tolerance=1.0), float("inf"), 1.0))
+    assert list(replay.differences(replay.Replay(tolerance=1.0), float("nan"), 1.0))
+    assert list(replay.differences(replay.Replay(tolerance=1.0), float("inf"), 1.0))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_figure_that_is_no_number_is_refused(text: str, run: Path) -> None:
 )
 def test_p_values_are_compared_by_their_logarithms(one: float, other: float, differs: bool) -> None:
     found = replay.Replay(tolerance=replay.TOLERANCE)
-    assert bool(list(replay._differences(found, {"p_value": one}, {"p_value": other}))) is differs
+    assert bool(list(replay.differences(found, {"p_value": one}, {"p_value": other}))) is differs
 
 
 @pytest.mark.parametrize(
