@@ -16,9 +16,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tars_ga_lib import grammar, notify, parameters
+from tars_ga_lib import grammar, parameters
 from tars_ga_lib.channels import LOG, Channels
-from tars_ga_lib.notify import Event, Receipt
+from tars_ga_lib.live import notify
+from tars_ga_lib.live.notify import Event, Receipt
 from tests.helpers import ROOT, dump, tars_ga
 from tests.packages import finished_run
 

@@ -19,6 +19,7 @@ import pytest
 from tars_ga_lib import atomic, collection, pipeline
 from tars_ga_lib.grammar import ParametersError
 from tests.helpers import ROOT, SMALL, TARS_GA, digests, small_job, tars_ga
+from tests.packages import unpack
 
 GA_DAY = ROOT / "parameters" / "ga_day.yaml"
 
@@ -122,9 +123,7 @@ def test_notebooks_of_a_run_run_again(finished: Path, tmp_path: Path, where: str
     if where == "moved":
         folder = shutil.copytree(finished, tmp_path / "elsewhere" / "moved")
     elif where == "unpacked":
-        with tarfile.open(finished / "ga_certification_package.tar.gz") as archive:
-            archive.extractall(tmp_path, filter="data")
-        folder = tmp_path / "ga_certification" / "package"
+        folder = unpack(finished / "ga_certification_package.tar.gz", tmp_path)
     before = digests(folder)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "-q",

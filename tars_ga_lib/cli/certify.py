@@ -88,9 +88,9 @@ def run(
     Exit codes: 0 certified, 3 not certified, 4 inconclusive, 2 bad input, 1 an error of ours.
     """
     from tars_ga_lib import atomic, ci, parameters, pipeline
-    from tars_ga_lib import notify as notifications
     from tars_ga_lib.cli.notify import channels_of, show, told
     from tars_ga_lib.decisions import EXIT_CODES
+    from tars_ga_lib.live import notify as notifications
 
     signer = signer_of(sign, public_key)
     with _given(file, output, overrides or []) as (file, output, overrides, source):

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tars_ga_lib.watch.answers import Part
+from tars_ga_lib.live.answers import Part
 
 FOLDER = "watch"
 """Folder, inside a run's, of what is kept while its window is watched."""

@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tars_ga_lib import notify
 from tars_ga_lib.channels import Channels, EventKind
-from tars_ga_lib.notify import Event
+from tars_ga_lib.live import apart, notify
+from tars_ga_lib.live.folder import LOGGER
+from tars_ga_lib.live.notify import Event
 from tars_ga_lib.parameters import Parameters
-from tars_ga_lib.watch import apart
-from tars_ga_lib.watch.folder import LOGGER
 
 log = logging.getLogger(LOGGER)
 

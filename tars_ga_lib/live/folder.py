@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tars_ga_lib import __version__, parameters
 from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.live.store import STATE
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.recording import write_json
-from tars_ga_lib.watch.journal import STATE
 
 SCHEMA = "tars-ga/watch-state/1"
 LOGGER = "tars_ga.watch"

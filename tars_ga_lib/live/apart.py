@@ -44,7 +44,7 @@ def call(function: Callable[[A], R], argument: A, stopped: Callable[[], bool]) -
     """
     # A terminal's Ctrl-C is meant for the caller: hence a session of its own.
     process = subprocess.Popen(
-        [sys.executable, "-c", "from tars_ga_lib.watch import apart; apart.answer()"],
+        [sys.executable, "-c", "from tars_ga_lib.live import apart; apart.answer()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip

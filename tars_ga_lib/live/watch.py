@@ -28,16 +28,16 @@ from typing import Any
 
 from tars_ga_lib import __version__, atomic, collection, prometheus
 from tars_ga_lib.grammar import ParametersError, format_duration, format_time
+from tars_ga_lib.live import apart, outlook
+from tars_ga_lib.live import folder as watch_folder
+from tars_ga_lib.live.answers import Answers, Grid, Part, ranges
+from tars_ga_lib.live.clocks import Clock, ServerTime
+from tars_ga_lib.live.folder import LogFile, begin, identity
+from tars_ga_lib.live.store import FOLDER, Journal, Lines
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.prometheus import Answer, Prometheus, QueryError, SourceError
 from tars_ga_lib.queries import requests
 from tars_ga_lib.recording import Recording
-from tars_ga_lib.watch import apart, outlook
-from tars_ga_lib.watch import folder as watch_folder
-from tars_ga_lib.watch.answers import Answers, Grid, Part, ranges
-from tars_ga_lib.watch.clocks import Clock, ServerTime
-from tars_ga_lib.watch.folder import LogFile, begin, identity
-from tars_ga_lib.watch.journal import FOLDER, Journal, Lines
 
 RECHECK = 3
 """Steps before the new ones that are asked for again."""
