@@ -101,6 +101,16 @@ def edit(file: Path, change: Callable[[Any], None]) -> None:
         checksum.write_text(f"{digest}  {file.name}\n", encoding="ascii")
 
 
+def seal(package: Path) -> None:
+    """Write a manifest that fits the files of a package, as whoever changed them would."""
+    digests = {
+        str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in package.rglob("*")
+        if p.is_file() and p.name not in evidence.UNCOVERED
+    }
+    (package / evidence.MANIFEST).write_text(evidence.manifest_text(digests))
+
+
 class Done(NamedTuple):
     """How a command ended."""
 

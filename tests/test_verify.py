@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -33,6 +32,7 @@ from tests.packages import (
     finished_run,
     packed,
     read_all,
+    seal,
     unpack,
     write_all,
 )
@@ -304,19 +304,9 @@ def test_the_attestation_of_another_package_or_policy_is_refused(
     unpack(signed / "run" / evidence.ARCHIVE, tmp_path / "unpacked")
     criteria = package / "parameters/criteria.yaml"
     criteria.write_text(criteria.read_text().replace("0.999", "0.1"))
-    _seal(package)
+    seal(package)
     causes = _causes(verify.verify(package, _key(signed)))
     assert any("policy.digest.sha256" in cause for cause in causes)
-
-
-def _seal(package: Path) -> None:
-    """Write a manifest that fits the files, as whoever changed them would."""
-    digests = {
-        str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in package.rglob("*")
-        if p.is_file() and p.name not in evidence.UNCOVERED
-    }
-    (package / evidence.MANIFEST).write_text(evidence.manifest_text(digests))
 
 
 # --- hostile packages ----------------------------------------------------------------------------
@@ -430,7 +420,7 @@ def test_json_must_say_one_thing_only(kind: str, cause: str) -> None:
 @pytest.mark.parametrize("name", [evidence.CERTIFICATION, evidence.INFO, evidence.ATTESTATION])
 def test_hostile_json_is_refused(name: str, kind: str, package: Path) -> None:
     (package / name).write_bytes(HOSTILE_JSON[kind])
-    _seal(package)
+    seal(package)
     found = verify.verify(package)
     assert found.exit_code == verify.REFUSED
     assert all("\n" not in cause and len(cause) < 500 for cause in _causes(found))
