@@ -156,7 +156,7 @@ def test_a_checksum_file_must_be_of_this_archive(archive_file: Path) -> None:
 # --- what was changed ----------------------------------------------------------------------------
 
 
-def _positions(size: int, most: int = 12) -> list[int]:
+def _positions(size: int, most: int = 5) -> list[int]:
     rng = np.random.default_rng(size)
     return sorted({0, size // 2, size - 1, *map(int, rng.integers(0, size, most))})
 
@@ -168,14 +168,13 @@ def test_any_changed_byte_of_any_file_is_found(signed: Path, package: Path) -> N
     for file in files:
         content = file.read_bytes()
         for at in _positions(len(content)):
-            for flip in (1, 32):
-                changed = bytearray(content)
-                changed[at] ^= flip
-                file.write_bytes(changed)
-                found = verify.verify(package, key)
-                assert found.exit_code == verify.REFUSED, (file, at)
-                if file.name not in evidence.UNCOVERED:
-                    assert file.name in str(found.failures[0])
+            changed = bytearray(content)
+            changed[at] ^= 1 << at % 8
+            file.write_bytes(changed)
+            found = verify.verify(package, key)
+            assert found.exit_code == verify.REFUSED, (file, at)
+            if file.name not in evidence.UNCOVERED:
+                assert file.name in str(found.failures[0])
         file.write_bytes(content)
     assert verify.verify(package, key).exit_code == 0
 
@@ -191,8 +190,10 @@ def test_every_byte_of_the_small_files_counts(signed: Path, package: Path) -> No
             changed[at] ^= 1
             found = verify.Verification(package, digests=read.digests, kept={**read.kept})
             found.kept[name] = bytes(changed)
-            verify._check_manifest(found)
-            verify._check_attestation(found, key)
+            if name == evidence.MANIFEST:
+                verify._check_manifest(found)
+            else:
+                verify._check_attestation(found, key)
             assert found.failures, (name, at)
 
 
@@ -400,30 +401,14 @@ HOSTILE_JSON = {
 }
 
 
-@pytest.mark.parametrize(
-    ("kind", "cause"),
-    [
-        ("deep", "nested too deeply"),
-        ("twice", "a key is there twice"),
-        ("huge", "the number 1e999 is not finite"),
-        ("nan", "the number NaN is not finite"),
-        ("digits", "is not sound JSON"),
-        ("nothing", "is not sound JSON"),
-    ],
-)
-def test_json_must_say_one_thing_only(kind: str, cause: str) -> None:
-    with pytest.raises(tarball.ArchiveError, match=cause):
-        replay.parsed(HOSTILE_JSON[kind], "x.json")
-
-
-@pytest.mark.parametrize("kind", HOSTILE_JSON)
 @pytest.mark.parametrize("name", [evidence.CERTIFICATION, evidence.INFO, evidence.ATTESTATION])
-def test_hostile_json_is_refused(name: str, kind: str, package: Path) -> None:
-    (package / name).write_bytes(HOSTILE_JSON[kind])
-    seal(package)
-    found = verify.verify(package)
-    assert found.exit_code == verify.REFUSED
-    assert all("\n" not in cause and len(cause) < 500 for cause in _causes(found))
+def test_hostile_json_is_refused(name: str, package: Path) -> None:
+    for kind, content in HOSTILE_JSON.items():
+        (package / name).write_bytes(content)
+        seal(package)
+        found = verify.verify(package)
+        assert found.exit_code == verify.REFUSED, kind
+        assert all("\n" not in cause and len(cause) < 500 for cause in _causes(found))
 
 
 # --- replay --------------------------------------------------------------------------------------
@@ -595,12 +580,13 @@ HOSTILE_YAML = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE_YAML)
-@pytest.mark.parametrize("name", ["run", "criteria", "other"])
-def test_hostile_yaml_is_refused_and_not_run(kind: str, name: str, run: Path) -> None:
+def test_hostile_yaml_is_refused_and_not_run(kind: str, signed: Path, tmp_path: Path) -> None:
     text, cause = HOSTILE_YAML[kind]
-    (run / "parameters" / f"{name}.yaml").write_text(text)
-    with pytest.raises(tarball.ArchiveError, match=cause):
-        recompute.replay(run)
+    for name in ("run", "criteria", "other"):
+        folder = shutil.copytree(signed / "run" / "parameters", tmp_path / name)
+        (folder / f"{name}.yaml").write_text(text)
+        with pytest.raises(tarball.ArchiveError, match=cause):
+            replay.check_parameters(folder)
     assert not Path("/tmp/evil").exists()
 
 
@@ -619,12 +605,13 @@ def test_hostile_yaml_is_refused_and_not_run(kind: str, name: str, run: Path) ->
     ],
 )
 def test_parameters_that_name_files_of_the_reader_are_refused(
-    key: str, value: Any, run: Path
+    key: str, value: Any, signed: Path, tmp_path: Path
 ) -> None:
-    file = run / "parameters" / "run.yaml"
+    folder = shutil.copytree(signed / "run" / "parameters", tmp_path / "parameters")
+    file = folder / "run.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {key: value}))
     with pytest.raises(tarball.ArchiveError, match="which is not its own file"):
-        recompute.replay(run)
+        replay.check_parameters(folder)
 
 
 def _parquet_bomb(file: Path) -> None:
@@ -633,23 +620,9 @@ def _parquet_bomb(file: Path) -> None:
     parquet.write_table(pa.table({"values": values}), file, compression="zstd")
 
 
-@pytest.mark.parametrize("kind", ["not parquet", "cut off", "other columns", "flipped", "empty"])
-def test_a_hostile_recording_is_refused_in_a_line(kind: str, run: Path) -> None:
-    file = run / "recording" / "window.parquet"
-    content = file.read_bytes()
-    if kind == "other columns":
-        parquet.write_table(pa.table({"set": [1]}), file)
-    else:
-        flipped = bytearray(content)
-        flipped[len(content) // 2] ^= 255
-        file.write_bytes(
-            {
-                "not parquet": b"x" * 100,
-                "cut off": content[:-20],
-                "flipped": bytes(flipped),
-                "empty": b"",
-            }[kind]
-        )
+def test_a_hostile_recording_is_refused_in_a_line(run: Path) -> None:
+    """Those that are changed by chance: see `tests/hostile.py`."""
+    parquet.write_table(pa.table({"set": [1]}), run / "recording" / "window.parquet")
     found = replay.replay_apart(run)
     assert found.problem is not None
     assert "recording" in found.problem[0]
@@ -704,19 +677,14 @@ def test_what_a_terminal_would_obey_is_not_printed(
 # --- a package as a source -----------------------------------------------------------------------
 
 
-def test_a_packed_recording_is_a_recording(signed: Path, archive_file: Path) -> None:
-    packed_one = recording.load(archive_file)
-    assert packed_one.digest() == recording.load(signed / "run").digest()
-    assert packed_one.origin is None
-
-
-def test_an_unpacked_package_is_gone_afterwards(
-    archive_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_packed_recording_is_a_recording(
+    signed: Path, archive_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = everything_below(tmp_path)
-    with verify.unpacked(archive_file) as folder:
-        assert (folder / "parameters" / "run.yaml").is_file()
+    packed_one = recording.load(archive_file)
+    assert packed_one.digest() == recording.load(signed / "run").digest()
+    assert packed_one.origin is None
     assert everything_below(tmp_path) == before
 
 
@@ -769,9 +737,9 @@ def test_verification_needs_little_memory(tmp_path: Path) -> None:
     with file.open("wb") as stream:
         writer = tarball.Writer(stream, 0)
         big = tmp_path / "big"
-        big.write_bytes(np.random.default_rng(1).bytes(1 << 20) * 100)
+        big.write_bytes(np.random.default_rng(1).bytes(1 << 20) * 60)
         with big.open("rb") as content:
-            writer.add(f"{evidence.ROOT}big", 100 << 20, content)
+            writer.add(f"{evidence.ROOT}big", 60 << 20, content)
         writer.close()
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=True)
     assert int(done.stdout) < 40_000

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict
 
 from tars_ga_lib import sanitise
 from tars_ga_lib.display import md_escape, quantity, when
@@ -54,10 +54,10 @@ _DOCUMENTS = {
 
 
 class _Facts(Model):
+    # Figures are finite: JSON is read strictly.
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True, strict=True)
 
 
-_Figure = Annotated[float, Field(allow_inf_nan=False)]
 _Iso = Annotated[str, AfterValidator(lambda text: format_time(parse_time(text)))]
 
 
@@ -76,10 +76,10 @@ class _Criterion(_Facts):
     title: str
     unit: str
     verdict: Verdict
-    value: _Figure | None
+    value: float | None
     target: LimitText
     warning: str | None
-    weight: _Figure
+    weight: float
     mandatory: bool
     reason: str
     waiver: dict[str, Any] | None
@@ -89,7 +89,7 @@ class _Kpi(_Facts):
     title: str
     unit: str
     better: str
-    values: dict[str, _Figure | None]
+    values: dict[str, float | None]
 
 
 class _Finding(_Facts):
