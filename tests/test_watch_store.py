@@ -49,7 +49,9 @@ def reply(
 
 def keep(store: Store, first: int, answer: Answer) -> tuple[int, int]:
     """Keep an answer; return how many steps were new, and how many changed."""
-    return store.keep("window", QUERY, first, answer)
+    before = store.answered["window", QUERY].sum()
+    changed = store.keep("window", QUERY, first, answer)
+    return int(store.answered["window", QUERY].sum() - before), changed
 
 
 def kept(store: Store, steps: int = 6) -> SampleSet:

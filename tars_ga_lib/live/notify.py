@@ -11,6 +11,7 @@ Atlassian Statuspage API v1 ("Create an incident"), Apprise for mail and all oth
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -33,9 +34,7 @@ from tars_ga_lib import extras, strict, transport
 from tars_ga_lib.channels import (
     LOG,
     Apprise,
-    Channel,
     Channels,
-    Email,
     EventKind,
     PagerDuty,
     Service,
@@ -51,9 +50,13 @@ from tars_ga_lib.wording import why
 Severity = Literal["info", "warning", "error", "critical"]
 Status = Literal["delivered", "duplicate", "held_back", "failed"]
 
+_SEVERITIES: Mapping[str, Severity] = {
+    "CERTIFIED": "info",
+    "CERTIFIED WITH WAIVERS": "info",
+    "INCONCLUSIVE": "warning",
+}
 _REQUEST_SECONDS = 10.0
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
-_HOUR = 3600
 
 _log = logging.getLogger("tars_ga.notify")
 
@@ -103,14 +106,9 @@ def decision(certification: Mapping[str, Any]) -> Event:
     """Tell what was decided: from the content of `certification_metadata.json`."""
     release = f"{certification['release']['name']} {certification['release']['version']}"
     window, decided = certification["window"], certification["decision"]
-    severities: dict[str, Severity] = {
-        "CERTIFIED": "info",
-        "CERTIFIED WITH WAIVERS": "info",
-        "INCONCLUSIVE": "warning",
-    }
     return Event(
         kind="decision",
-        severity=severities.get(decided, "error"),
+        severity=_SEVERITIES.get(decided, "error"),
         title=f"{release}: {decided}",
         text=why(certification),
         key=_key("decision", release, window, certification["derived_from"], decided),
@@ -126,10 +124,10 @@ def decision(certification: Mapping[str, Any]) -> Event:
     )
 
 
-def failure(parameters: Parameters, text: str, at: float) -> Event:
-    """Tell that a run failed at epoch seconds `at`, so that there is no decision."""
-    title = "the certification run failed"
-    return _event(parameters, "failure", "error", title, text, format_time(at), text)
+def failure(parameters: Parameters, text: str) -> Event:
+    """Tell that a run failed, so that there is no decision."""
+    now = format_time(time.time())
+    return _event(parameters, "failure", "error", "the certification run failed", text, now, text)
 
 
 def of_snapshot(
@@ -142,32 +140,28 @@ def of_snapshot(
     silent
         Since when the source did not answer as of the snapshot before; None if it did.
     """
-    events = []
-    facts = (("Step", f"{snapshot['step']} of {snapshot['steps']}"),)
-
-    def tell(kind: EventKind, severity: Severity, title: str, text: str, *key: str) -> None:
-        at = snapshot["step_end"]
-        events.append(_event(parameters, kind, severity, title, text, at, *key, facts=facts))
-
+    told: list[tuple[EventKind, Severity, str, str, str]] = []
     since, outlook = snapshot["source"]["silent_since"], snapshot["outlook"]
     if since:
         text = f"The source does not answer since {since}."
-        tell("data_lost", "error", "the monitor gets no data", text, "silent", since)
+        told.append(("data_lost", "error", "the monitor gets no data", text, since))
     elif silent:
         text = f"The source answers again; it did not since {silent}. What is missing is collected."
-        tell("data_lost", "info", "the monitor gets data again", text, "back", silent)
-    if not outlook:
-        return events
-    for finding in outlook["drift"]["worst"]:
+        told.append(("data_lost", "info", "the monitor gets data again", text, f"back {silent}"))
+    for finding in outlook["drift"]["worst"] if outlook else ():
         # A look at every step finds something in the end: what is told must be sure.
         sure = finding["measure"] == "exact" or finding["id"] in outlook["drift"]["first_alarms"]
         if finding["verdict"] == "fail" and sure:
             text = f"{finding['name']} is beyond its critical limit."
-            tell("critical_finding", "error", "critical drift", text, finding["id"])
-    for name in (outlook["slo"] or {}).get("exhausted", []):
+            told.append(("critical_finding", "error", "critical drift", text, finding["id"]))
+    for name in outlook["slo"]["exhausted"] if outlook and outlook["slo"] else ():
         text = f"The error budget of {name} for the whole window is used up."
-        tell("budget_exhausted", "error", "an error budget is used up", text, name)
-    return events
+        told.append(("budget_exhausted", "error", "an error budget is used up", text, name))
+    step = ("Step", f"{snapshot['step']} of {snapshot['steps']}")
+    return [
+        _event(parameters, kind, severity, title, text, snapshot["step_end"], key, step)
+        for kind, severity, title, text, key in told
+    ]
 
 
 def _event(
@@ -177,8 +171,8 @@ def _event(
     title: str,
     text: str,
     at: str,
-    *key: str,
-    facts: tuple[tuple[str, str], ...] = (),
+    key: str,
+    *facts: tuple[str, str],
 ) -> Event:
     release = f"{parameters.release.name} {parameters.release.version}"
     return Event(
@@ -186,7 +180,7 @@ def _event(
         severity=severity,
         title=f"{release}: {title}",
         text=text,
-        key=_key(kind, release, parameters.window.start, *key),
+        key=_key(kind, release, parameters.window.start, key),
         time=at,
         release=release,
         facts=facts,
@@ -243,26 +237,17 @@ def tell(channels: Channels, event: Event, log: Path) -> list[Receipt]:
         One for each channel that asked, in the order of the file. Nothing is raised for a message
         that could not be delivered.
     """
-    asked = {name: one for name, one in channels.channels.items() if event.kind in one.events}
+    asked = [name for name, one in channels.channels.items() if event.kind in one.events]
     if not asked:
         return []
     earlier = receipts(log)
-
-    def one(item: tuple[str, Channel]) -> Receipt:
-        name, channel = item
-        mine = [old for old in earlier if old.channel == name and old.status == "delivered"]
-        status, attempts, reason = _tell_one(channel, event, channels, mine)
-        service = type(channel.service).__name__.lower()
-        now = format_time(time.time())
-        return Receipt(name, service, event.kind, event.key, status, attempts, now, reason)
-
     with ThreadPoolExecutor(len(asked)) as pool:
-        told = list(pool.map(one, asked.items()))
+        told = list(pool.map(lambda name: _tell_one(name, channels, event, earlier), asked))
     log.parent.mkdir(parents=True, exist_ok=True)
     torn = log.is_file() and not log.read_bytes().endswith(b"\n")  # by a kill
+    lines = "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in told)
     with log.open("a", encoding="utf-8") as file:
-        lines = [json.dumps(asdict(receipt), ensure_ascii=False) + "\n" for receipt in told]
-        file.write(("\n" if torn else "") + "".join(lines))
+        file.write(f"\n{lines}" if torn else lines)
     return told
 
 
@@ -272,42 +257,43 @@ def receipts(log: Path) -> list[Receipt]:
         return []
     found = []
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
+        with contextlib.suppress(ValueError, TypeError):
             found.append(Receipt(**strict.loads(line)))
-        except (ValueError, TypeError):
-            continue
     return found
 
 
-def _tell_one(
-    channel: Channel, event: Event, channels: Channels, delivered: Sequence[Receipt]
-) -> tuple[Status, int, str]:
-    """Deliver an event to a channel, and say what became of it, after how many attempts and why."""
-    if any(receipt.key == event.key for receipt in delivered):
-        return "duplicate", 0, "it was delivered before"
-    recent = sum(parse_time(receipt.time) > time.time() - _HOUR for receipt in delivered)
+def _tell_one(name: str, channels: Channels, event: Event, earlier: Sequence[Receipt]) -> Receipt:
+    """Deliver an event to a channel, and say what became of it."""
+    channel = channels.channels[name]
+    delivered = [one for one in earlier if one.channel == name and one.status == "delivered"]
+
+    def receipt(status: Status, attempts: int = 0, reason: str = "") -> Receipt:
+        service, now = type(channel.service).__name__.lower(), format_time(time.time())
+        return Receipt(name, service, event.kind, event.key, status, attempts, now, reason)
+
+    if any(one.key == event.key for one in delivered):
+        return receipt("duplicate", reason="it was delivered before")
+    recent = sum(parse_time(one.time) > time.time() - 3600 for one in delivered)
     # A decision is never held back: there is one a run.
     if recent >= channel.most_per_hour and event.kind not in ("decision", "failure"):
-        return "held_back", 0, f"{channel.most_per_hour} messages went out within an hour"
-    attempts = tenacity.Retrying(
+        return receipt("held_back", 0, f"{recent} messages went out within an hour")
+    retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(UndeliveredError),
-        stop=tenacity.stop_any(
-            tenacity.stop_after_attempt(channels.attempts),
-            tenacity.stop_before_delay(channels.deadline),
-        ),
+        stop=tenacity.stop_after_attempt(channels.attempts)
+        | tenacity.stop_before_delay(channels.deadline),
         wait=_pause,
         reraise=True,
     )
     try:
-        attempts(deliver, channel.service, event)
+        retrying(deliver, channel.service, event)
     except UndeliveredError as problem:
-        return "failed", attempts.statistics["attempt_number"], str(problem)
-    return "delivered", attempts.statistics["attempt_number"], ""
+        return receipt("failed", retrying.statistics["attempt_number"], str(problem))
+    return receipt("delivered", retrying.statistics["attempt_number"])
 
 
 def _pause(state: tenacity.RetryCallState) -> float:
     """Seconds until a message is tried again; endless if that would not help."""
-    problem = state.outcome.exception() if state.outcome else None
+    problem = state.outcome and state.outcome.exception()
     assert isinstance(problem, UndeliveredError)
     return max(problem.after, min(2.0 ** (state.attempt_number - 1), 30.0))
 
@@ -321,23 +307,21 @@ class Teller:
     def __init__(self, channels: Channels, parameters: Parameters, log: Path) -> None:
         self._channels, self._parameters, self._receipts = channels, parameters, log
         self._silent: str | None = None
-        self._known: set[str] = set()
+        self._told: dict[str, Future[list[Receipt]]] = {}
         self._thread = ThreadPoolExecutor(1)
-        self._told: list[Future[list[Receipt]]] = []
 
     def hear(self, snapshot: Mapping[str, Any]) -> None:
         """Take a snapshot; what it tells that was not told goes out."""
         for event in of_snapshot(self._parameters, snapshot, self._silent):
-            if event.key not in self._known:
-                self._known.add(event.key)
+            if event.key not in self._told:
                 told = self._thread.submit(tell, self._channels, event, self._receipts)
                 told.add_done_callback(_write)
-                self._told.append(told)
+                self._told[event.key] = told
         self._silent = snapshot["source"]["silent_since"]
 
     def close(self, seconds: float) -> None:
         """Wait until all is told, but not longer."""
-        wait(self._told, timeout=seconds)
+        wait(self._told.values(), timeout=seconds)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
@@ -363,7 +347,7 @@ def deliver(service: Service, event: Event) -> None:
     UndeliveredError
         If it was not taken, or a secret that it needs is not in the environment.
     """
-    if isinstance(service, Email | Apprise):
+    if isinstance(service, Apprise):
         _by_apprise(service.url_env, event)
     else:
         _post(_MESSAGES[type(service)](service, event))

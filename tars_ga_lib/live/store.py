@@ -167,14 +167,13 @@ class Store:
 
     # --- answers
 
-    def keep(self, span: str, query: str, first: int, answer: Answer) -> tuple[int, int]:
+    def keep(self, span: str, query: str, first: int, answer: Answer) -> int:
         """Lay an answer for the steps from `first` on over what is there.
 
         Returns
         -------
-        int, int
-            How many steps were answered for the first time, and how many in place of another
-            answer.
+        int
+            How many steps were answered before, and otherwise.
 
         Raises
         ------
@@ -205,7 +204,8 @@ class Store:
                 [(span, query, step, at, *now[step]) for step in sorted(new | changed)],
             )
         self.answered[span, query][sorted(new)] = True
-        return len(new), len(changed)
+        self.errors[span, query] = ""
+        return len(changed)
 
     def _rows(self, answer: Answer) -> list[_Row]:
         """Return an answer's steps as they are kept."""

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -147,8 +148,6 @@ class Watch:
         How many steps are over, as of the last pass.
     silent_since
         When the server was found not to answer, in epoch seconds; None if it does.
-    failing
-        Why a query is not answered, by its name.
     problems
         What else is wrong, a sentence by the key of `_PROBLEMS`.
     snapshot
@@ -189,15 +188,13 @@ class Watch:
         self._asked: dict[tuple[str, str], float] = {}
         self.over = 0
         self.silent_since: float | None = None
-        self.failing: dict[str, str] = {}
         self.problems: dict[str, str] = {}
         self.next_at = 0.0
         self._ahead: float | None = None
         self._wrong = 0.0
         self._unwritten = ""
         self._version = "unknown"
-        self._last_looks = 0
-        self._over_since: float | None = None
+        self._last_looks: Counter[bool] = Counter()
         self._stop = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._log = _Log(self.folder / "watch.log")
@@ -236,6 +233,11 @@ class Watch:
         """How many steps of the window all queries are answered for."""
         masks = [mask for (span, _), mask in self.store.answered.items() if span == "window"]
         return int(np.all(masks, axis=0).sum())
+
+    @property
+    def failing(self) -> dict[str, str]:
+        """Why a query is not answered, by its name."""
+        return {query: error for (_, query), error in self.store.errors.items() if error}
 
     def now(self) -> float:
         """Epoch seconds at the server; at this machine, as long as the server never said so."""
@@ -303,9 +305,8 @@ class Watch:
             unanswered = self._ask(self._wanted())
         except (SourceError, QueryError) as error:
             silent = str(error)
-            if (
-                self._ahead is not None
-            ):  # else this machine's clock is all there is: it may be wrong
+            # Never heard of the server, this machine's clock is all there is, and may be wrong.
+            if self._ahead is not None:
                 self.over = self._steps_over("window")
         if self._stop.is_set():
             return False
@@ -342,7 +343,6 @@ class Watch:
             If the server stopped to answer, or answers nothing.
         """
         began, gone = self._clock.steady(), threading.Event()
-        failing: dict[str, str] = {}
         unanswered = late = 0
         silent = ""
 
@@ -363,22 +363,20 @@ class Watch:
         with ThreadPoolExecutor(self.job.parameters.source.connections) as pool:
             for piece, answer in zip(pieces, pool.map(ask, pieces), strict=True):
                 if isinstance(answer, Answer):
-                    self.store.errors[piece[:2]] = ""
                     with self._writing():
-                        late += self.store.keep(piece.span, piece.query, piece.first, answer)[1]
+                        late += self.store.keep(piece.span, piece.query, piece.first, answer)
                     continue
                 unanswered += 1
                 if isinstance(answer, SourceError):
                     silent = str(answer)
                 elif answer is not None:
-                    failing[piece.query] = self.store.errors[piece[:2]] = str(answer)
+                    if not self.store.errors[piece[:2]]:
+                        log.warning("%s: %s", piece.query, answer)
+                    self.store.errors[piece[:2]] = str(answer)
         if late:
             log.info("%d steps of queries were answered anew, with late samples", late)
-        if silent or (failing and unanswered == len(pieces)):
-            raise SourceError(silent or next(iter(failing.values())))
-        for name in failing.keys() - self.failing.keys():
-            log.warning("%s: %s", name, failing[name])
-        self.failing = failing
+        if silent or (self.failing and unanswered == len(pieces)):
+            raise SourceError(silent or next(iter(self.failing.values())))
         return unanswered
 
     @contextlib.contextmanager
@@ -408,16 +406,14 @@ class Watch:
         silent = self.silent_since is not None
         # What was asked for counts, not what has become over since; unless nobody answers.
         if (self._steps_over("window") if silent else self.over) < self.steps:
-            self._over_since = None
+            self._last_looks.clear()
             return False
-        now = self._clock.steady()
-        self._over_since = now if self._over_since is None else self._over_since
         if self._unwritten:
             return False
+        self._last_looks[silent] += 1
         if not silent:
-            self._last_looks += 1
-            return not unanswered or self._last_looks >= LAST_LOOKS
-        if now - self._over_since <= GRACE * self.step:
+            return not unanswered or self._last_looks[False] >= LAST_LOOKS
+        if self._last_looks[True] * min(RETRY, self.step) <= GRACE * self.step:
             return False
         self.over = self.steps
         self._look()
