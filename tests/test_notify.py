@@ -509,7 +509,7 @@ def test_a_run_tells_its_failure_and_fails_all_the_same(tmp_path: Path, server: 
 
 
 def test_an_evidence_package_holds_no_receipts(tmp_path: Path) -> None:
-    from tars_ga_lib import evidence
+    from tars_ga_lib.evidence import package as evidence
 
     run = finished_run(tmp_path / "run")
     (run / LOG).write_text("{}\n")

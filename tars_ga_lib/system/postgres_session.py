@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib import extras
+from tars_ga_lib.system.check import Cause, NotMeasured
+from tars_ga_lib.system.server import Server as _AnyServer
+from tars_ga_lib.system.server import add_password
 from tars_ga_lib.targets import Postgres, PostgresServer
-from tars_ga_lib.validation.check import Cause, NotMeasured
-from tars_ga_lib.validation.server import Server as _AnyServer
-from tars_ga_lib.validation.server import add_password
 
 if TYPE_CHECKING:
     import psycopg

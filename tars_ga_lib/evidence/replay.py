@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from tars_ga_lib import strict
-from tars_ga_lib.archive import ArchiveError, printable
+from tars_ga_lib.evidence.tarball import ArchiveError, printable
 from tars_ga_lib.grammar import (
     ALLOWED_VARIABLES,
     ANY_VARIABLE,
@@ -274,7 +274,7 @@ def check_apart(folder: Path) -> None:
 def _apart(task: str, folder: Path, tolerance: float | None, memory: int | None) -> Replay:
     """Do one of the tasks of `recompute` in a child process."""
     limit = memory or GIB
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     # -P: a file numpy.py in the working directory must not be taken for the library.
     command = [sys.executable, "-P", "-m", "tars_ga_lib.recompute", task, str(folder.resolve())]

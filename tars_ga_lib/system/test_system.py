@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tars_ga_lib.validation import words
-from tars_ga_lib.validation.check import Outcome
+from tars_ga_lib.system import words
+from tars_ga_lib.system.check import Outcome
 
 
 def test_system(outcome: Outcome) -> None:

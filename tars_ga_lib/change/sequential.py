@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from .changepoints import Ints
 from .noise import MIN_SAMPLES, Floats, noise, two_sided
-from .scans import Ints
 from .series import (
     ROUNDING,
     check,

@@ -1,6 +1,6 @@
 """Validation of the running system: a pytest suite whose every check says what it measured.
 
-`pytest --pyargs tars_ga_lib.validation --ga-mode --ga-parameters FILE` runs it, and so does
+`pytest --pyargs tars_ga_lib.system --ga-mode --ga-parameters FILE` runs it, and so does
 `tars-ga validate FILE`; `run` does it for a notebook.
 """
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib.grammar import project_root
-from tars_ga_lib.validation import session
-from tars_ga_lib.validation.check import targets_of
+from tars_ga_lib.system import session
+from tars_ga_lib.system.check import targets_of
 
 if TYPE_CHECKING:
     from tars_ga_lib.parameters import Job

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple, get_args
 from tars_ga_lib import __version__
 from tars_ga_lib.grammar import Limit, ParametersError, Verdict
 from tars_ga_lib.parameters import Job
-from tars_ga_lib.targets import ValidationTargets
-from tars_ga_lib.validation import agents, chroma, grafana, kpis, postgres, redis
-from tars_ga_lib.validation.check import (
+from tars_ga_lib.system import agents, chroma, grafana, kpis, postgres, redis
+from tars_ga_lib.system.check import (
     Check,
     Group,
     NotMeasured,
@@ -30,6 +29,7 @@ from tars_ga_lib.validation.check import (
     run_check,
     targets_of,
 )
+from tars_ga_lib.targets import ValidationTargets
 
 SCHEMA = "tars-ga/validation/1"
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tars_ga_lib import validation
+from tars_ga_lib import system
 from tars_ga_lib.measured import Results, load
 from tars_ga_lib.parameters import MEASURED, Job
 from tars_ga_lib.recording import write_json
 from tars_ga_lib.run import Run
-from tars_ga_lib.websocket import monitor as websocket
+from tars_ga_lib.system import monitor as websocket
 
 
 def measure(
@@ -55,7 +55,7 @@ def measure(
 
 
 def _validate(run: Run, prometheus: str | None, show: Callable[[str, float, float], None]) -> None:
-    validation.run(
+    system.run(
         run.job,
         run.folder,
         prometheus=prometheus,

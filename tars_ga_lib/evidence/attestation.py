@@ -155,7 +155,7 @@ def _summary(
     """Return the decision under its policy: INCONCLUSIVE is FAILED, with its reason beside it.
 
     `timeVerified` is the package's own time, as the time of the clock would make two packages of
-    one run differ: see `tars_ga_lib.evidence`.
+    one run differ: see `tars_ga_lib.evidence.package`.
     """
     release, decision = certification["release"], certification["decision"]
     passed = decision in ("CERTIFIED", "CERTIFIED WITH WAIVERS")

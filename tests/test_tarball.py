@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tars_ga_lib import archive
-from tars_ga_lib.archive import ArchiveError, Limits
+from tars_ga_lib.evidence import tarball
+from tars_ga_lib.evidence.tarball import ArchiveError, Limits
 from tests.packages import END, entry, everything_below, packed, read_all, write_all
 
 _letters = st.characters(
@@ -30,7 +30,7 @@ _name = st.lists(_part, min_size=1, max_size=5).map("/".join)
 
 def _distinct(files: dict[str, bytes]) -> dict[str, bytes]:
     """Keep the files whose names may stand together."""
-    names, kept = archive.Names(), {}
+    names, kept = tarball.Names(), {}
     for name, content in files.items():
         try:
             names.add(name)
@@ -74,7 +74,7 @@ def test_a_changed_byte_is_refused_or_changes_nothing(
 
 def test_the_digests_are_those_of_the_bytes() -> None:
     stream = io.BytesIO()
-    writer = archive.Writer(stream, 0)
+    writer = tarball.Writer(stream, 0)
     assert writer.add("a", 5, [b"he", b"llo"]) == hashlib.sha256(b"hello").hexdigest()
     assert writer.close() == hashlib.sha256(stream.getvalue()).hexdigest()
 
@@ -82,7 +82,7 @@ def test_the_digests_are_those_of_the_bytes() -> None:
 def test_a_file_that_grows_or_shrinks_meanwhile_is_refused() -> None:
     for chunks in ([b"four"], [b"sixsix"]):
         with pytest.raises(ArchiveError, match="changed while it was packed"):
-            archive.Writer(io.BytesIO(), 0).add("a", 5, chunks)
+            tarball.Writer(io.BytesIO(), 0).add("a", 5, chunks)
 
 
 def test_long_paths_are_split_as_tar_splits_them() -> None:
@@ -230,18 +230,18 @@ def test_bombs_are_refused_before_they_go_off() -> None:
 
 def test_a_bomb_takes_no_memory() -> None:
     body = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    content = archive._MAGIC + body.compress(entry("a", size=b"77777777777\0"))
+    content = tarball._MAGIC + body.compress(entry("a", size=b"77777777777\0"))
     content += b"".join(body.compress(bytes(1 << 20)) for _ in range(200)) + body.flush()
     tracemalloc.start()
     with pytest.raises(ArchiveError, match="more than 200 times"):
-        list(archive.read(io.BytesIO(content)))
+        list(tarball.read(io.BytesIO(content)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 << 20
 
 
 def test_a_file_is_read_up_to_a_limit_only() -> None:
-    for each in archive.read(io.BytesIO(write_all({"a": b"hello"}))):
+    for each in tarball.read(io.BytesIO(write_all({"a": b"hello"}))):
         with pytest.raises(ArchiveError, match="at most 4"):
             each.read(4)
         assert each.read(5) == b"hello"

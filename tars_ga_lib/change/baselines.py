@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import scans
+from . import changepoints
 from .noise import MIN_SAMPLES, Floats, noise
 from .series import ROUNDING, check, finite, floats, median, without_outliers
 
@@ -89,7 +89,7 @@ def _restless(x: Floats, others: Floats, day: int, hours: float, alpha: float) -
         y, time = _without_course(y, time), _without_course(time, time)
     clipped = without_outliers(y[None])
     known = noise(clipped)
-    found = scans.striking_segments(y[None], clipped.mean(axis=1), known)
+    found = changepoints.striking_segments(y[None], clipped.mean(axis=1), known)
     trend = known.regress(time[None])
     trend_p = trend.p_value[0]
     problems = []

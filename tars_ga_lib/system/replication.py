@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tars_ga_lib.validation.check import Reading
+from tars_ga_lib.system.check import Reading
 
 PATIENCE = 2.0
 """Seconds that are waited for a replica to catch up."""

@@ -31,10 +31,9 @@ from functools import partial
 from typing import Any
 
 from tars_ga_lib.grammar import Limit, format_duration
-from tars_ga_lib.targets import PostgresQuery, TableCount, ValidationTargets
-from tars_ga_lib.validation import replication
-from tars_ga_lib.validation.check import Check, NotMeasured, Reading
-from tars_ga_lib.validation.postgres_session import (
+from tars_ga_lib.system import replication
+from tars_ga_lib.system.check import Check, NotMeasured, Reading
+from tars_ga_lib.system.postgres_session import (
     CancelledError,
     FullError,
     Server,
@@ -42,7 +41,8 @@ from tars_ga_lib.validation.postgres_session import (
     connected,
     server,
 )
-from tars_ga_lib.validation.server import check_of, writer
+from tars_ga_lib.system.server import check_of, writer
+from tars_ga_lib.targets import PostgresQuery, TableCount, ValidationTargets
 
 _check = partial(check_of, "PostgreSQL")
 

@@ -28,10 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from tars_ga_lib import __version__, archive, atomic, attestation, fingerprint, strict
-from tars_ga_lib.archive import ArchiveError
+from tars_ga_lib import __version__, atomic, fingerprint, strict
 from tars_ga_lib.channels import LOG
 from tars_ga_lib.display import clean
+from tars_ga_lib.evidence import attestation, tarball
+from tars_ga_lib.evidence.tarball import ArchiveError
 from tars_ga_lib.grammar import ParametersError, format_time, interval_text, parse_time
 from tars_ga_lib.wording import criteria_rows, why
 
@@ -157,7 +158,7 @@ def pack(
     certification, info
         Content of `certification_metadata.json` and of `artifacts/package.json`.
     """
-    writer = archive.Writer(stream, time)
+    writer = tarball.Writer(stream, time)
     digests = {}
     for name in sorted([*files, *made], key=str.encode):
         size, chunks = _content(name, files, made)
@@ -184,14 +185,14 @@ def _content(
 
 def _chunks(file: Path) -> Iterator[bytes]:
     with file.open("rb") as stream:
-        first = stream.read(archive.CHUNK)
+        first = stream.read(tarball.CHUNK)
         if _PRIVATE in first[:100]:
             raise ParametersError(
                 f"{file}: is a private key, and must not go into a package; take it out of the "
                 "run's folder"
             )
         yield first
-        while chunk := stream.read(archive.CHUNK):
+        while chunk := stream.read(tarball.CHUNK):
             yield chunk
 
 

@@ -15,9 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from tars_ga_lib.system import replication
+from tars_ga_lib.system.check import Check, NotMeasured, Reading, part
 from tars_ga_lib.targets import Chroma, ChromaServer, CollectionCount, ValidationTargets
-from tars_ga_lib.validation import replication
-from tars_ga_lib.validation.check import Check, NotMeasured, Reading, part
 
 if TYPE_CHECKING:
     import requests

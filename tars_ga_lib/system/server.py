@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from tars_ga_lib.grammar import Limit
+from tars_ga_lib.system.check import Check, Group, Reading, part
 from tars_ga_lib.targets import Canary
-from tars_ga_lib.validation.check import Check, Group, Reading, part
 
 S = TypeVar("S")
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from tars_ga_lib import attestation, evidence, sanitise, verify
-from tars_ga_lib.archive import ArchiveError
+from tars_ga_lib import sanitise
 from tars_ga_lib.display import md_escape, quantity, when
+from tars_ga_lib.evidence import attestation, verify
+from tars_ga_lib.evidence import package as evidence
+from tars_ga_lib.evidence.tarball import ArchiveError
 from tars_ga_lib.grammar import (
     LimitText,
     Model,

@@ -17,15 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from tars_ga_lib import archive, attestation, evidence, fingerprint, replay, sanitise, strict
-from tars_ga_lib.archive import ArchiveError, printable
+from tars_ga_lib import fingerprint, sanitise, strict
 from tars_ga_lib.decisions import Outcome, decide
+from tars_ga_lib.evidence import attestation, replay, tarball
+from tars_ga_lib.evidence import package as evidence
+from tars_ga_lib.evidence.tarball import ArchiveError, printable
 from tars_ga_lib.grammar import Limit, ParametersError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
 
-    from tars_ga_lib.replay import Replay
+    from tars_ga_lib.evidence.replay import Replay
 
 VERIFIED, REFUSED, UNREADABLE, UNPROVEN = 0, 1, 2, 4
 """Exit codes. UNPROVEN: nothing is wrong, but who made the package was not proven, as it is
@@ -100,7 +102,7 @@ def verify(
     replay
         Also compute every figure again from its recording.
     tolerance, pages, memory
-        For the replay: see `tars_ga_lib.replay.replay_apart`.
+        For the replay: see `tars_ga_lib.evidence.replay.replay_apart`.
     policy
         What the package must have been certified under: a digest, or the name of a file or folder
         (see `_check_policy`).
@@ -198,7 +200,7 @@ def read(
     contents = Contents()
     with package.open("rb") as raw:
         stream = _Hashed(raw)
-        for entry in archive.read(stream):  # type: ignore[arg-type]
+        for entry in tarball.read(stream):  # type: ignore[arg-type]
             name = entry.name.removeprefix(evidence.ROOT)
             if name == entry.name:
                 raise ArchiveError(entry.name, f"lies outside of {evidence.ROOT}")
@@ -230,7 +232,7 @@ def _take(chunks: Iterator[bytes], target: Path | None, keep: bool) -> tuple[str
 
 
 def _read_folder(folder: Path, keep: Mapping[str, int]) -> tuple[Contents, list[Failure]]:
-    contents, failures, names = Contents(), [], archive.Names()
+    contents, failures, names = Contents(), [], tarball.Names()
     for name, file, special in _walk(folder, PurePosixPath()):
         try:
             names.add(name)
@@ -253,7 +255,7 @@ def _read_folder(folder: Path, keep: Mapping[str, int]) -> tuple[Contents, list[
 def _file_chunks(file: Path) -> Iterator[bytes]:
     # A link put there meanwhile is not followed.
     with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
-        while chunk := stream.read(archive.CHUNK):
+        while chunk := stream.read(tarball.CHUNK):
             yield chunk
 
 

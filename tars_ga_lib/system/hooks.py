@@ -21,9 +21,9 @@ from tars_ga_lib.display import quantity
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.parameters import Job, load
 from tars_ga_lib.recording import write_json
+from tars_ga_lib.system import suite, words
+from tars_ga_lib.system.check import Check, Outcome, now, targets_of
 from tars_ga_lib.targets import ValidationTargets
-from tars_ga_lib.validation import suite, words
-from tars_ga_lib.validation.check import Check, Outcome, now, targets_of
 from tars_ga_lib.wording import count
 
 

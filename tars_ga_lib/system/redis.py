@@ -22,10 +22,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tars_ga_lib.grammar import Limit
+from tars_ga_lib.system import replication
+from tars_ga_lib.system.check import Check, NotMeasured, Reading
+from tars_ga_lib.system.server import Server, add_password, check_of, writer
 from tars_ga_lib.targets import KeyCount, Redis, RedisServer, ValidationTargets
-from tars_ga_lib.validation import replication
-from tars_ga_lib.validation.check import Check, NotMeasured, Reading
-from tars_ga_lib.validation.server import Server, add_password, check_of, writer
 
 if TYPE_CHECKING:
     import redis

@@ -2,7 +2,7 @@
 
 The samples of a window are compared with those of like hours of the baseline, which takes the
 season of the day out. The level of the differences and its error under correlated noise
-(`tars_ga_lib.noise`) give the effect, its interval and its p-value; `tars_ga_lib.scans` tells
+(`noise`) give the effect, its interval and its p-value; `changepoints` tells
 a lasting shift from an incident, a trend and a change of spread.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import scans
+from . import changepoints
 from .baselines import Health, Problem, baseline_health
-from .checks import Checks, sequential
+from .changepoints import Ints
 from .noise import (
     MIN_SAMPLES,
     SLOW_COSINES,
@@ -31,7 +31,7 @@ from .noise import (
     slow_course,
     two_sided,
 )
-from .scans import Ints
+from .sequential import Checks, sequential
 from .series import (
     ROUNDING,
     check,
@@ -293,7 +293,7 @@ def _compare_like_hours(
         usual = np.take_along_axis(base[rows], at, 1)
         _measure(out, rows, change, usual, at, days[rows], hours, confidence)
     if measurable.any():
-        ratio, p_value = scans.spread_change(days[measurable], window[measurable])
+        ratio, p_value = changepoints.spread_change(days[measurable], window[measurable])
         out["spread_ratio"][measurable], out["spread_p"][measurable] = ratio, p_value
     _finish(out, confidence)
     return out
@@ -384,21 +384,21 @@ def _measure(
     level = clipped.mean(axis=1)
     same = (at == at[0]).all()
     time = np.multiply(at[:1] if same else at, hours, dtype=np.float64)
-    trend, step = known.regress(time), scans.telling_steps(clipped, known)
-    found = scans.striking_segments(difference, level, known)
-    _write_trend(out, rows, trend, scans.theil_sen(clipped, time), confidence)
+    trend, step = known.regress(time), changepoints.telling_steps(clipped, known)
+    found = changepoints.striking_segments(difference, level, known)
+    _write_trend(out, rows, trend, changepoints.theil_sen(clipped, time), confidence)
     _write_segments(out, rows, at, found, confidence)
     out["step_p"][rows] = step.p_value
 
     error, dof = error_of_level(known, days)
     out["p_value"][rows] = two_sided(level, error, dof)
-    inside = scans.inside_segment(n, found.begin, found.end).astype(np.float64)
+    inside = changepoints.inside_segment(n, found.begin, found.end).astype(np.float64)
     season = slow_course(without_outliers(usual))
     chosen = _best_explanation(out, rows, known, trend, step, inside, season, confidence)
     effective = known.effective_samples()
     for kind, course in (
         (TREND, time),
-        (STEP, scans.after(n, step.at)),
+        (STEP, changepoints.after(n, step.at)),
         (SEGMENT, inside),
         (SEASON, season),
     ):
@@ -425,7 +425,7 @@ def _write_trend(out: Columns, rows: Ints, trend: Fit, slope: Floats, confidence
 
 
 def _write_segments(
-    out: Columns, rows: Ints, at: Ints, found: scans.Segments, confidence: float
+    out: Columns, rows: Ints, at: Ints, found: changepoints.Segments, confidence: float
 ) -> None:
     out["incident_p"][rows] = found.p_value
     shown = np.flatnonzero(found.p_value < 1 - confidence)
@@ -440,7 +440,7 @@ def _best_explanation(
     rows: Ints,
     known: Noise,
     trend: Fit,
-    step: scans.Steps,
+    step: changepoints.Steps,
     inside: Floats,
     season: Floats,
     confidence: float,
@@ -487,7 +487,7 @@ def _has_season(known: Noise, season: Floats) -> NDArray[np.bool_]:
 
 
 def _name_kinds(
-    out: Columns, rows: Ints, at: Ints, x: Floats, chosen: Ints, step: scans.Steps
+    out: Columns, rows: Ints, at: Ints, x: Floats, chosen: Ints, step: changepoints.Steps
 ) -> None:
     """Write kind, begin and end of the explanation that was chosen.
 

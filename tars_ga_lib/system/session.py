@@ -25,7 +25,7 @@ from tars_ga_lib import extras
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.parameters import load
 from tars_ga_lib.recording import write_bytes, write_json
-from tars_ga_lib.validation import words
+from tars_ga_lib.system import words
 
 NEEDED = ("pytest", "pytest_html")
 """Packages without which no check is made."""
@@ -109,7 +109,7 @@ def measure(
         If the input is bad, or no check is selected; earlier results are untouched.
     """
     if sentence := extras.missing(*NEEDED):
-        from tars_ga_lib.validation import suite  # all the stores' drivers
+        from tars_ga_lib.system import suite  # all the stores' drivers
 
         document = suite.unmeasured(load(file, overrides, now=math.inf), run, prometheus, sentence)
         output.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def _pytest(arguments: Sequence[str], timeout: float, progress: Progress) -> _Sa
     command = [
         sys.executable, "-m", "pytest", str(here / "test_system.py"),
         f"--rootdir={here}", f"--confcutdir={here}", "-c", os.devnull,
-        "-p", "tars_ga_lib.validation.plugin", "-p", "pytest_metadata.plugin",
+        "-p", "tars_ga_lib.system.plugin", "-p", "pytest_metadata.plugin",
         "-p", "pytest_html.plugin", "-p", "no:cacheprovider", "-p", "no:terminal",
         "-o", "junit_family=xunit2", "-o", "initial_sort=rank", "--strict-markers", "--capture=no",
         "--ga-mode", "--ga-progress", *arguments,

@@ -17,8 +17,8 @@ from tars_ga_lib.catalogues import Criterion
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.run import Run
+from tars_ga_lib.system.check import Check, NotMeasured, Reading, part
 from tars_ga_lib.targets import KpiThreshold, ValidationTargets
-from tars_ga_lib.validation.check import Check, NotMeasured, Reading, part
 
 
 def checks(targets: ValidationTargets, job: Job, folder: Path | None) -> list[Check]:

@@ -1,7 +1,7 @@
 """When and how a series changed: incidents, begins, trends and spread.
 
 Each looks at the like-hour differences of a window from its baseline (or at a baseline alone),
-weighs what it finds against the correlated noise of `tars_ga_lib.noise`, and has a p-value of
+weighs what it finds against the correlated noise of `noise`, and has a p-value of
 its own.
 """
 

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 from tars_ga_lib.grammar import Limit
+from tars_ga_lib.system.check import Check, NotMeasured, Reading, part
 from tars_ga_lib.targets import Grafana, ValidationTargets
-from tars_ga_lib.validation.check import Check, NotMeasured, Reading, part
 
 _NO_QUERY = ("-- Dashboard --", "-- Grafana --", "grafana", "dashboard")
 """Data sources that are no server: a panel that shows another's result, and built-in ones."""

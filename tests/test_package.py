@@ -22,7 +22,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tars_ga_lib import attestation, evidence, fingerprint
+from tars_ga_lib import fingerprint
+from tars_ga_lib.evidence import attestation
+from tars_ga_lib.evidence import package as evidence
 from tars_ga_lib.grammar import ParametersError
 from tests.helpers import CRITERION, ROOT, TARS_GA, tars_ga
 from tests.packages import command, edit, finished_run, unpack, write_all
@@ -105,7 +107,7 @@ def _pack_elsewhere(run: Path, where: Path, **how: Any) -> bytes:
 
 
 _PACK = (
-    "import sys, pathlib; from tars_ga_lib import evidence; "
+    "import sys, pathlib; from tars_ga_lib.evidence import package as evidence; "
     "evidence.build(pathlib.Path(sys.argv[1]))"
 )
 

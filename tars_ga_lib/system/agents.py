@@ -2,8 +2,8 @@
 
 Three queries are asked over the certified window, once for all checks. Growth is the slope of a
 pod's memory since its longest stretch without a restart began, with an interval that allows for
-autocorrelation (`tars_ga_lib.noise`): a check fails only where the whole interval lies beyond the
-limit. Kills and restarts are counted from kube-state-metrics.
+autocorrelation (`tars_ga_lib.change.noise`): a check fails only where the whole interval lies
+beyond the limit. Kills and restarts are counted from kube-state-metrics.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from functools import partial
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from tars_ga_lib.change.noise import half_width, noise
+from tars_ga_lib.change.series import ROUNDING
 from tars_ga_lib.grammar import ParametersError, format_time
-from tars_ga_lib.noise import half_width, noise
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.prometheus import Prometheus, QueryError, SourceError
-from tars_ga_lib.series import ROUNDING
+from tars_ga_lib.system.check import Check, NotMeasured, Reading, part
 from tars_ga_lib.targets import Agents, ValidationTargets
-from tars_ga_lib.validation.check import Check, NotMeasured, Reading, part
 
 if TYPE_CHECKING:
     import numpy as np

@@ -29,9 +29,9 @@ from typing import Any, Literal
 from tars_ga_lib import __version__, extras
 from tars_ga_lib.endpoints import WebSocketTargets, judge, worst
 from tars_ga_lib.grammar import Verdict
-from tars_ga_lib.websocket import dialling
-from tars_ga_lib.websocket.dialling import Credentials
-from tars_ga_lib.websocket.ledger import Clock, Ledger, State, Tally
+from tars_ga_lib.system import dialling
+from tars_ga_lib.system.dialling import Credentials
+from tars_ga_lib.system.ledger import Clock, Ledger, State, Tally
 
 with contextlib.suppress(ModuleNotFoundError):  # then `Monitor.run` says so, and opens nothing
     from websockets.asyncio.client import ClientConnection
