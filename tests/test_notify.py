@@ -495,16 +495,19 @@ def test_the_command(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyP
     assert "there is nobody to tell" in done.stderr
 
 
-def test_a_run_tells_its_failure_and_fails_all_the_same(tmp_path: Path, server: Server) -> None:
+def test_a_run_tells_its_failure_and_fails_all_the_same(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TARS_GA_WEBHOOK_URL", server.url)
     dump(tmp_path / "notify.yaml", {"channels": {"hook": {"webhook": {}, "events": ["failure"]}}})
-    done = tars_ga(
-        "run", ROOT / "parameters" / "demo.yaml", "--notify", "--output", tmp_path / "out",
-        "--set", f"notify={tmp_path / 'notify.yaml'}",
-        "--set", "baseline.start=2026-11-13T00:01:00Z",
-        env={"TARS_GA_WEBHOOK_URL": server.url},
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert "it was recorded in steps of 5m" in server.seen[0][2]["text"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "theirs").touch()
+    done = CliRunner().invoke(app, [
+        "run", str(ROOT / "parameters" / "demo.yaml"), "--notify", "--output",
+        str(tmp_path / "out"), "--set", f"notify={tmp_path / 'notify.yaml'}",
+    ])  # fmt: skip
+    assert isinstance(done.exception, grammar.ParametersError)
+    assert "holds files that are not a run's" in server.seen[0][2]["text"]
     assert "delivered" in (tmp_path / "out.notifications.jsonl").read_text()
 
 

@@ -677,8 +677,8 @@ def test_the_screen_fits(day: Day) -> None:
     for part in (
         "T.A.R.S. v1.0.1", "step 20 of 24, 5m each", "does not answer since 2026-11-20T01:40:00Z",
         "If it ended at 01:40: NOT CERTIFIED", "fail", "+ 9 more", "-25% left", "1.8 of 1.4 min",
-        "burning  availability/all/page_1h", "+12.34\u00a0%", "sure since 03:30", "critical",
-        "since 01:00", "! no room",
+        "burning            availability/all/page_1h", "+12.3\u00a0%", "sure since 03:30",
+        "critical", "since 01:00", "! no room",
     ):  # fmt: skip
         assert part in text, f"{part}\n{text}"
 
@@ -707,7 +707,8 @@ def test_what_is_not_known_is_not_good(day: Day) -> None:
     for missing in (40, 30):
         nothing["drift"]["counts"] = {"findings": 0, "evaluations": 40, "missing": missing}
         text = "\n".join(shown(day, line))
-        assert ("no finding so far in 10 comparisons (30 without data)" in text) == (missing < 40)
+        assert ("no finding so far" in text) == (missing < 40)
+        assert ("10 compared" in text and "30 without data" in text) == (missing < 40)
 
 
 # --- The command ----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -18,14 +18,10 @@ from tars_ga_lib.wording import count, criteria_rows
 if TYPE_CHECKING:
     from tars_ga_lib.live.watch import Watch
 
-CRITERIA, BUDGETS, FINDINGS, ALERTS = 6, 3, 3, 2
-"""How many of each are shown: all of it fits into 80 × 24."""
+_Row = tuple[str, str, str, RenderableType]
+"""Of the screen: a verdict, what it is of, its value, and what more there is to say."""
 
 _TONES = {"pass": "green", "warn": "yellow", "fail": "red", "none": "magenta", "info": "blue"}
-_NO_DATA = f"[{_TONES['none']}]{display.NO_DATA}[/]"
-
-_Part = tuple[list[tuple[RenderableType, ...]] | str, int]
-"""The first rows of a part of the screen, or a line in their place; and how many rows there are."""
 
 
 def sentence(snapshot: Mapping[str, Any]) -> str:
@@ -68,47 +64,55 @@ class Screen:
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        """Draw it."""
+        """Draw it; each part has as many rows as fit into 24 lines."""
         watch, snapshot = self.watch, self.watch.snapshot
         yield _line(title(watch))
         yield self._progress()
         yield self._source()
-        outlook = snapshot["outlook"] if snapshot else None
-        if snapshot and outlook:
+        if snapshot is None:
+            yield "no step is over yet"
+        elif outlook := snapshot["outlook"]:
+            decision = _toned(outlook["decision"])
             yield Text()
-            decision = _toned(outlook["decision"], f"[bold]{outlook['decision']}[/]")
-            yield _line(f"If it ended at {snapshot['step_end'][11:16]}: {decision}")
+            yield _line(f"If it ended at {snapshot['step_end'][11:16]}: [bold]{decision}[/]")
             why = Text(outlook["why"])
             why.truncate(2 * options.max_width - 2, overflow="ellipsis")
             yield why
-            body = Table.grid(padding=(0, 1))
-            body.add_column(min_width=8, no_wrap=True)
-            body.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-            parts = {"criteria": _criteria, "budget": _budgets, "burning": _burning,
-                     "drift": _findings, "alerts": _alerts}  # fmt: skip
-            if not (outlook["slo"] and outlook["slo"]["firing"]):
-                del parts["burning"]
-            for name, part in parts.items():
-                body.add_row(*_part(name, *part(outlook)))
+            body = Table.grid(padding=(0, 1), expand=True)
+            for ratio in (None, None, 1, None, None):
+                body.add_column(ratio=ratio, no_wrap=True, overflow="ellipsis")
+            for name, most, rows in (
+                ("criteria", 6, list(_criteria(outlook))),
+                ("budget", 3, list(_budgets(outlook))),
+                ("burning", 1, list(_burning(outlook))),
+                ("drift", 3, list(_findings(outlook))),
+                ("alerts", 2, list(_alerts(outlook))),
+            ):
+                more = f"[dim]+ {len(rows) - most} more[/]" if len(rows) > most else ""
+                labels = (f"[bold]{name}[/]", more, *[""] * most)
+                for label, row in zip(labels, rows[:most], strict=False):
+                    body.add_row(label, *row)
             yield body
-        elif not snapshot:
-            yield "no step is over yet"
         for text in list(watch.problems.values())[:2]:
             yield _line(f"[red]![/] {escape(text)}")
 
     def _progress(self) -> RenderableType:
-        watch = self.watch
+        watch, now = self.watch, self.watch.now()
+        begins = watch.job.parameters.window.start - now
+        if begins > 0:
+            state = f"begins in {display.duration(round(begins))}"
+        elif watch.over == watch.steps:
+            state = "the last look"
+        else:
+            state = f"next in {display.duration(round(max(watch.next_at - now, 0)))}"
         line = Table.grid(padding=(0, 1), expand=True)
         for ratio in (None, 1, None):
             line.add_column(ratio=ratio, no_wrap=True)
-        begins, until = watch.job.parameters.window.start - watch.now(), watch.next_at - watch.now()
         line.add_row(
             f"step {watch.over} of {watch.steps}, {format_duration(watch.step)} each",
             ProgressBar(total=watch.steps, completed=watch.over),
-            f"begins in {display.duration(round(begins))}" if begins > 0
-            else "the last look" if watch.over == watch.steps
-            else f"next in {display.duration(round(max(until, 0)))}",
-        )  # fmt: skip
+            state,
+        )
         return line
 
     def _source(self) -> RenderableType:
@@ -134,60 +138,42 @@ def _line(markup: str) -> Text:
     return text
 
 
-def _toned(word: str, markup: str | None = None) -> str:
+def _toned(word: str) -> str:
     """Give a verdict, severity or decision its colour."""
-    return f"[{_TONES[display.chip(word).tone]}]{markup or escape(word)}[/]"
+    return f"[{_TONES[display.chip(word).tone]}]{escape(word)}[/]"
 
 
-def _cut(text: str, most: int) -> str:
-    return escape(text if len(text) <= most else f"{text[: most - 1]}…")
+def _note(text: str, tone: str = "pass", value: str = "", more: str = "") -> _Row:
+    """Return a row that begins with a sentence."""
+    return "", f"[{_TONES[tone]}]{escape(text)}[/]", value, more
 
 
-def _part(name: str, rows: list[tuple[RenderableType, ...]] | str, of: int) -> Sequence[Any]:
-    if isinstance(rows, str):
-        return f"[bold]{name}[/]", _line(rows)
-    table = Table.grid(padding=(0, 1))
-    for row in rows:
-        table.add_row(*row)
-    more = f"\n[dim]+ {of - len(rows)} more[/]" if of > len(rows) else ""
-    return f"[bold]{name}[/]{more}", table
+def _criteria(outlook: Mapping[str, Any]) -> Iterator[_Row]:
+    rows = criteria_rows(outlook["criteria"])
+    for row in sorted(rows, key=lambda row: (row.gravity[-1], not row.mandatory)):
+        target = escape(row.target) + ("" if row.mandatory else " [dim]optional[/]")
+        yield _toned(row.verdict), escape(row.title), escape(row.value), target
 
 
-def _criteria(outlook: Mapping[str, Any]) -> _Part:
-    ranked = sorted(
-        criteria_rows(outlook["criteria"]), key=lambda row: (row.gravity[-1], not row.mandatory)
-    )
-    return [
-        (
-            _toned(row.verdict),
-            _cut(row.title, 33) + ("" if row.mandatory else " [dim](optional)[/]"),
-            escape(row.value),
-            f"[dim]{escape(row.target)}[/]",
-        )
-        for row in ranked[:CRITERIA]
-    ], len(ranked)
-
-
-def _budgets(outlook: Mapping[str, Any]) -> _Part:
+def _budgets(outlook: Mapping[str, Any]) -> Iterator[_Row]:
     if not outlook["slo"]:
-        return "[dim]the parameters name no objectives (slos)[/]", 0
-    rows: list[tuple[RenderableType, ...]] = []
-    objectives = list(outlook["slo"]["objectives"].values())
-    for objective in objectives[:BUDGETS]:
-        whole, title = objective["budget"]["whole_window"], _cut(objective["title"], 24)
+        yield _note("the parameters name no objectives (slos)", "info")
+        return
+    for objective in outlook["slo"]["objectives"].values():
+        whole, name = objective["budget"]["whole_window"], escape(objective["title"])
         if not whole:
-            rows.append((_NO_DATA, "", title))
+            yield _toned("no_data"), name, display.NO_DATA, ""
             continue
         left, minutes = 1 - whole["share_spent"], whole["minutes"]
         colour = "red" if left < 0 else "yellow" if left < 0.25 else "green"
         bar = ProgressBar(1.0, max(0.0, left), 14, complete_style=colour, finished_style=colour)
-        used = f"[dim]{minutes['spent']:.1f} of {minutes['allowed']:.1f} min used[/]"
-        rows.append((f"[{colour}]{left:.0%} left[/]", bar, title, used))
-    return rows, len(objectives)
+        used = f"{minutes['spent']:.1f} of {minutes['allowed']:.1f} min"
+        yield f"[{colour}]{left:.0%} left[/]", name, used, bar
 
 
-def _burning(outlook: Mapping[str, Any]) -> _Part:
-    return f"[red]{escape(', '.join(outlook['slo']['firing']))}[/]", 0
+def _burning(outlook: Mapping[str, Any]) -> Iterator[_Row]:
+    if outlook["slo"] and outlook["slo"]["firing"]:
+        yield _note(", ".join(outlook["slo"]["firing"]), "fail")
 
 
 def _compared(outlook: Mapping[str, Any]) -> int:
@@ -196,47 +182,40 @@ def _compared(outlook: Mapping[str, Any]) -> int:
     return int(counts.get("evaluations", 0) - counts.get("missing", 0))
 
 
-def _findings(outlook: Mapping[str, Any]) -> _Part:
-    analysis, compared = outlook["drift"], _compared(outlook)
-    if not compared:
-        return _NO_DATA, 0
-    if not analysis["worst"]:
+def _findings(outlook: Mapping[str, Any]) -> Iterator[_Row]:
+    """Yield the worst finding of each rule: what hits a region hits all of its services."""
+    analysis = outlook["drift"]
+    rules = set()
+    if not _compared(outlook):
+        yield _note(display.NO_DATA, "none")
+    elif not analysis["worst"]:
         missing = analysis["counts"]["missing"]
-        blind = f" [dim]({missing} without data)[/]" if missing else ""
-        return f"[green]no finding so far in {compared} comparisons[/]{blind}", 0
-    # The worst of each rule: what hits a region hits all of its services.
-    worst = {finding["rule"]: finding for finding in reversed(analysis["worst"])}
-    rows: list[tuple[RenderableType, ...]] = []
-    for finding in [one for one in analysis["worst"] if one in worst.values()][:FINDINGS]:
+        blind = f"{missing} without data" if missing else ""
+        yield _note("no finding so far", "pass", f"{_compared(outlook)} compared", blind)
+    for finding in analysis["worst"]:
+        if finding["rule"] in rules:
+            continue
+        rules.add(finding["rule"])
+        points = "pp" if finding["unit"] == "ratio" else finding["unit"]
+        unit = "ratio" if finding["measure"] == "relative" else points
+        moved = display.quantity(finding["drift"], unit, digits=3, signed=True)
         sure = analysis["first_alarms"].get(finding["id"], "")
-        rows.append((
-            _toned(finding["verdict"]), _moved(finding), _cut(finding["name"], 37),
-            sure and f"[dim]sure since {sure[11:16]}[/]",
-        ))  # fmt: skip
-    return rows, analysis["counts"]["findings"]
+        yield (
+            _toned(finding["verdict"]),
+            escape(finding["name"]),
+            "differs" if finding["measure"] == "exact" else moved,
+            sure and f"sure since {sure[11:16]}",
+        )
 
 
-def _moved(finding: Mapping[str, Any]) -> str:
-    if finding["measure"] == "exact":
-        return "differs"
-    points = "pp" if finding["unit"] == "ratio" else finding["unit"]
-    unit = "ratio" if finding["measure"] == "relative" else points
-    return display.quantity(finding["drift"], unit, signed=True)
-
-
-def _alerts(outlook: Mapping[str, Any]) -> _Part:
+def _alerts(outlook: Mapping[str, Any]) -> Iterator[_Row]:
     alerts = outlook["alerts"]
     if alerts["reason"]:
-        return f"{_NO_DATA} [dim]{escape(alerts['reason'])}[/]", 0
-    if not alerts["firing"]:
-        blind = f", rules seen in {alerts['known']:.0%} of the steps" if alerts["known"] < 1 else ""
-        return f"[green]none firing[/] [dim]({alerts['count']} so far{blind})[/]", 0
-    return [
-        (
-            f"[red]{escape(alert['severity'])}[/]",
-            _cut(alert["name"], 24),
-            _cut(" / ".join(filter(None, (alert["region"], alert["service"]))), 24),
-            f"[dim]since {alert['start'][11:16]}[/]",
-        )
-        for alert in alerts["firing"][:ALERTS]
-    ], len(alerts["firing"])
+        yield _note(f"{display.NO_DATA}: {alerts['reason']}", "none")
+    elif not alerts["firing"]:
+        blind = f"rules seen {alerts['known']:.0%}" if alerts["known"] < 1 else ""
+        yield _note("none firing", "pass", f"{alerts['count']} so far", blind)
+    for alert in () if alerts["reason"] else alerts["firing"]:
+        where = " / ".join(filter(None, (alert["name"], alert["region"], alert["service"])))
+        since = f"since {alert['start'][11:16]}"
+        yield f"[red]{escape(alert['severity'])}[/]", escape(where), "", since
