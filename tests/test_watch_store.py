@@ -66,7 +66,7 @@ def values(store: Store) -> dict[str, list[float]]:
 
 def test_the_newer_answer_counts(store: Store) -> None:
     assert keep(store, 0, reply([1, 2, 3], [4, 5, 6])) == (3, 0)
-    assert keep(store, 0, reply([1, 2, 3], [4, 5, 6])) == (0, 0)
+    assert keep(store, 0, reply([4, 5, 6], [1, 2, 3], names="ba")) == (0, 0)
     assert keep(store, 1, reply([2, 30, 4], [5, 6, 7])) == (1, 1)
     assert keep(store, 2, reply([30], [6], [9], names="abc")) == (0, 1)
     nan = pytest.approx(NAN, nan_ok=True)
@@ -96,12 +96,14 @@ def test_an_empty_answer_is_an_answer(store: Store) -> None:
 
 
 def test_nan_that_was_sent_is_no_loss(store: Store) -> None:
+    assert keep(store, 5, reply([NAN], names="c", nonfinite=[1])) == (1, 0)
+    assert [*values(store)] == ["c"]  # as a batch collection has it
     sent = reply([NAN, 1], nonfinite=[1, 0])
     assert keep(store, 0, sent) == (2, 0)
     assert keep(store, 0, sent) == (0, 0)
-    assert kept(store).provenance.nonfinite == 1
+    assert kept(store, 2).provenance.nonfinite == 1
     assert keep(store, 0, reply([7, 1])) == (0, 1)
-    assert kept(store).provenance.nonfinite == 0
+    assert kept(store, 2).provenance.nonfinite == 0
     keep(store, 0, sent)
     assert keep(store, 0, reply([NAN, 1], [3, 3])) == (0, 2)
     assert keep(store, 0, reply([NAN, 1], [3, 3], nonfinite=[1, 0])) == (0, 1)
@@ -130,7 +132,7 @@ def test_a_file_cut_anywhere_holds_its_first_answers(job: Job, tmp_path: Path) -
             store.add([{"step": k + 1}])
             ends.append((tmp_path / f"{FILE}-wal").stat().st_size)
         main, writes = ((tmp_path / name).read_bytes() for name in (FILE, f"{FILE}-wal"))
-    for length in range(ends[0], len(writes) + 1, 97):
+    for length in range(ends[0], len(writes) + 1, 397):
         other = tmp_path / f"cut {length}"
         other.mkdir()
         (other / FILE).write_bytes(main)
@@ -144,7 +146,10 @@ def test_a_file_cut_anywhere_holds_its_first_answers(job: Job, tmp_path: Path) -
             expected = np.array([[k + 0.5 for k in range(answered)], [np.inf] * answered])
             np.testing.assert_array_equal(found.values, expected[:, :answered][: 2 * answered])
             assert found.provenance.warnings == [t for t in texts[:answered] if t]
-            keep(again, answered, reply([9.0], [1.0]))
+            keep(again, answered, reply([9.0], names="x"))
+            assert {labels["service"] for labels in kept(again).labels} == {
+                "x", *("ab" if answered else "")
+            }  # fmt: skip
 
 
 def test_what_does_not_fit_is_not_there(store: Store) -> None:
