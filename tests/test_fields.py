@@ -22,9 +22,9 @@ from tars_ga_lib import criteria, drift, fields, kpis, parameters, regions, slo
 from tars_ga_lib.display import NO_DATA
 from tars_ga_lib.evidence_files import EVIDENCE_MODELS
 from tars_ga_lib.fields import FIELDS
-from tars_ga_lib.fields.evidence import TITLES
-from tars_ga_lib.fields.figures import AGENT_KPIS
+from tars_ga_lib.fields.blocks import KPIS
 from tars_ga_lib.fields.values import FieldValue, markdown
+from tars_ga_lib.fields.ways import TITLES
 from tars_ga_lib.grammar import Interval
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.queries import requests
@@ -32,7 +32,6 @@ from tars_ga_lib.recording import Recording, Span, write_json
 from tars_ga_lib.run import Run
 from tests.helpers import ROOT, answer, make_recording
 
-NAMES = list(FIELDS)
 STEPS = 288
 REGIONS, SERVICES = ("east", "west"), ("api", "web")
 JSONS = (
@@ -299,41 +298,37 @@ def test_registry_is_the_list_of_fields() -> None:
     assert len(FIELDS) == 185
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_field_says_what_it_is_and_where_it_comes_from(name: str) -> None:
-    field = FIELDS[name]
-    assert field.meaning.endswith(".")
-    assert field.finder.source
-    assert field.finder.sort in ("run", "query", "evidence", "computation")
-    assert field.block == name.startswith("INSERT_")
+def test_each_field_says_what_it_is_and_where_it_comes_from() -> None:
+    for name, field in FIELDS.items():
+        assert field.meaning.endswith("."), name
+        assert field.source, name
+        assert field.sort in ("run", "query", "evidence", "computation"), name
+        assert field.block == name.startswith("INSERT_"), name
 
 
 def test_every_kpi_that_a_field_names_is_in_our_catalogue() -> None:
-    named = {
-        kpi for field in FIELDS.values() for kpi in re.findall(r"KPI (\w+)", field.finder.source)
-    }
+    named = {kpi for field in FIELDS.values() for kpi in re.findall(r"KPI (\w+)", field.source)}
     known = yaml.safe_load((ROOT / "parameters" / "kpis.yaml").read_text(encoding="utf-8"))["kpis"]
     assert named <= known.keys()
     optional = {name for name, kpi in known.items() if kpi.get("optional")}
     limits_of_others = {"short_lived_series"}  # tells what the request counters cannot count
-    assert optional - limits_of_others <= named | set(AGENT_KPIS)  # each is there for a field
+    assert optional - limits_of_others <= named | set(KPIS["agents"])  # each is there for a field
 
 
 # --- with the source, and without -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_with_its_source(there: Values, name: str) -> None:
-    value = there[name]
-    if name in ("PIPELINE_RUN_ID", "ARTIFACT_LOCATION"):
-        assert value.source.startswith("links file")
-    assert not value.missing, value.reason
-    assert value.source
-    assert NO_DATA not in value.text or value.parts
-    assert value.text
-    assert "nan" not in value.text.lower().split()
-    assert bool(value.parts) == FIELDS[name].block
-    assert value.unit == FIELDS[name].unit.si
+def test_with_its_source(there: Values) -> None:
+    for name, value in there.items():
+        assert not value.missing, (name, value.reason)
+        assert value.source, name
+        assert value.text, name
+        assert NO_DATA not in value.text or value.parts, name
+        assert "nan" not in value.text.lower().split(), name
+        assert bool(value.parts) == FIELDS[name].block, name
+        assert value.unit == FIELDS[name].unit.si, name
+    for name in ("PIPELINE_RUN_ID", "ARTIFACT_LOCATION"):
+        assert there[name].source.startswith("links file")
 
 
 RUN_ITSELF = {
@@ -344,20 +339,16 @@ RUN_ITSELF = {
 """Fields that a run without samples and evidence has: it is INCONCLUSIVE, and says so."""
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_without_any_source(blind: Values, name: str) -> None:
+def test_without_any_source(blind: Values) -> None:
     """A run that saw nothing claims nothing."""
-    value = blind[name]
-    if name in RUN_ITSELF:
-        assert not value.missing
-        return
-    if FIELDS[name].finder.source.startswith("story"):
-        assert not re.search(r"\b(all|everything) (is )?(well|good)\b", value.text, re.I)
-        return
-    assert value.missing, value.text
-    assert value.text == NO_DATA
-    assert value.value is None
-    assert value.coverage is None
+    for name, value in blind.items():
+        if name in RUN_ITSELF:
+            assert not value.missing, name
+        elif FIELDS[name].source.startswith("story"):
+            assert not re.search(r"\b(all|everything) (is )?(well|good)\b", value.text, re.I), name
+        else:
+            assert value.missing, (name, value.text)
+            assert (value.text, value.value, value.coverage) == (NO_DATA, None, None), name
 
 
 def test_a_run_that_saw_nothing_is_inconclusive(blind: Values) -> None:
@@ -367,7 +358,7 @@ def test_a_run_that_saw_nothing_is_inconclusive(blind: Values) -> None:
 
 def sources_of(name: str) -> set[str]:
     """Name the sources that a field may rest on, as its registry entry says."""
-    source = FIELDS[name].finder.source
+    source = FIELDS[name].source
     found = {f"{kind} file" for kind in EVIDENCE_MODELS if f"{kind} file" in source}
     found |= {file for file in JSONS if file in source}
     if "KPI" in source:
@@ -389,29 +380,27 @@ EITHER = {
 """Fields that rest on either of two sources."""
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_without_its_own_source(without: dict[str, Values], name: str) -> None:
+def test_without_its_own_source(without: dict[str, Values]) -> None:
     """Each field loses its value with a source that its entry names."""
-    lost = [source for source, values in without.items() if values[name].missing]
-    if name == "INSERT_CONFIG_SNAPSHOTS":  # a run without its parameters is none
-        assert lost == []
-        return
-    if name in EITHER:
-        assert lost == []
-        return
-    assert lost
-    assert set(lost) <= sources_of(name)
-    for source in lost:
-        value = without[source][name]
-        assert value.text == NO_DATA
-        assert value.reason
+    for name in FIELDS:
+        lost = [source for source, values in without.items() if values[name].missing]
+        if name == "INSERT_CONFIG_SNAPSHOTS" or name in EITHER:  # a run has its parameters
+            assert lost == [], name
+            continue
+        assert lost, name
+        assert set(lost) <= sources_of(name), name
+        for source in lost:
+            value = without[source][name]
+            assert value.text == NO_DATA, (name, source)
+            assert value.reason, (name, source)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_other_source_matters(there: Values, without: dict[str, Values], name: str) -> None:
+def test_no_other_source_matters(there: Values, without: dict[str, Values]) -> None:
+    facts = {name: value.facts() for name, value in there.items()}
     for source, values in without.items():
-        if source not in sources_of(name):
-            assert values[name].facts() == there[name].facts(), source
+        for name, value in values.items():
+            if source not in sources_of(name):
+                assert value.facts() == facts[name], (name, source)
 
 
 def test_values_of_other_kpis_do_not_matter(full: Run, there: Values, tmp_path: Path) -> None:
@@ -426,9 +415,9 @@ def test_values_of_other_kpis_do_not_matter(full: Run, there: Values, tmp_path: 
     summary = json.loads((run.folder / "ga_kpi_summary.json").read_text(encoding="utf-8"))["kpis"]
     told = {True: 0, False: 0}
     for name, field in FIELDS.items():
-        if field.finder.sort != "query":
+        if field.sort != "query":
             continue
-        kpi = re.findall(r"KPI (\w+)", field.finder.source)[0]
+        kpi = re.findall(r"KPI (\w+)", field.source)[0]
         known = summary[kpi]["overall"]["value"] is not None
         told[known] += 1
         if known:

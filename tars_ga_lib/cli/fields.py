@@ -80,7 +80,7 @@ def _list(as_json: bool) -> None:
         if field.section != section:
             section = field.section
             table.add_row(f"[bold]{escape(section)}[/]")
-        source = f"[dim]{field.finder.sort}:[/] {escape(field.finder.source)}"
+        source = f"[dim]{field.sort}:[/] {escape(field.source)}"
         table.add_row(field.name, field.unit.shown or field.unit.si, escape(field.meaning), source)
     out.print(table, soft_wrap=False)
 

@@ -20,6 +20,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -190,6 +191,10 @@ _SANDBOX = SandboxedEnvironment()
 _SANDBOX.filters = dict(FILTERS)  # and none of Jinja2, which could fail or look inside
 
 
+_compiled = lru_cache(4096)(_SANDBOX.compile_expression)
+
+
+@lru_cache(4096)
 def _read(inner: str) -> tuple[str, str]:
     """Return the field and the aspect that a mark names; what is more than that names no field."""
     unknown = inner.strip().partition(".")[0], "?"
@@ -198,7 +203,7 @@ def _read(inner: str) -> tuple[str, str]:
     try:
         (output,) = _SANDBOX.parse("{{" + inner + "}}").body
         (node,) = getattr(output, "nodes", [None])
-        _SANDBOX.compile_expression(inner.strip())
+        _compiled(inner.strip())
     except (TemplateSyntaxError, ValueError):
         return unknown
     while isinstance(node, nodes.Filter) and not (node.args or node.kwargs):
@@ -224,7 +229,7 @@ def _evaluated(inner: str, values: Mapping[str, FieldValue]) -> object:
     if _look_up(inner, 0, values).value is None:
         return NO_DATA
     name, _ = _read(inner)
-    return _SANDBOX.compile_expression(inner.strip())(**{name: _Field(values[name])})
+    return _compiled(inner.strip())(**{name: _Field(values[name])})
 
 
 # --- places: where a mark stands, as a Markdown parser says ---------------------------------------

@@ -31,7 +31,7 @@ def fields_summary(run: Run | Values) -> Markdown:
     values = _values(run)
     filled = [each for each in values.values() if not each.missing]
     counts = [
-        f"{sum(fields.FIELDS[each.name].finder.sort == sort for each in filled)} from {words}"
+        f"{sum(fields.FIELDS[each.name].sort == sort for each in filled)} from {words}"
         for sort, words in _SORTS.items()
     ]
     text = f"{len(filled)} of {len(values)} fields of the report have a value: {', '.join(counts)}."
