@@ -268,17 +268,15 @@ class _Facts:
     def target(self, o: Facts) -> str:
         return limit_text(o["target"], o["unit"])
 
-    def titles(self, reports: Iterable[Any]) -> list[str]:
-        return [f"{one.id} ({one.severity})" for one in reports]
+    def each(self, pattern: str, items: Iterable[Any]) -> list[str]:
+        """Write items by a pattern, as `str.format` reads it."""
+        return [pattern.format(item) for item in items]
 
     def optional(self, outcomes: Iterable[Facts]) -> list[str]:
         return [o["title"] + ("" if o["mandatory"] else " (optional)") for o in outcomes]
 
     def places(self, alerts: Iterable[Alert]) -> list[str]:
         return [place(a.region, a.service) for a in alerts]
-
-    def reasons(self, evaluations: Iterable[Facts]) -> list[str]:
-        return [f"{e['title']}: {e['reason']}" for e in evaluations]
 
     def changes(self, evaluations: Iterable[Facts]) -> list[str]:
         return [f"{e['name']} ({self.change(e)})" for e in evaluations]
@@ -332,20 +330,11 @@ class _Facts:
 
     # What they rest on.
 
-    def of(self, file: str, names: Iterable[Any]) -> list[str]:
-        return [f"{file}#{name}" for name in names]
-
-    def evidence(self, reports: Iterable[Any]) -> list[str]:
-        return self.of("parameters/evidence_incidents.yaml", [one.id for one in reports])
-
     def criterion(self, o: Facts) -> str:
         return f"{CERTIFICATION}#criteria/{o['name']}"
 
-    def references(self, outcomes: Iterable[Facts]) -> list[str]:
-        return [self.criterion(o) for o in outcomes]
-
     def findings(self, evaluations: Iterable[Facts]) -> list[str]:
-        return self.of(DRIFT, [e["id"] for e in evaluations])
+        return self.each(f"{DRIFT}#{{0[id]}}", evaluations)
 
     def steps(self, regions: Iterable[str | None]) -> list[str]:
         return [timeline.steps(region) for region in regions]
