@@ -9,7 +9,7 @@ them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -250,20 +250,16 @@ class _Facts:
         self.summary, self.analysis = known.document(SUMMARY), known.analysis
         self.slos = if_known(known.document, SLO)
         self.validation = if_known(known.measured, "validation") or {"counts": {}, "checks": []}
-        self.sessions = if_known(known.measured, "websocket") or {
-            "endpoints": [],
-            "verdict": "no_data",
-        }
+        none: dict[str, Any] = {"endpoints": [], "verdict": "no_data"}
+        self.sessions = if_known(known.measured, "websocket") or none
         criteria = known.document(CERTIFICATION)["criteria"]
         self.criteria = sorted(criteria, key=lambda o: -o["weight"])
 
     # How things read.
 
-    listing, count, duration, quantity = (
-        staticmethod(f) for f in (listing, count, duration, quantity)
-    )
-    limit = staticmethod(limit_text)
-    value = staticmethod(value_text)
+    listing, count = staticmethod(listing), staticmethod(count)
+    duration, quantity = staticmethod(duration), staticmethod(quantity)
+    limit, value = staticmethod(limit_text), staticmethod(value_text)
 
     def target(self, o: Facts) -> str:
         return limit_text(o["target"], o["unit"])
@@ -491,9 +487,7 @@ class _Facts:
 
     def by(self, key: str, items: Sequence[Any]) -> list[list[Any]]:
         """Return items that have the same value of a key or an attribute together."""
-        return grouped(
-            items, lambda one: one[key] if isinstance(one, Mapping) else getattr(one, key)
-        )
+        return grouped(items, lambda x: x[key] if isinstance(x, Mapping) else getattr(x, key))
 
     def ongoing_alerts(self) -> list[list[Alert]]:
         """Return the alerts that fire still, by name; not those of a place that drifts."""
@@ -534,29 +528,35 @@ class _Facts:
 
     # What was learned.
 
-    def steady(self, o: Facts) -> dict[str, Any] | None:
-        """Return how a KPI met its target in every single step; None if it did not."""
-        criterion, kpis = self.source(o), self.known.run.kpis
-        name, limit = criterion.kpi, criterion.limit
-        if name is None or criterion.scope != "overall":
-            return None
-        kpi, values = self.known.job.kpis[name], kpis.series(name)
-        seen, extremes = values[~np.isnan(values)], kpis.extremes(name)
-        if kpi.kind == "counter" or not extremes or not all(map(limit.holds, seen)):
-            return None
-        # Above its highest bucket, a percentile is not known.
-        if kpi.quantile and np.isinf(quantile(kpi.quantile, *kpis.buckets(name))[2]).any():
-            return None
-        worst = extremes[limit.operator in ("<", "<=")]
-        text = quantity(worst.value, o["unit"], limit=limit.value)
-        return {
-            "kpi": name,
-            "seen": len(seen),
-            "steps": len(values),
-            "side": "highest" if limit.operator in ("<", "<=") else "lowest",
-            "worst": text if extremes[0].value != extremes[1].value else "",
-            "time": self.clock(int(worst.time.astype("datetime64[s]").astype(int))),
-        }
+    def steady(self, passed: Iterable[Facts]) -> Iterator[tuple[Facts, dict[str, Any]]]:
+        """Yield the criteria whose KPI met its target in every single step, and how."""
+        kpis = self.known.run.kpis
+        for o in passed:
+            criterion = self.source(o)
+            name, limit = criterion.kpi, criterion.limit
+            if name is None or criterion.scope != "overall":
+                continue
+            kpi, values = self.known.job.kpis[name], kpis.series(name)
+            extremes = kpis.extremes(name)
+            seen = values[~np.isnan(values)]
+            if kpi.kind == "counter" or not extremes or not all(map(limit.holds, seen)):
+                continue
+            # Above its highest bucket, a percentile is not known.
+            if kpi.quantile and np.isinf(quantile(kpi.quantile, *kpis.buckets(name))[2]).any():
+                continue
+            up = limit.operator in ("<", "<=")
+            text = quantity(extremes[up].value, o["unit"], limit=limit.value)
+            yield (
+                o,
+                {
+                    "kpi": name,
+                    "seen": len(seen),
+                    "steps": len(values),
+                    "side": "highest" if up else "lowest",
+                    "worst": text if extremes[0].value != extremes[1].value else "",
+                    "time": self.clock(int(extremes[up].time.astype("datetime64[s]").astype(int))),
+                },
+            )
 
     def recovered(self) -> tuple[list[Outage], Outage] | None:
         """Return the outages and the longest, if all ended; not if an incident outlasted one."""
@@ -586,10 +586,8 @@ class _Facts:
         """Return alerts long after a drift was provable: delay, drift, alert and time of proof."""
         found = []
         for e in self.known.lasting:
-            alarm, where = (
-                self.analysis["first_alarms"].get(e["id"]),
-                (e["region"] or "", e["service"] or ""),
-            )
+            alarm = self.analysis["first_alarms"].get(e["id"])
+            where = e["region"] or "", e["service"] or ""
             fired = [a for a in self.known.alerts.fired if (a.region, a.service) == where]
             if alarm and fired:
                 first, proven = min(fired, key=lambda a: a.start), parse_time(alarm)

@@ -8,18 +8,19 @@ short dips of one region, one rule's drifts) are one line with a count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tars_ga_lib.display import duration, instant, quantity
+from tars_ga_lib.display import duration, instant, quantity, when
+from tars_ga_lib.display import window as interval
 from tars_ga_lib.facts import DRIFT, SLO, Facts, Incident, RunFacts, grouped, if_known, multiple
 from tars_ga_lib.grammar import format_time, parse_limit, parse_time
 from tars_ga_lib.outages import AVAILABILITY, Outage
 from tars_ga_lib.parameters import MEASURED
-from tars_ga_lib.wording import Place, change, clock, count, listing, place, whereabouts
+from tars_ga_lib.wording import Place, change, clock, count, listing, place, span, whereabouts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +35,6 @@ KINDS = (
 
 NEAR = 7 * 86400
 """How far from the window something may lie to be told with it, in seconds."""
-
-MANY = 3
-"""So many alike lines at one time are still told one by one."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +93,7 @@ def events(known: RunFacts) -> list[Event]:
         own = [event for event in loose if _within(known, event, incident)]
         kept = {id(event) for event in own}
         loose = [event for event in loose if id(event) not in kept]
-        lines = [
-            _join(known, group)
-            for group in grouped(own, lambda e: (e.kind, e.figure is None))
-        ]  # fmt: skip
+        lines = [_join(known, same) for same in grouped(own, lambda e: (e.kind, e.figure is None))]
         parts = (*(incident.parts or (replace(incident, parts=()),)), *lines)
         found.append(
             replace(
@@ -118,6 +113,17 @@ def gravest(found: Iterable[Event], most: int | None) -> tuple[list[Event], int]
     ranked = sorted(every, key=lambda e: (*_gravity(e), *_order(e)))
     kept = ranked[: len(every) if most is None else most]
     return sorted(kept, key=_order), len(every) - len(kept)
+
+
+def moment(event: Event, window: tuple[int, int] | None = None) -> str:
+    """Write when an event was, in UTC; without the date of the window, where that has but one."""
+    begin, end = event.begin, event.end
+    if begin is None:
+        return "before the window"
+    since = "since " if event.ongoing else ""
+    if window and event.phase == "window" and len(clock(begin, window)) <= len("13:10:05"):
+        return since + span(begin, None if event.ongoing else end, window).removesuffix(" UTC")
+    return since + when(begin) if event.ongoing or end in (None, begin) else interval(begin, end)
 
 
 def frame(found: Sequence[Event]) -> pd.DataFrame:
@@ -243,20 +249,22 @@ def _together(
 
 
 def _alike(known: RunFacts, loose: Sequence[Event]) -> list[list[Event]]:
-    """Put alerts, outages and spent budgets together that are no part of an incident."""
+    """Put together what is no part of an incident.
+
+    That is an alert that comes and goes, alerts that began in one step, outages of one time, all
+    dips, an objective's alerts of one time, and an objective's budgets.
+    """
     of = {kind: [e for e in loose if e.kind == kind] for kind in ("alert", "outage", "slo")}
     alerts = _together(of["alert"], lambda e: (e.name, e.tone), 12 * known.step)
-    found = []
-    for begun in grouped(alerts, lambda group: group[0].begin):
-        found += [[e for group in begun for e in group]] if len(begun) > MANY else begun
     grave = [e for e in of["outage"] if not e.raw.dip]
-    found += _together(grave, lambda e: e.raw.ended, -known.step)
-    dips = [e for e in of["outage"] if e.raw.dip]
-    by_region = grouped(dips, lambda e: e.places)
-    found += [dips] if len(by_region) > MANY else by_region
-    found += _together([e for e in of["slo"] if e.figure is not None], lambda e: e.name, 0)
-    found += grouped([e for e in of["slo"] if e.figure is None], lambda e: e.name)
-    return found
+    burnt = [e for e in of["slo"] if e.figure is not None]
+    return [
+        *([e for group in begun for e in group] for begun in grouped(alerts, lambda g: g[0].begin)),
+        *_together(grave, lambda e: e.raw.ended, -known.step),
+        *grouped([e for e in of["outage"] if e.raw.dip], lambda _: None),
+        *_together(burnt, lambda e: e.name, 0),
+        *grouped([e for e in of["slo"] if e.figure is None], lambda e: e.name),
+    ]
 
 
 def _within(known: RunFacts, event: Event, incident: Event) -> bool:
@@ -273,7 +281,7 @@ def _within(known: RunFacts, event: Event, incident: Event) -> bool:
 # --- what people wrote down -----------------------------------------------------------------------
 
 
-def _reference(kind: str, item: str) -> str:
+def _ref(kind: str, item: str) -> str:
     return f"parameters/evidence_{kind}.yaml#{item}"
 
 
@@ -281,36 +289,26 @@ def _given(known: RunFacts, kind: str) -> Any:
     return if_known(lambda: known.evidence(kind, whole=False))
 
 
-def _deployments(known: RunFacts) -> list[Event]:
-    file, canary = _given(known, "deployments"), _given(known, "canary")
-    found = []
+def _deployments(known: RunFacts) -> Iterator[Event]:
+    canary, begun = _given(known, "canary"), None
     if canary:
+        begun, times = canary.start, (canary.start, canary.start + canary.duration)
         share = quantity(float(canary.traffic), "ratio")
         text = f"Canary of {canary.release} on {share} of the traffic: {canary.decision}"
-        times = canary.start, canary.start + canary.duration
         tone: Tone = "info" if canary.decision == "promoted" else "warning"
-        ref = _reference("canary", canary.release)
-        found.append(_event(known, "deployment", tone, times, text, ref))
-    for one in file.deployments if file else []:
-        if found and one.kind == "canary" and one.at == found[0].begin:
+        yield _event(known, "deployment", tone, times, text, _ref("canary", canary.release))
+    for one in getattr(_given(known, "deployments"), "deployments", []):
+        if one.kind == "canary" and one.at == begun:
             continue  # the canary's own file tells more of it
         version = f" ({one.version})" if one.version else ""
-        found.append(
-            _event(
-                known,
-                "deployment",
-                "warning" if one.kind in ("rollback", "hotfix") else "info",
-                (one.at, one.end),
-                f"{one.kind.capitalize()}: {one.title}{version}",
-                _reference("deployments", one.title),
-                places=[(one.region, None)],
-            )
-        )
-    return found
+        text = f"{one.kind.capitalize()}: {one.title}{version}"
+        tone = "warning" if one.kind in ("rollback", "hotfix") else "info"
+        where, ref = [(one.region, None)], _ref("deployments", one.title)
+        yield _event(known, "deployment", tone, (one.at, one.end), text, ref, places=where)
 
 
-def _tests(known: RunFacts) -> list[Event]:
-    """Return what was tested of the release: its rollback, its load, its fixes."""
+def _tests(known: RunFacts) -> Iterator[Event]:
+    """Yield what was tested of the release: its rollback, its load, its fixes."""
     found: list[tuple[int, bool, str, str]] = []
     if rollback := _given(known, "rollback"):
         where = f" in {rollback.environment}" if rollback.environment else ""
@@ -324,13 +322,9 @@ def _tests(known: RunFacts) -> list[Event]:
         text = f"Fix {fix.id} {'' if fix.successful else 'not '}validated: {fix.title}"
         found.append((fix.validated_at, fix.successful, text, "hotfix"))
     version = known.parameters.release.version
-    return [
-        _event(
-            known, "test", "info" if good else "warning", (at, None), text,
-            _reference(kind, version),
-        )
-        for at, good, text, kind in found
-    ]  # fmt: skip
+    for at, good, text, kind in found:
+        tone: Tone = "info" if good else "warning"
+        yield _event(known, "test", tone, (at, None), text, _ref(kind, version))
 
 
 # --- incidents ------------------------------------------------------------------------------------
@@ -338,24 +332,15 @@ def _tests(known: RunFacts) -> list[Event]:
 
 def _incidents(known: RunFacts) -> list[Event]:
     """Return incidents: those of one time that the series show, with what files say of them."""
-    file = _given(known, "incidents")
+    file, shown = _given(known, "incidents"), []
     reports = {one.id: _report(known, one) for one in (file.incidents if file else [])}
-    shown = [
-        _event(
-            known,
-            "incident",
-            "critical" if one.severe else "warning",
-            (one.start, one.end),
-            "",
-            one.id,
-            places=[(one.region, one.service)],
-            raw=one,
-        )
-        for one in known.incidents
-    ]
+    for one in known.incidents:
+        tone: Tone = "critical" if one.severe else "warning"
+        where, text = [(one.region, one.service)], moved(known, [one])
+        times = one.start, one.end
+        shown.append(_event(known, "incident", tone, times, text, one.id, places=where, raw=one))
     found = []
     for group in _together(shown, lambda _: None, -known.step):
-        group = [replace(e, text=moved(known, [e.raw])) for e in group]
         ids = dict.fromkeys(one.id for e in group for one in e.raw.reported)
         own = [reports.pop(one) for one in ids if one in reports]
         text = "; ".join([*(e.text for e in own), moved(known, [e.raw for e in group])])
@@ -367,57 +352,46 @@ def _incidents(known: RunFacts) -> list[Event]:
 def _report(known: RunFacts, one: Any) -> Event:
     tones: dict[str, Tone] = {"sev1": "critical", "sev2": "warning"}
     open_ = ", with no end in the file" if one.end is None else ""
-    return _event(
-        known,
-        "incident",
-        tones.get(one.severity, "info"),
-        (one.start, one.end),
-        f"{one.id} ({one.severity}): {one.title}{open_}",
-        _reference("incidents", one.id),
-        places=[(one.region, None)],
-        ongoing=one.end is None,
-        raw=one,
-    )
+    text, ref = f"{one.id} ({one.severity}): {one.title}{open_}", _ref("incidents", one.id)
+    more: dict[str, Any] = {"places": [(one.region, None)], "ongoing": one.end is None, "raw": one}
+    tone = tones.get(one.severity, "info")
+    return _event(known, "incident", tone, (one.start, one.end), text, ref, **more)
 
 
 def moved(known: RunFacts, group: Sequence[Incident]) -> str:
-    """Write what an incident moved: each rule's figure over its own minutes, the worst first."""
-    hit = [e for incident in group for e in incident.findings]
-    hit.sort(key=lambda e: -abs(e["incident"]["excess"] / (e["critical"] or 1)))
+    """Write what incidents moved: each rule's figure over their own minutes, the worst first."""
+    hit = [(e, incident) for incident in group for e in incident.findings]
+    hit.sort(key=lambda pair: -abs(pair[0]["incident"]["excess"] / (pair[0]["critical"] or 1)))
     texts = []
-    for alike in grouped(hit, lambda e: e["rule"]):
-        worst, incident = alike[0], group[0]
-        value, where = worst["incident"]["figure"], ""
-        services = {e["service"] for e in alike if e["service"]}
-        if len(alike) > 1 and len({e["region"] for e in alike}) == 1 and len(group) == 1:
-            steps = known.steps(incident.start, incident.end)
-            value = known.run.kpis.during(worst["kpi"], *steps, worst["region"])
-            every = len(services) == known.services(worst["region"])
-            where = f" ({'all ' if every else ''}{count(len(services), 'service')})"
-        elif (worst["region"], worst["service"]) != (incident.region, incident.service):
-            where = f" ({place(worst['region'] if len(group) > 1 else None, worst['service'])})"
-        texts.append(f"{worst['title']} at {quantity(value, worst['unit'])}{where}")
+    for (worst, incident), *others in grouped(hit, lambda pair: pair[0]["rule"]):
+        region, service = worst["region"], worst["service"]
+        services = {service, *(e["service"] for e, _ in others if e["region"] == region)}
+        where = "" if service == incident.service else place(None, service)
+        if len(services) > 1:
+            every = "all " if len(services) == known.services(region) else ""
+            service, where = None, f"{every}{len(services)} services"
+        if len(group) > 1:
+            where = f"{region}, {where}" if where else str(region)
+        steps = known.steps(incident.start, incident.end)
+        value = quantity(
+            known.run.kpis.during(worst["kpi"], *steps, region, service), worst["unit"]
+        )
+        texts.append(f"{worst['title']} at {value}" + (f" ({where})" if where else ""))
     return listing(texts, 4) if texts else "A short change that passed"
 
 
 # --- what the monitoring saw ----------------------------------------------------------------------
 
 
-def _alerts(known: RunFacts) -> list[Event]:
-    return [
-        _event(
-            known,
-            "alert",
-            a.severity if a.severity in TONES else "info",
-            (a.start, None if a.ongoing else a.end),
-            f"{a.name} fired" + (", still firing at the end" if a.ongoing else ""),
-            f"ga_kpi_summary.json#alerts/{a.name}/{format_time(a.start)}",
-            places=[(a.region or None, a.service or None)],
-            ongoing=a.ongoing,
-            name=a.name,
-        )
-        for a in known.alerts.fired
-    ]
+def _alerts(known: RunFacts) -> Iterator[Event]:
+    for a in known.alerts.fired:
+        tone: Tone = a.severity if a.severity in TONES else "info"
+        times = a.start, None if a.ongoing else a.end
+        where = [(a.region or None, a.service or None)]
+        text = f"{a.name} fired" + (", still firing at the end" if a.ongoing else "")
+        ref = f"ga_kpi_summary.json#alerts/{a.name}/{format_time(a.start)}"
+        more: dict[str, Any] = {"ongoing": a.ongoing, "name": a.name}
+        yield _event(known, "alert", tone, times, text, ref, places=where, **more)
 
 
 def _alert_text(_: RunFacts, group: Sequence[Event]) -> str:
@@ -441,23 +415,13 @@ def steps(region: str | None) -> str:
     return f"snapshots.jsonl#{AVAILABILITY}/{region or 'overall'}"
 
 
-def _outages(known: RunFacts) -> list[Event]:
-    return [
-        _event(
-            known,
-            "outage",
-            o.tone,
-            (o.start, o.end if o.ended == "recovered" else None),
-            _outage_text(known, [o]),
-            steps(o.region),
-            places=[(o.region, None)],
-            ongoing=o.ended != "recovered",
-            figure=o.lowest,
-            unit="ratio",
-            raw=o,
-        )
-        for o in known.outages
-    ]
+def _outages(known: RunFacts) -> Iterator[Event]:
+    for o in known.outages:
+        back = o.ended == "recovered"
+        times, text = (o.start, o.end if back else None), _outage_text(known, [o])
+        more: dict[str, Any] = {"places": [(o.region, None)], "ongoing": not back, "raw": o}
+        more |= {"figure": o.lowest, "unit": "ratio"}
+        yield _event(known, "outage", o.tone, times, text, steps(o.region), **more)
 
 
 def _outage_text(known: RunFacts, group: Sequence[Outage]) -> str:
@@ -483,18 +447,12 @@ def _outage_text(known: RunFacts, group: Sequence[Outage]) -> str:
 
 
 def _gaps(known: RunFacts) -> list[Event]:
-    leaves = [
-        _event(
-            known,
-            "gap",
-            "critical" if (begin, end) == known.window else "warning",
-            (begin, end),
-            f"No data for {duration(end - begin)}",
-            steps(region),
-            places=[(region, None)],
-        )
-        for begin, end, region in known.gaps
-    ]
+    leaves = []
+    for begin, end, region in known.gaps:
+        tone: Tone = "critical" if (begin, end) == known.window else "warning"
+        text, where = f"No data for {duration(end - begin)}", [(region, None)]
+        times = begin, end
+        leaves.append(_event(known, "gap", tone, times, text, steps(region), places=where))
     return [_join(known, group) for group in grouped(leaves, lambda e: (e.begin, e.end))]
 
 
@@ -526,19 +484,11 @@ def _drift(known: RunFacts, e: Facts) -> Event:
         text = f"{e['title']} shifted by {size} {levels}"
     else:
         text = f"{e['title']} {size} from the first step on {levels}"
-    return _event(
-        known,
-        "drift",
-        "critical" if e["verdict"] == "fail" else "warning",
-        (begin, None),
-        text,
-        f"{DRIFT}#{e['id']}",
-        places=[(e["region"], e["service"])],
-        ongoing=begin is not None,
-        name=e["name"],
-        figure=e["drift"],
-        unit="ratio" if e["measure"] == "relative" else e["unit"],
-    )
+    tone: Tone = "critical" if e["verdict"] == "fail" else "warning"
+    more: dict[str, Any] = {"places": [(e["region"], e["service"])], "ongoing": begin is not None}
+    more |= {"name": e["name"], "figure": e["drift"]}
+    more["unit"] = "ratio" if e["measure"] == "relative" else e["unit"]
+    return _event(known, "drift", tone, (begin, None), text, f"{DRIFT}#{e['id']}", **more)
 
 
 def _changes(known: RunFacts) -> list[Event]:
@@ -584,26 +534,22 @@ def _changed(known: RunFacts, e: Facts) -> list[tuple[int | None, str]]:
 
 def _budgets(known: RunFacts) -> list[Event]:
     """Return the burn-rate alerts of the objectives, and when each budget was spent."""
-    found = []
-    for name, objective in (if_known(known.document, SLO) or {"objectives": {}})[
-        "objectives"
-    ].items():
+    found, slos = [], if_known(known.document, SLO) or {"objectives": {}}
+    for name, objective in slos["objectives"].items():
         for region, facts in [(None, objective["overall"]), *objective["regions"].items()]:
-            about = {"places": [(region, None)], "name": objective["title"]}
+            about: dict[str, Any] = {"places": [(region, None)], "name": objective["title"]}
             ref = f"{SLO}#{name}/{region or 'overall'}"
-            found += [
-                _event(
-                    known, "slo", "critical" if alert["severity"] == "page" else "warning",
-                    (parse_time(one["start"]), None if one["ongoing"] else parse_time(one["end"])),
-                    "", ref, ongoing=one["ongoing"], figure=one["peak_burn_rate"], **about,
-                )
-                for alert in facts["alerts"]
-                for one in alert["fired"]
-            ]  # fmt: skip
+            for alert in facts["alerts"]:
+                tone: Tone = "critical" if alert["severity"] == "page" else "warning"
+                for one in alert["fired"]:
+                    end = None if one["ongoing"] else parse_time(one["end"])
+                    about |= {"ongoing": one["ongoing"], "figure": one["peak_burn_rate"]}
+                    times = parse_time(one["start"]), end
+                    found.append(_event(known, "slo", tone, times, "", ref, **about))
             if spent := facts["budget"]["exhausted_at"]:
-                found.append(
-                    _event(known, "slo", "critical", (parse_time(spent), None), "", ref, **about)
-                )
+                about |= {"ongoing": False, "figure": None}
+                times = parse_time(spent), None
+                found.append(_event(known, "slo", "critical", times, "", ref, **about))
     return [replace(event, text=_budget_text(known, [event])) for event in found]
 
 
@@ -644,15 +590,11 @@ def _downtime(known: RunFacts, endpoint: Facts, one: Facts) -> Event:
     limit, why = limits.get("longest_downtime"), f" ({one['reason']})" if one.get("reason") else ""
     moments = (instant(one[key]) for key in ("start", "end"))
     begin, end = (None if m is None else int(m.timestamp()) for m in moments)
-    return _event(
-        known,
-        "websocket",
-        "critical" if limit and not parse_limit(limit).holds(one["seconds"]) else "info",
-        (begin, end),
-        f"WebSocket session down for {duration(one['seconds'])}{why}",
-        f"{MEASURED['websocket']}#{endpoint['name']}",
-        where=endpoint["name"],
-        ongoing=end is None,
-        figure=one["seconds"],
-        unit="s",
-    )
+    tone: Tone = "info"
+    if limit and not parse_limit(limit).holds(one["seconds"]):
+        tone = "critical"
+    text = f"WebSocket session down for {duration(one['seconds'])}{why}"
+    ref = f"{MEASURED['websocket']}#{endpoint['name']}"
+    more: dict[str, Any] = {"where": endpoint["name"], "ongoing": end is None}
+    more |= {"figure": one["seconds"], "unit": "s"}
+    return _event(known, "websocket", tone, (begin, end), text, ref, **more)

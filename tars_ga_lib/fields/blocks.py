@@ -32,6 +32,7 @@ from tars_ga_lib.fields.figures import (
 from tars_ga_lib.fields.values import Found, Items, Part, block, change_text, table
 from tars_ga_lib.fields.ways import WAYS as WAYS
 from tars_ga_lib.fields.ways import way
+from tars_ga_lib.timeline import moment
 from tars_ga_lib.wording import change, criteria_rows, whereabouts
 
 Facts = Mapping[str, Any]
@@ -496,18 +497,14 @@ def drift_actions(known: RunFacts) -> Found:
 def timeline(known: RunFacts, phase: str, *kinds: str) -> Found:
     """Show what happened before, in or after the window."""
     rows = [
-        [_times(event), event.tone, event.where, "; ".join([event.text, *event.details])]
+        [
+            moment(event),
+            event.tone,
+            event.where,
+            "; ".join([event.text, *event.details]),
+        ]
         for event in _tell(known).events
         if event.phase == phase and (not kinds or event.kind in kinds)
     ]
     empty = story.EMPTY["events" if phase == "window" else phase]
     return block(table("When | !Severity | Where | What happened", rows, empty=empty))
-
-
-def _times(event: Any) -> str:
-    if event.begin is None:
-        return "before the window"
-    if event.ongoing:
-        return f"since {when(event.begin)}"
-    length = (event.end or event.begin) - event.begin
-    return when(event.begin) + (f", {duration(length)}" if length else "")

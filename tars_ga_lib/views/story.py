@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from IPython.display import Markdown
 
 from tars_ga_lib import story
-from tars_ga_lib.display import CHIPS, md_escape, when
-from tars_ga_lib.display import window as interval
+from tars_ga_lib.display import CHIPS, md_escape
 from tars_ga_lib.story import Story
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.timeline import Event, gravest
-from tars_ga_lib.wording import clock, listing, span
+from tars_ga_lib.timeline import gravest, moment
+from tars_ga_lib.wording import listing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,19 +80,6 @@ def timeline_table(told: Story, most: int = 24) -> pd.DataFrame:
         empty=story.EMPTY["events"],
         note=note,
     )
-
-
-def moment(event: Event, window: tuple[int, int]) -> str:
-    """Write when an event was, in UTC; without the date of the window, where that has but one."""
-    begin, end = event.begin, event.end
-    if begin is None:
-        return "before the window"
-    since = "since " if event.ongoing else ""
-    if event.phase == "window" and len(clock(begin, window)) <= len("13:10:05"):
-        return since + span(begin, None if event.ongoing else end, window).removesuffix(" UTC")
-    if event.ongoing or end in (None, begin):
-        return since + when(begin)
-    return interval(begin, end)
 
 
 def plan_table(told: Story) -> pd.DataFrame:
