@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
-from tars_ga_lib.grammar import Duration, Interval, Model, Name, Number, Time, format_time
+from tars_ga_lib.grammar import (
+    Duration,
+    Interval,
+    Model,
+    Name,
+    Number,
+    Time,
+    format_duration,
+    format_time,
+)
+
+if TYPE_CHECKING:
+    from tars_ga_lib.parameters import Parameters
 
 EvidenceKind = Literal[
     "incidents",
@@ -360,3 +372,40 @@ EVIDENCE_MODELS: dict[EvidenceKind, type[Evidence]] = {
     "lessons": Lessons,
     "links": Links,
 }
+
+
+# --- whether a file counts ------------------------------------------------------------------------
+
+
+def foreign(kind: str, facts: Evidence, parameters: Parameters) -> str:
+    """Return why a file speaks of something else than this run; empty if it speaks of it."""
+    release = parameters.release
+    if facts.simulated and not parameters.simulated:
+        return f"the {kind} file says that it is simulated, and this run is not"
+    if facts.release not in (release.version, f"{release.name} {release.version}"):
+        return f"the {kind} file is about {facts.release}, not {release.version}"
+    return ""
+
+
+def untimely(kind: str, facts: Evidence, parameters: Parameters, max_age: int | None = None) -> str:
+    """Return why a file's times leave the window open; empty if they do not.
+
+    What it covers must hold the window, and what it tells must neither be later than
+    `measured.within` after the window nor more than `max_age` seconds older than its end.
+    """
+    window, within = parameters.window, parameters.measured.within
+    covers: Interval | None = getattr(facts, "covers", None)
+    if covers and (covers.start > window.start or covers.stop < window.stop):
+        return f"the {kind} file ends before the window does, or begins after it did"
+    for moment in facts.moments():
+        if moment > window.stop + within:
+            return (
+                f"its time {format_time(moment)} is more than {format_duration(within)} after the "
+                "window ended"
+            )
+        if max_age is not None and moment < window.stop - max_age:
+            return (
+                f"its time {format_time(moment)} is more than {format_duration(max_age)} before "
+                "the window's end"
+            )
+    return ""
