@@ -201,7 +201,7 @@ def test_objectives_are_laid_over_by_name(tmp_path: Path) -> None:
         n: s for n, s in plain.slos.items() if n != "availability"
     }
     mine.write_text(mine.read_text("utf-8").replace("0.95", "2"), encoding="utf-8")
-    assert refusal(DEMO, files)[0].startswith(f"{mine}, document 1 (SLO availability): spec.obj")
+    assert refusal(DEMO, files)[0].startswith(f"{mine}: SLO.availability.spec.objectives.0.target")
 
 
 def test_an_error_blames_the_layer_that_is_wrong(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tars_ga_lib import objectives, parameters, queries
-from tars_ga_lib.grammar import ParametersError, format_time, parse_time
+from tars_ga_lib.grammar import ParametersError, check, format_time, parse_time
 from tars_ga_lib.objectives import Objective, TimeWindow
 from tests.helpers import KPIS, ROOT, make_job
 
@@ -63,8 +63,13 @@ def write(folder: Path, *documents: Any) -> Path:
     return path
 
 
+def read_file(path: Path) -> dict[str, Objective]:
+    documents = check(objectives.Documents, objectives.read(path), str(path))
+    return objectives.objectives_of(documents, str(path), {})
+
+
 def read(folder: Path, *documents: Any) -> dict[str, Objective]:
-    return objectives.read(write(folder, *documents))
+    return read_file(write(folder, *documents))
 
 
 def refusal(folder: Path, *documents: Any, text: str | None = None) -> str:
@@ -72,7 +77,7 @@ def refusal(folder: Path, *documents: Any, text: str | None = None) -> str:
     if text is not None:
         path.write_text(text, encoding="utf-8")
     with pytest.raises(ParametersError) as caught:
-        objectives.read(path)
+        read_file(path)
     said = str(caught.value)
     assert said.startswith(str(path))
     assert "\n" not in said
@@ -187,7 +192,7 @@ def test_references_lists_and_other_documents(tmp_path: Path) -> None:
     ]  # fmt: skip
     stream = [each | {"apiVersion": "openslo/v1"} for each in documents]
     path.write_text(f"# a comment\n---\n{yaml.safe_dump(stream)}\n---\n", encoding="utf-8")
-    found = objectives.read(path)
+    found = read_file(path)
     assert {name: each.title for name, each in found.items()} == {
         "errors-99": "errors (99 %)",
         "errors-99.95": "strict",
@@ -230,7 +235,7 @@ spec:
 """
     path = tmp_path / "slos.yaml"
     path.write_text(text, encoding="utf-8")
-    (found,) = objectives.read(path).values()
+    (found,) = read_file(path).values()
     assert found.window is not None
     assert found.window.name == "1w by the calendar"
     assert found.slice_seconds == 60
@@ -277,9 +282,12 @@ def test_periods(window: str, at: str, start: str, end: str) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "composite": (
         slo(indicator=None, objectives=[{"target": 0.9, "indicatorRef": "x"}]),
-        "document 1 (SLO errors): spec.objectives.0: composite SLOs are not supported",
+        "unknown key 'SLO.errors.spec.objectives.0.indicatorRef'; take it out",
     ),
-    "weights": (slo(objectives=[{"target": 0.9, "compositeWeight": 2}]), "composite SLOs"),
+    "weights": (
+        slo(objectives=[{"target": 0.9, "compositeWeight": 2}]),
+        "unknown key 'SLO.errors.spec.objectives.0.compositeWeight'; take it out",
+    ),
     "source": (
         slo(indicator=indicator(ratio("x", "y", total=metric("y", type="Datadog")))),
         "the source type 'Datadog' is not supported; use Prometheus",
@@ -303,10 +311,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "raw": (
         slo(
             indicator=indicator(
-                {"ratioMetric": {"counter": True, "raw": metric("x"), "rawType": "success"}}
+                {"ratioMetric": {"counter": True, "raw": metric("x"), "total": metric("x")}}
             )
         ),
-        "a 'raw' ratio has no events",
+        "unknown key 'SLO.errors.spec.indicator.spec.ratioMetric.raw'",
     ),
     "good and bad": (
         slo(indicator=indicator(ratio("x", "y", bad=metric("z")))),
@@ -367,11 +375,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "alert policies": (
         slo(alertPolicies=[{"alertPolicyRef": "x"}]),
-        "take 'alertPolicies' out",
+        "unknown key 'SLO.errors.spec.alertPolicies'; take it out",
     ),
     "method": (
         slo(budgetingMethod="RatioTimeslices"),
-        "the budgetingMethod RatioTimeslices is not supported",
+        "spec.budgetingMethod: must be 'Occurrences' or 'Timeslices', not 'RatioTimeslices'",
     ),
     "no slices": (slo(budgetingMethod="Timeslices"), "Timeslices need 'timeSliceTarget'"),
     "slices": (
@@ -402,9 +410,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "'Mars' is not a time zone",
     ),
     "name": (slo() | {"metadata": {"name": "Error rate"}}, "is not a name of OpenSLO"),
-    "unknown key": (slo(timeWindows=[]), "unknown key 'spec.timeWindows'; did you mean"),
+    "unknown key": (slo(timeWindows=[]), "unknown key 'SLO.errors.spec.timeWindows'; did you mean"),
     "version": (slo() | {"apiVersion": "openslo/v2alpha"}, "apiVersion"),
-    "kind": (slo() | {"kind": "AlertPolicy"}, "the kind 'AlertPolicy' is not supported"),
+    "kind": (slo() | {"kind": "AlertPolicy"}, "unknown key 'AlertPolicy'; take it out"),
     "reference": (slo(indicator=None, indicatorRef="gone"), "there is no SLI 'gone' in the file"),
     "no indicator": (slo(indicator=None), "give either 'indicator' or 'indicatorRef'"),
 }
@@ -418,7 +426,7 @@ def test_refused(tmp_path: Path, case: str) -> None:
 
 def test_the_errors_document_is_named(tmp_path: Path) -> None:
     bad = slo(objectives=[{"target": 2}]) | {"metadata": {"name": "second"}}
-    assert refusal(tmp_path, slo(), bad).startswith(", document 2 (SLO second): ")
+    assert refusal(tmp_path, slo(), bad).startswith(": SLO.second.spec.objectives.0.target: ")
 
 
 def test_services_are_checked_where_the_file_has_any(tmp_path: Path) -> None:
@@ -442,15 +450,13 @@ def test_connection_details_never_reach_the_package(tmp_path: Path) -> None:
     [
         ("", "it holds no SLO"),
         ("---\n---\n", "it holds no SLO"),
-        ("just words", ", document 1: "),
-        ("kind: SLO\nkind: SLO\n", ", document 1, line 2: the key 'kind' is there twice"),
-        (
-            f"{SERVICE}---\n\nx: 1\nx: 2\n",
-            ", document 2, line 7: the key 'x' is there twice",
-        ),
-        ("a: [\n---\nb: 1\n", ", document 1, line 2: "),
-        (f"{SERVICE}---\nb: *x\n", ", document 2, line 5: "),
-        ("kind: [SLO]\n", "is not supported"),
+        ("just words", "a document is not one of OpenSLO; begin each with 'apiVersion:"),
+        ("kind: SLO\nkind: SLO\n", ", line 2: the key 'kind' is there twice"),
+        (f"{SERVICE}---\n\nx: 1\nx: 2\n", ", line 7: the key 'x' is there twice"),
+        (f"{SERVICE}---\n{SERVICE}", ": the Service 'a' is there twice; rename one"),
+        ("a: [\n---\nb: 1\n", ", line 2: "),
+        (f"{SERVICE}---\nb: *x\n", ", line 5: "),
+        ("kind: [SLO]\n", "is not one of OpenSLO"),
     ],
 )
 def test_streams_are_read_strictly(tmp_path: Path, text: str, words: str) -> None:
