@@ -24,8 +24,8 @@ from scipy import fft, special, stats
 from scipy.signal import fftconvolve, lfilter
 
 from benchmarks.sections import table, write
-from tars_ga_lib.noise import noise
-from tars_ga_lib.shifts import Shifts, fdr, sequential, shifts
+from tars_ga_lib.change.noise import noise
+from tars_ga_lib.change.shifts import Shifts, fdr, sequential, shifts
 
 Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]

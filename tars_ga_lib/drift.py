@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from tars_ga_lib.baselines import Problem, baseline_health
 from tars_ga_lib.catalogues import DriftRule
-from tars_ga_lib.checks import sequential
+from tars_ga_lib.change.baselines import Problem, baseline_health
+from tars_ga_lib.change.sequential import sequential
+from tars_ga_lib.change.series import like_hours
+from tars_ga_lib.change.shifts import Shift, fdr, shift, shifts
 from tars_ga_lib.grammar import Verdict, format_time
 from tars_ga_lib.kpis import Kpis, interval_facts
 from tars_ga_lib.levels import Place, level_matrix, level_series
-from tars_ga_lib.series import like_hours
-from tars_ga_lib.shifts import Shift, fdr, shift, shifts
 
 __all__ = ["SIGNIFICANCE", "Evaluation", "Shift", "analyse", "incremental", "shift", "shifts"]
 

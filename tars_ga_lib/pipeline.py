@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import atomic, evidence, made, parameters
+from tars_ga_lib import atomic, made, parameters
 from tars_ga_lib import report as report_of
 from tars_ga_lib.channels import LOG
+from tars_ga_lib.evidence import package as evidence
 from tars_ga_lib.grammar import ParametersError, project_root, shipped
 
 STAGES = (
@@ -125,7 +126,7 @@ def run(
     NotebookError
         If a notebook fails; what there is of the run is kept in `OUTPUT.failed`.
     """
-    from tars_ga_lib.watch import journal
+    from tars_ga_lib.live import store
 
     job = parameters.load(file, overrides)  # bad input is refused before any work is done
     evidence.source_date()
@@ -152,7 +153,7 @@ def run(
             report("package", time.monotonic() - began)
         made.record(partial)
         # Who was told stays known, and what was watched: neither belongs to one run.
-        ours = LOG, journal.FOLDER
+        ours = LOG, store.FOLDER
         aside = made.keep(target, partial, ours) if target.is_dir() else []
         atomic.replace(partial, target)
     return Result(target, certification, aside)
@@ -245,12 +246,12 @@ def _timed(name: str, folder: Path, arguments: dict[str, Any], kernel: Future[An
 
 def refuse_foreign(target: Path) -> None:
     """Refuse to replace a folder that is not a run's, finished or watched."""
-    from tars_ga_lib.watch import journal
+    from tars_ga_lib.live import store
 
     if target.exists() and not target.is_dir():
         raise ParametersError(f"--output {target}: is a file; name a folder")
     foreign = target.is_dir() and any(target.iterdir())
-    ours = (target / "parameters" / "run.yaml", target / journal.FOLDER / journal.STATE)
+    ours = (target / "parameters" / "run.yaml", target / store.FOLDER / store.STATE)
     if foreign and not any(file.is_file() for file in ours):
         raise ParametersError(
             f"--output {target}: holds files that are not a run's; name a new folder"

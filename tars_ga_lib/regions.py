@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tars_ga_lib.change.shifts import Shift, fdr, scope, shifts, stands_out
 from tars_ga_lib.drift import SIGNIFICANCE, baseline_days
 from tars_ga_lib.grammar import format_time
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.levels import level_matrix
-from tars_ga_lib.shifts import Shift, fdr, scope, shifts, stands_out
 
 Floats = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tars_ga_lib import drift
+from tars_ga_lib.change.shifts import fdr
 from tars_ga_lib.kpis import Kpis
-from tars_ga_lib.shifts import fdr
 from tests.helpers import KPIS, PLACES, RULE, STEP, make_job, make_span, places
 
 DAY = 288

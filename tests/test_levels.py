@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import norm
 
 from tars_ga_lib import parameters, recording
+from tars_ga_lib.change.shifts import shift
 from tars_ga_lib.kpis import Kpis, quantile
 from tars_ga_lib.levels import Floats, _percentile, _ratio, level_series
-from tars_ga_lib.shifts import shift
 from tests.helpers import ROOT
 
 KPIS = ("availability", "error_rate", "cache_hit_rate", "latency_p50", "latency_p95", "latency_p99",

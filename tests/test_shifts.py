@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 from scipy.stats import false_discovery_control
 
-from tars_ga_lib.noise import noise, shapes
-from tars_ga_lib.scans import median_of_five, theil_sen
-from tars_ga_lib.shifts import (
+from tars_ga_lib.change.changepoints import median_of_five, theil_sen
+from tars_ga_lib.change.noise import noise, shapes
+from tars_ga_lib.change.shifts import (
     Shift,
     Shifts,
     baseline_health,
