@@ -190,7 +190,7 @@ def lines_of(text: str) -> dict[Place, int]:
 
 
 def with_origins(layered: Layered) -> list[tuple[str, str]]:
-    """Return the lines of a document as YAML, each with the file and line, or option, it is from."""
+    """Return a document as lines of YAML, each with the file and line, or option, it is from."""
     text = text_of(layered.value)
     files = {name: Path(name) for name in set(layered.origins.values()) if Path(name).is_file()}
     sources = {name: lines_of(file.read_text(encoding="utf-8")) for name, file in files.items()}
