@@ -315,8 +315,12 @@ def _asked(span: Span) -> dict[str, SampleSet]:
 
 def _certify(run: Run, job: parameters.Job) -> dict[str, Any]:
     """Decide on a run's samples by another job; drift is tested again only where it may differ."""
-    same = (job.rules, job.kpis) == (run.job.rules, run.job.kpis)
-    if same:
+
+    def compared(one: parameters.Job) -> tuple[object, ...]:
+        given = one.parameters
+        return one.rules, one.kpis, one.scrapes, given.regions, given.services
+
+    if compared(job) == compared(run.job):
         analysis = run.read("drift_analysis.json")
     else:
         spans = run.recording.baselines

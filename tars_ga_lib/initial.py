@@ -229,9 +229,7 @@ class Look:
         self.left_out: dict[str, str] = {}
         self._choose_kpis()
         self.unmeasured = ELSEWHERE | self._unwatched()
-        target = TARGET * 1000 if self.milliseconds else TARGET
-        edges = self._values_of(self._buckets, "le") if self._buckets else set()
-        self.edge = next((edge for edge in sorted(edges) if float(edge) == target), None)
+        self.edge = self._edges().get(TARGET * 1000 if self.milliseconds else TARGET)
         self.refuse_empty()
 
     def _instrumentation(self) -> tuple[Profile, list[Profile], int]:
@@ -438,6 +436,9 @@ class Look:
             *self._buckets.split("_")
         }:
             return f"the name of {self._buckets} does not say whether it counts seconds"
+        highest = max(self._edges(), default=0.0)
+        if BUCKETS in metrics and not self.milliseconds and highest > HOUR:
+            return f"a bucket of {self._buckets} ends at {highest:g}, which is no number of seconds"
         return ""
 
     def renamed(self, template: str) -> str:
@@ -449,6 +450,11 @@ class Look:
             chosen = f"{here}{{{ours}," if ours else f"{here}{{"
             template = re.sub(rf"\b{metric}\{{", chosen.replace("\\", r"\\"), template)
         return template
+
+    def _edges(self) -> dict[float, str]:
+        """Finite edges of the requests' buckets, and how the server writes them."""
+        edges = self._values_of(self._buckets, "le") if self._buckets else set()
+        return {float(edge): edge for edge in sorted(edges - {"+Inf"})}
 
     def _unwatched(self) -> dict[str, str]:
         """Return the criterion on alerts, and why, where no rules are seen to be evaluated."""

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tars_ga_lib import parameters
+from tars_ga_lib.initial import Profile
 from tars_ga_lib.system.check import run_check
 from tests.helpers import ROOT
 
@@ -39,6 +40,14 @@ def test_the_catalogues_take_what_is_added(tmp_path: Path) -> None:
     assert "queue_depth" in job.kpis
     assert "queue_depth" in job.criteria
     assert "queue_depth" in job.rules
+
+
+def test_the_profile_is_one() -> None:
+    (text,) = re.findall(r"```yaml\n# tars_ga_lib/profiles/\S+\n(.*?)```", TEXT, re.DOTALL)
+    found = Profile.model_validate(yaml.safe_load(text))
+    assert found.renames({"traefik_service_requests_total"}) == {
+        "http_requests_total": "traefik_service_requests_total"
+    }
 
 
 def test_the_check_measures_or_says_why_not() -> None:
