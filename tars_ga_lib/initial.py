@@ -193,6 +193,7 @@ class Look:
             lambda metric, label: server.label_values(label, metric, *self._span) - {""}
         )
         self._metrics = server.metrics(0, self.now)
+        self.unknown: list[str] = []
         self.profile, others, end = self._instrumentation()
         self._span = end - KEPT_DAYS * DAY, end
         self._metrics = server.metrics(*self._span)
@@ -211,7 +212,6 @@ class Look:
             self.renames |= {m: name for m, name in names.items() if m not in self._metrics}
         self._known = [self.profile, *infrastructure]
         self.seen = [one.about for one in infrastructure]
-        self.unknown = [] if REQUESTS in self.renames else self._unknown()
         region = self._dimension("region")
         self.labels: dict[Dimension, Choice] = {
             "region": region,
@@ -237,10 +237,10 @@ class Look:
         every = profiles()
         if requests := self._given.get("requests"):
             latency = self._given.get("latency")
-            for option, name in (("--requests", requests), ("--latency", latency)):
-                if name and name not in self._metrics:
+            for option, given in (("--requests", requests), ("--latency", latency)):
+                if given and given not in self._metrics:
                     raise ParametersError(
-                        f"{option} {name}: {self.url} has no such metric; correct the name"
+                        f"{option} {given}: {self.url} has no such metric; correct the name"
                     )
             metrics = {REQUESTS: [requests]} | ({BUCKETS: [latency]} if latency else {})
             every = [Profile(about="as given", shown_by=[requests], metrics=metrics)]
@@ -255,14 +255,32 @@ class Look:
         if latest:
             chosen = latest[self._asked("Which tells the requests?", [*latest])]
             return chosen, [one for end, one in ends if end and one is not chosen], last
-        if UP in self._metrics and (last := self._latest(UP)):
+        last = self._latest(UP) if UP in self._metrics else 0
+        self.unknown = self._candidates_of_requests(last or self.now)
+        names = [name.partition(" ")[0] for name in self.unknown]
+        question = "No metric of requests is known here. Which of these counts them?"
+        if self._ask and names and (name := self._ask(question, [*names, "none"])) != "none":
+            chosen = Profile(about="as chosen", shown_by=[name], metrics={REQUESTS: [name]})
+            return chosen, [], self._latest(name)
+        if last:
             about = "no metric of requests is known here, only targets"
             return Profile(about=about, shown_by=[UP]), [], last
         wanted = ", ".join(one.shown_by[0] for one in every if REQUESTS in one.metrics)
         raise ParametersError(
             f"{self.url}: holds neither targets (up) nor metrics of requests that are known "
-            f"({wanted}); name those that count requests with --requests"
+            f"({wanted}); {self._remedy()}"
         )
+
+    def _remedy(self) -> str:
+        """Say how to name what counts requests."""
+        buckets = sorted(name for name in self._metrics if name.endswith("_bucket"))
+        some = [
+            f"there {text}: {', '.join(names[:6])}"
+            for text, names in (("are HTTP statuses on", self.unknown), ("are buckets", buckets))
+            if names
+        ]
+        return "; ".join([f"say what counts requests: tars-ga init {self.url} --requests METRIC "
+                          "--latency METRIC", *some])  # fmt: skip
 
     def _asked(self, question: str, names: Sequence[str]) -> str:
         """Ask which of several names is meant; the first where nobody is asked."""
@@ -279,14 +297,15 @@ class Look:
                 return last - reach + (at + 1) * grid
         return 0
 
-    def _unknown(self) -> list[str]:
+    def _candidates_of_requests(self, end: int) -> list[str]:
         """Metrics that no profile knows, and that have a label of HTTP statuses near the end."""
-        end, found = self._span[1], {}
+        found = {}
         for label in COMMON["status"]:
             query = f'count by (__name__) ({{{label}=~"[1-5](..)"}})'
             for row in self._server.range(query, end - HOUR, end, HOUR).labels:
                 found[row.get("__name__", "")] = label
-        return [f"{name} (by {label})" for name, label in sorted(found.items()) if name]
+        every = {name: label for name, label in found.items() if not name.endswith("_bucket")}
+        return [f"{name} (by {label})" for name, label in sorted(every.items()) if name]
 
     def _dimension(self, what: Dimension, taken: str = "") -> Choice:
         """Choose the label of the requests that names a dimension."""
@@ -509,11 +528,9 @@ class Look:
         """
         rules = _catalogue("drift_rules.yaml", DriftRules).rules.values()
         if all({*rule.kpi} <= {*self.left_out} for rule in rules):
-            some = ", ".join(self.unknown[:8]) or "none"
             raise ParametersError(
                 f"{self.url}: holds nothing that a drift rule compares, by the names that are "
-                "known; name the metric that counts requests with --requests. With HTTP statuses: "
-                f"{some}"
+                f"known; {self._remedy()}"
             )
 
     def objectives(self) -> list[Any]:

@@ -294,7 +294,11 @@ def test_names_of_no_profile_are_left_out_and_told(serve: Any, tmp_path: Path) -
     done = tars_ga("init", url, "-o", tmp_path / "x")
     assert done.returncode == 2
     assert "holds nothing that a drift rule compares" in done.stderr
-    assert "gateway_answers (by status)" in done.stderr
+    assert f"tars-ga init {url} --requests METRIC --latency METRIC" in done.stderr
+    assert "there are HTTP statuses on: gateway_answers (by status)" in done.stderr
+    assert "there are buckets: gateway_time_bucket" in done.stderr
+    found = initial.look(url, ask=choosing("gateway_answers"))
+    assert (found.requests.value, found.requests.why) == ("gateway_answers", "as chosen")
     asked = {"requests": "gateway_answers", "latency": "gateway_time_bucket"}
     found = initial.look(url, asked)
     assert "does not say whether it counts seconds" in found.left_out["latency_p99"]
