@@ -230,9 +230,21 @@ LimitText = Annotated[Limit, BeforeValidator(parse_limit), PlainSerializer(str)]
 
 
 class Model(BaseModel):
-    """Base of every file's model: unknown keys are refused, values never change."""
+    """Base of every file's model: unknown keys are refused, values never change.
+
+    `EITHER` holds the keys of which exactly one is to be given, a group each.
+    """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
+    EITHER: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        for names in self.EITHER:
+            if sum(getattr(self, name) is not None for name in names) != 1:
+                *others, last = map(repr, names)
+                raise ValueError(f"give exactly one of {', '.join(others)} and {last}")
+        return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy with changes, checked as strictly as a file: pydantic's own copy checks nothing.
@@ -249,14 +261,14 @@ class Model(BaseModel):
 class Interval(Model):
     """Times [start, end), given by a duration or by an end."""
 
+    EITHER = (("duration", "end"),)
+
     start: Time
     duration: Duration | None = None
     end: Time | None = None
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.duration is None) == (self.end is None):
-            raise ValueError("give either 'duration' or 'end', and not both")
+    def _ends_after_it_starts(self) -> Self:
         if self.end is not None and self.end <= self.start:
             raise ValueError(
                 f"the end {format_time(self.end)} is not after the start {format_time(self.start)}"

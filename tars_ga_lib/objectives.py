@@ -178,15 +178,11 @@ class Metadata(Model):
 class QuerySpec(Model):
     """What a Prometheus is asked: a query, or a part of a KPI of the catalogue."""
 
+    EITHER = (("query", "kpi"), ("query", "part"))
+
     query: Name | None = None
     kpi: Name | None = None
     part: Literal["numerator", "denominator"] | None = None
-
-    @model_validator(mode="after")
-    def _one_query(self) -> Self:
-        if (self.query is None) == (self.kpi is None) or (self.kpi is None) != (self.part is None):
-            raise ValueError("give either 'query', or 'kpi' and its 'part'")
-        return self
 
 
 class MetricSource(Model):
@@ -218,30 +214,22 @@ class Metric(Model):
 class RatioMetric(Model):
     """Good or bad events over all events."""
 
+    EITHER = (("good", "bad"),)
+
     counter: StrictBool = False
     good: Metric | None = None
     bad: Metric | None = None
     total: Metric
 
-    @model_validator(mode="after")
-    def _two_queries(self) -> Self:
-        if (self.good is None) == (self.bad is None):
-            raise ValueError("give 'total' with either 'good' or 'bad'")
-        return self
-
 
 class SliSpec(Model):
     """How a service level is measured."""
 
+    EITHER = (("ratioMetric", "thresholdMetric"),)
+
     description: Description = ""
     ratioMetric: RatioMetric | None = None
     thresholdMetric: Metric | None = None
-
-    @model_validator(mode="after")
-    def _one_metric(self) -> Self:
-        if (self.ratioMetric is None) == (self.thresholdMetric is None):
-            raise ValueError("give either 'ratioMetric' or 'thresholdMetric'")
-        return self
 
     @property
     def sources(self) -> list[MetricSource]:
@@ -318,6 +306,8 @@ class TimeWindow(Model):
 class Target(Model):
     """One of an SLO's `objectives`."""
 
+    EITHER = (("target", "targetPercent"),)
+
     displayName: Name | None = None
     op: Operator | None = None
     value: Number | None = None
@@ -327,9 +317,7 @@ class Target(Model):
     timeSliceWindow: Slice | None = None
 
     @model_validator(mode="after")
-    def _one_target(self) -> Self:
-        if (self.target is None) == (self.targetPercent is None):
-            raise ValueError("give either 'target' or 'targetPercent'")
+    def _whole_comparison(self) -> Self:
         if (self.op is None) != (self.value is None):
             raise ValueError("'op' and 'value' go together; give both")
         return self
@@ -345,6 +333,8 @@ class Target(Model):
 class SloSpec(Model):
     """What an SLO promises, of which indicator, over which time."""
 
+    EITHER = (("indicator", "indicatorRef"),)
+
     description: Description = ""
     service: Name
     indicator: Indicator | None = None
@@ -354,9 +344,7 @@ class SloSpec(Model):
     objectives: Annotated[list[Target], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        if (self.indicator is None) == (self.indicatorRef is None):
-            raise ValueError("give either 'indicator' or 'indicatorRef'")
+    def _sliced_or_not(self) -> Self:
         for one in self.objectives:
             sliced = (one.timeSliceTarget, one.timeSliceWindow)
             if self.budgetingMethod == "Timeslices" and None in sliced:

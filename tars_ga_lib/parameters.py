@@ -142,6 +142,8 @@ class Source(Model):
     not given.
     """
 
+    EITHER = (("prometheus", "recording"),)
+
     prometheus: StrictStr | None = None
     recording: Path | None = None
     timeout: Duration = 120
@@ -168,12 +170,6 @@ class Source(Model):
         if not good:
             raise ValueError(f"{url!r} is not a URL; write it like http://127.0.0.1:9090")
         return url.rstrip("/")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.prometheus is None) == (self.recording is None):
-            raise ValueError("give either 'prometheus' (a URL) or 'recording' (a path)")
-        return self
 
     @property
     def whole_deadline(self) -> int:

@@ -406,6 +406,8 @@ class _Place:
             "long_seconds": alert.long,
             "short_seconds": alert.short,
             "for_seconds": alert.hold,
+            "long": self._burn_now(alert.long),
+            "short": self._burn_now(alert.short),
             "firing": now,
             "known": float(known.mean()) if len(known) else 0.0,
             "known_from": None if from_unit is None else self.time(from_unit),

@@ -318,11 +318,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "good and bad": (
         slo(indicator=indicator(ratio("x", "y", bad=metric("z")))),
-        "give 'total' with either 'good' or 'bad'",
+        "give exactly one of 'good' and 'bad'",
     ),
     "both metrics": (
         slo(indicator=indicator(ratio("x", "y") | threshold("z"))),
-        "give either 'ratioMetric' or 'thresholdMetric'",
+        "give exactly one of 'ratioMetric' and 'thresholdMetric'",
     ),
     "rate": (
         slo(indicator=indicator(ratio("sum(rate(x[5m]))", "y"))),
@@ -367,7 +367,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "target": (slo(objectives=[{"target": 1}]), "spec.objectives.0.target"),
     "two targets": (
         slo(objectives=[{"target": 0.9, "targetPercent": 90}]),
-        "give either 'target' or 'targetPercent'",
+        "give exactly one of 'target' and 'targetPercent'",
     ),
     "same target": (
         slo(objectives=[{"target": 0.9}, {"targetPercent": 90}]),
@@ -414,7 +414,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "version": (slo() | {"apiVersion": "openslo/v2alpha"}, "apiVersion"),
     "kind": (slo() | {"kind": "AlertPolicy"}, "unknown key 'AlertPolicy'; take it out"),
     "reference": (slo(indicator=None, indicatorRef="gone"), "there is no SLI 'gone' in the file"),
-    "no indicator": (slo(indicator=None), "give either 'indicator' or 'indicatorRef'"),
+    "no indicator": (slo(indicator=None), "give exactly one of 'indicator' and 'indicatorRef'"),
 }
 
 
