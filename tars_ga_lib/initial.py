@@ -417,7 +417,7 @@ class Look:
         """See how each KPI differs from the catalogue, or why it is left out."""
         usual = {dimension: choice.value for dimension, choice in self.labels.items()}
         for name, kpi in _catalogue("kpis.yaml", KpiCatalogue).kpis.items():
-            asked = {metric for text in kpi.queries().values() for metric in metric_names(text)}
+            asked = {metric for text in kpi.queries().values() for metric in self._asked_of(text)}
             if why := self._why_not(asked, "code=" in str(kpi.queries())):
                 self.left_out[name] = why
                 continue
@@ -438,15 +438,21 @@ class Look:
             if differs:
                 self.kpis[name] = differs
 
+    def _has(self, metric: str) -> bool:
+        """Whether the server has a metric of the catalogue, or one that stands for it."""
+        if metric in (REQUESTS, BUCKETS):  # by the names of the chosen instrumentation alone
+            return metric in self.renames
+        return self.renames.get(metric, metric) in self._metrics
+
+    def _asked_of(self, template: str) -> list[str]:
+        """Metrics that a query needs: of alternatives (`or`) those that the server has."""
+        several = [metric_names(one) for one in re.split(r"\bor\b", template)]
+        here = [names for names in several if all(map(self._has, names))]
+        return [metric for names in here or several for metric in names]
+
     def _why_not(self, metrics: set[str], statuses: bool) -> str:
         """Say why metrics of the catalogue cannot be asked for here; empty if they can."""
-        # Requests are read by the names of the chosen instrumentation, and of no other.
-        absent = [
-            metric
-            for metric in sorted(metrics)
-            if self.renames.get(metric, metric) not in self._metrics
-            or (metric in (REQUESTS, BUCKETS) and metric not in self.renames)
-        ]
+        absent = sorted(metric for metric in metrics if not self._has(metric))
         if absent:
             return f"there is no metric {', '.join(absent)}, nor one known to stand for it"
         if REQUESTS in metrics and statuses and self.status is None:

@@ -80,6 +80,7 @@ INFRASTRUCTURE = {
     "container_memory_working_set_bytes": ("container", 3e8, False),
     "kube_deployment_spec_replicas": ("deployment", 2.0, False),
     "node_cpu": ("", 0.5, True),
+    "promtail_read_bytes_total": ("", 1e3, True),
     "node_memory_MemTotal": ("", 8e9, False),
     "node_memory_MemAvailable": ("", 5e9, False),
 }
@@ -250,6 +251,7 @@ def test_each_instrumentation_is_known(everything: str, tmp_path: Path, kind: st
     # Infrastructure is told by its own labels, and by the names of its own time.
     assert job.kpis["cpu_usage"].labels["service"] == "container"
     assert job.kpis["replica_count"].labels["service"] == "deployment"
+    assert "log_volume" in job.kpis  # one of its three collectors is there
     memory = job.kpis["cluster_memory_utilisation"]
     assert "node_memory_MemTotal{" in str(memory.denominator)
     assert memory.labels.get("region", job.parameters.labels.region) == "cluster"
