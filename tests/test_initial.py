@@ -194,10 +194,10 @@ def choosing(about: str) -> initial.Ask:
 # --- from init to a decision ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["spring", "odd"])
+@pytest.mark.parametrize("kind", ["client_libraries", "spring"])
 def test_two_commands_and_no_edit_to_a_decision(serve: Any, tmp_path: Path, kind: str) -> None:
-    """On neither server is there any metric of Kubernetes."""
-    server = KINDS.get(kind, ODD)
+    """By the demo's names, and by others; on neither server is any metric of Kubernetes."""
+    server = KINDS[kind]
     url = serve(server)
     done = tars_ga("init", url, "-o", tmp_path / "my", "--version", "v1")
     assert done.returncode == 0, done.stderr
@@ -276,6 +276,17 @@ def test_requests_are_counted_where_no_target_is_scraped(
     counted = [each for each in findings if each.request.id.startswith("scrapes")]
     assert counted
     assert [each.problem for each in counted if not each.ok] == []
+
+
+def test_odd_names_of_a_convention_are_met(serve: Any, tmp_path: Path) -> None:
+    found = initial.look(serve(ODD))
+    findings = initial.write(found, tmp_path / "my", name="n", version="v")
+    assert [each.problem for each in findings if not each.ok] == []
+    job = parameters.load(tmp_path / "my" / "run.yaml")
+    assert 'http_requests{response_code=~"5..",$match}' in str(job.kpis["error_rate"].numerator)
+    assert (job.kpis["latency_p99"].unit, found.edge) == ("ms", "500")
+    assert str(job.criteria["latency_p99"].limit) == "< 500"
+    assert job.parameters.labels.model_dump() == {"region": "zone", "service": "workload"}
 
 
 def test_data_of_long_ago_and_of_the_day_before(serve: Any) -> None:
