@@ -40,8 +40,17 @@ from tars_ga_lib.preflight import Finding, preflight
 from tars_ga_lib.prometheus import Prometheus, connect
 
 HOUR, DAY = 3600, 86400
-KEPT_DAYS = 35
-"""How far back from the latest data a server is asked, in days."""
+KEPT_DAYS = 57
+"""How far back from the latest data hours are looked for, in days: a window and seven weeks."""
+
+LIKE_DAYS = (
+    (7 * DAY, 7, "the same hours of the weeks before, as far as data reach"),
+    (DAY, 1, "the day before: there are no data of a week before"),
+)
+"""What a window is compared with: seconds from one to the next, the most of them, and why."""
+
+RECENT = 8 * DAY
+"""How far back from the latest data metrics and labels are looked for, in seconds."""
 
 LONGEST = 400 * DAY
 """How long ago the latest data may be, in seconds."""
@@ -195,7 +204,7 @@ class Look:
         self._metrics = server.metrics(0, self.now)
         self.unknown: list[str] = []
         self.profile, others, end = self._instrumentation()
-        self._span = end - KEPT_DAYS * DAY, end
+        self._span = end - RECENT, end
         self._metrics = server.metrics(*self._span)
         self.renames = self.profile.renames(self._metrics)
         self._buckets = self.renames.get(BUCKETS, "")
@@ -369,15 +378,14 @@ class Look:
             start = stop - length
             if not whole(start, stop):
                 continue
-            weeks = 0
-            while weeks < 4 and whole(start - (weeks + 1) * 7 * DAY, stop - (weeks + 1) * 7 * DAY):
-                weeks += 1
-            if weeks:
-                why = "the same hours of the weeks before, as far as data reach"
-                return (start, stop), (7 * DAY, weeks, why)
-            if whole(start - DAY, stop - DAY):
-                why = "the day before: there are no data of a week before"
-                return (start, stop), (DAY, 1, why)
+            for every, most, why in LIKE_DAYS:
+                times = 0
+                while times < most and whole(
+                    start - (times + 1) * every, stop - (times + 1) * every
+                ):
+                    times += 1
+                if times:
+                    return (start, stop), (every, times, why)
         for half in range(DAY // 2, 0, -HOUR):
             if whole(stop - 2 * half, stop):
                 why = "the time before the window: there is no more"
