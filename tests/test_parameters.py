@@ -166,24 +166,6 @@ def test_overridden_paths_are_relative_to_the_working_directory(
     assert back.parameters.source.recording is None
 
 
-@pytest.mark.parametrize(
-    ("assignment", "said"),
-    [
-        ("window.step", "is not an assignment; write it like --set window.step=1m"),
-        ("=1", "is not an assignment"),
-        ("window..step=1m", "is not an assignment"),
-        ("window.step=[", "--set window.step, line"),
-        ("window.stepp=1m", "unknown key 'window.stepp'; did you mean 'step'?"),
-        ("release.version=2.0", "release.version: must be a valid string, not 2.0; put it in quo"),
-        ("regions.x=x", "regions is a list of 2; 'x' is no place in it: give 0 to 1, or the whole"),
-        ("regions.2=x", "regions is a list of 2; '2' is no place in it"),
-        ("window.end=2026-11-21T00:00:00Z", "window: give exactly one of 'duration' and 'end'"),
-    ],
-)
-def test_bad_overrides(tmp_path: Path, assignment: str, said: str) -> None:
-    assert said in refusal(write_run(tmp_path), assignment)
-
-
 # --- What is refused ------------------------------------------------------------------------------
 
 WINDOW = {"start": "2026-11-20T00:00:00Z", "duration": "24h", "step": "5m"}
