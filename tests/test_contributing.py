@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tars_ga_lib import parameters
+from tars_ga_lib.initial import Profile
 from tests import stores
 from tests.helpers import ROOT, dump, tars_ga, write_run
 
@@ -40,6 +41,14 @@ def test_the_catalogues_take_what_is_added(tmp_path: Path) -> None:
     assert "queue_depth" in job.kpis
     assert "queue_depth" in job.criteria
     assert "queue_depth" in job.rules
+
+
+def test_the_profile_is_one() -> None:
+    (text,) = re.findall(r"```yaml\n# tars_ga_lib/profiles/\S+\n(.*?)```", TEXT, re.DOTALL)
+    found = Profile.model_validate(yaml.safe_load(text))
+    assert found.renames({"traefik_service_requests_total"}) == {
+        "http_requests_total": "traefik_service_requests_total"
+    }
 
 
 def test_checks_of_ones_own_are_made_beside_ours(tmp_path: Path) -> None:
