@@ -114,15 +114,15 @@ def load(job: Job, folder: Path) -> dict[str, Results]:
     ParametersError
         If a file of it is not what it should be.
     """
-    found = {}
+    results = {}
     for kind, name in MEASURED.items():
         file = folder / name
         if not file.is_file():
-            found[kind] = Results(kind, problem=f"no {kind} results were given or measured")
+            results[kind] = Results(kind, problem=f"no {kind} results were given or measured")
             continue
         document, digest = _parse(file, kind)
-        found[kind] = Results(kind, document, digest, _doubt(document, kind, job))
-    return found
+        results[kind] = Results(kind, document, digest, _doubt(document, kind, job))
+    return results
 
 
 def _doubt(document: Mapping[str, Any], kind: str, job: Job) -> str:
@@ -241,8 +241,8 @@ def _sources(job: Job) -> Iterator[dict[str, Path]]:
             for kind, name in MEASURED.items():
                 places: Sequence[Path] = (source, source.parent, source / "artifacts")
                 held = (place / name for place in places if _is_run(place))
-                if found := next((file for file in held if file.is_file()), None):
-                    named.setdefault(kind, found)
+                if brought := next((file for file in held if file.is_file()), None):
+                    named.setdefault(kind, brought)
         yield named
 
 

@@ -149,7 +149,7 @@ def _asked(
 
 def _named(given: Sequence[str]) -> dict[str, str]:
     """Return URLs by name: of those without one, the host is."""
-    found: dict[str, str] = {}
+    urls: dict[str, str] = {}
     for text in given:
         match = re.fullmatch(r"(?:([^=:/?#@]+)=)?(.*)", text, re.DOTALL)
         name, url = (match[1], match[2]) if match else (None, text)
@@ -157,12 +157,12 @@ def _named(given: Sequence[str]) -> dict[str, str]:
             with contextlib.suppress(ValueError):
                 name = urlsplit(url).netloc.rpartition("@")[2]
         name = name or "endpoint"
-        if name in found:
+        if name in urls:
             raise ParametersError(
                 f"--endpoint: the name {name!r} is there twice; write them like NAME=wss://…"
             )
-        found[name] = url
-    return found
+        urls[name] = url
+    return urls
 
 
 def _writable(output: Path) -> None:
@@ -182,17 +182,17 @@ def _progress(targets: WebSocketTargets, quiet: bool) -> Iterator[Progress | Non
     if quiet:
         yield None
         return
-    whole, told = targets.duration, time.monotonic()
+    whole, printed = targets.duration, time.monotonic()
 
     def line(left: float, endpoints: list[Glance]) -> None:
-        nonlocal told
+        nonlocal printed
         if not endpoints:
             return
         text = escape(_glance(left, whole, endpoints))
         if err.is_terminal:
             status.update(text)
-        elif time.monotonic() - told >= min(60.0, whole / 10):
-            told = time.monotonic()
+        elif time.monotonic() - printed >= min(60.0, whole / 10):
+            printed = time.monotonic()
             err.print(text)
 
     with err.status("opening the sessions") as status:

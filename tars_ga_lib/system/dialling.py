@@ -95,18 +95,18 @@ def _plain(name: str, value: str) -> str:
 def _headers(text: str) -> dict[str, str]:
     name = "TARS_GA_WS_HEADERS"
     try:
-        found = strict.loads(text)
+        headers = strict.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        headers = None
+    if not isinstance(headers, dict) or any(type(value) is not str for value in headers.values()):
         raise ParametersError(
             f'{name}: is not a JSON object of texts; write it like \'{{"X-Api-Key": "…"}}\''
         )
-    for key, value in found.items():
+    for key, value in headers.items():
         if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", key, re.ASCII) or _OURS.fullmatch(key):
             raise ParametersError(f"{name}: {key[:40]!r} is no header that can be set; take it out")
         _plain(name, value)
-    return found
+    return headers
 
 
 def _context(environ: Mapping[str, str]) -> ssl.SSLContext:

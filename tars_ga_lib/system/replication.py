@@ -62,17 +62,17 @@ def catch_up(mark: Callable[[], Mark], reached: Callable[[Mark], bool]) -> Lag:
     """
     asked = time.monotonic()
     position = mark()
-    told = time.monotonic()
+    answered = time.monotonic()
     low = 0.0
     while True:
         sent = time.monotonic()
         there = reached(position)
         received = time.monotonic()
         if there:
-            middle = (sent + received - asked - told) / 2
+            middle = (sent + received - asked - answered) / 2
             return Lag(middle, low, received - asked, reached=True)
-        low = sent - told  # when this question left, it was not there
-        if received - told > PATIENCE:
+        low = sent - answered  # when this question left, it was not there
+        if received - answered > PATIENCE:
             return Lag(low, low, low, reached=False)
         time.sleep(_EVERY)
 

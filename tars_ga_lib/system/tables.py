@@ -210,18 +210,18 @@ def websocket_table(results: Facts | None, most: int = 40) -> pd.DataFrame:
     kept = limit_of_uptime(results)
     rows = [
         [
-            each["name"],
-            each["verdict"],
-            quantity(each["uptime"], "ratio", limit=kept),
-            duration(each["observed_seconds"]),
-            _downtimes(each),
-            each["handshake"]["p99"],
-            each["ping"]["p99"],
-            f"{_of(each['reconnects'])}, forced {_of(each['forced'])}",
-            each["figures"]["reconnect_latency_mean"],
-            each["figures"]["reconnect_latency_p99"],
+            one["name"],
+            one["verdict"],
+            quantity(one["uptime"], "ratio", limit=kept),
+            duration(one["observed_seconds"]),
+            _downtimes(one),
+            one["handshake"]["p99"],
+            one["ping"]["p99"],
+            f"{_of(one['reconnects'])}, forced {_of(one['forced'])}",
+            one["figures"]["reconnect_latency_mean"],
+            one["figures"]["reconnect_latency_p99"],
         ]
-        for each in endpoints
+        for one in endpoints
     ]
     return frame(
         columns,

@@ -37,19 +37,11 @@ MIN_SAMPLES = 24
 # --- samples -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """One query's answer: a row a pod of each region, a column a step; NaN where missing."""
-
-    times: Floats  # epoch seconds, (steps,)
-    pods: dict[str, dict[str, Floats]]  # by region and pod, (steps,) each
-
-    def of(self, region: str) -> dict[str, Floats]:
-        return self.pods.get(region, {})
-
-
 class _Samples:
-    """The answers to the three queries, each asked once, when a check first needs it."""
+    """The answers to the three queries, each asked once, when a check first needs it.
+
+    `times` are those of the window's steps, in epoch seconds.
+    """
 
     def __init__(self, agents: Agents, scope: Scope) -> None:
         self._job = job = scope.job
@@ -57,12 +49,13 @@ class _Samples:
         self._timeout = scope.targets.check_timeout
         self._region = job.parameters.labels.region
         self._pod = agents.pod_label
-        self._known: dict[str, _Grid] = {}
+        self._known: dict[str, dict[str, dict[str, Floats]]] = {}
         window = job.parameters.window
         # On the day itself the window is not over: it is read up to the last full step.
         last = min(window.stop, int(time.time()))
         self._start, self._step = window.start, window.step
         self._stop = window.start + (last - window.start) // window.step * window.step
+        self.times = np.arange(self._start + self._step, self._stop + 1, self._step, dtype=float)
         regions = agents.regions or job.parameters.regions
         either = "|".join(_quoted(re.escape(region).replace("\\-", "-")) for region in regions)
         marks = {
@@ -80,8 +73,10 @@ class _Samples:
                 ) from None
             self.queries[name] = " ".join(text.split())
 
-    def grid(self, name: str) -> _Grid:
-        """Return the answer to one of the queries.
+    def of(self, name: str, region: str) -> dict[str, Floats]:
+        """Return what one of the queries tells of a region's pods; NaN where it tells nothing.
+
+        It begins a step before `times`, so that what happened in the first step is seen.
 
         Raises
         ------
@@ -90,9 +85,9 @@ class _Samples:
         """
         if name not in self._known:
             self._known[name] = self._ask(self.queries[name])
-        return self._known[name]
+        return self._known[name].get(region, {})
 
-    def _ask(self, query: str) -> _Grid:
+    def _ask(self, query: str) -> dict[str, dict[str, Floats]]:
         if self.url is None:
             raise NotMeasured(
                 "not_configured",
@@ -106,7 +101,6 @@ class _Samples:
             with Prometheus(
                 self.url, timeout=self._timeout, org_id=source.org_id, attempts=1
             ) as server:
-                # From a step before, so that what happened in the first step is seen.
                 first = self._start - self._step
                 answer = server.range(query, first, self._stop, self._step)
         except SourceError as error:
@@ -124,18 +118,17 @@ class _Samples:
             if pod in pods.setdefault(region, {}):
                 raise NotMeasured("error", f"the query returns several series for the pod {pod}")
             pods[region][pod] = values
-        return _Grid(np.arange(self._start, self._stop + 1, self._step, dtype=np.float64), pods)
+        return pods
 
-    def memory(self, region: str, min_coverage: float) -> tuple[Floats, dict[str, Floats]]:
-        """Return the times and the memory of a region's pods, from the window's start on.
+    def memory(self, region: str, min_coverage: float) -> dict[str, Floats]:
+        """Return the memory of a region's pods at `times`.
 
         Raises
         ------
         NotMeasured
             If too few of the window's steps saw any pod.
         """
-        grid = self.grid("memory")
-        pods = {pod: values[1:] for pod, values in grid.of(region).items()}
+        pods = {pod: values[1:] for pod, values in self.of("memory", region).items()}
         pods = {pod: values for pod, values in pods.items() if np.isfinite(values).any()}
         if not pods:
             raise NotMeasured("no_rows", f"the query returned no agent of {region}")
@@ -146,7 +139,7 @@ class _Samples:
                 f"only in {seen:.0%} of the window's steps was any agent of {region} seen, and "
                 f"{min_coverage:.0%} are needed",
             )
-        return grid.times[1:], pods
+        return pods
 
 
 def _quoted(text: str) -> str:
@@ -200,7 +193,7 @@ def regions(scope: Scope) -> list[Region]:
 )
 def test_agent_memory(at: Region) -> Reading:
     """Largest pod at the last step; a higher peak within the window warns."""
-    times, pods = at.samples.memory(at.region, at.settings.min_coverage)
+    times, pods = at.samples.times, at.samples.memory(at.region, at.settings.min_coverage)
     last = {pod: float(values[-1]) for pod, values in pods.items() if np.isfinite(values[-1])}
     if not last:
         raise NotMeasured("no_rows", f"no agent of {at.region} at {format_time(times[-1])}")
@@ -227,8 +220,8 @@ def test_agent_memory_growth(at: Region) -> Reading:
 
     The confidence is shared out among the pods (Bonferroni), as the worst of many is picked.
     """
-    times, pods = at.samples.memory(at.region, at.settings.min_coverage)
-    restarts = at.samples.grid("restarts").of(at.region)
+    times, pods = at.samples.times, at.samples.memory(at.region, at.settings.min_coverage)
+    restarts = at.samples.of("restarts", at.region)
     stretches = {pod: _stretch(values, restarts.get(pod)) for pod, values in pods.items()}
     usable = {pod: one for pod, one in stretches.items() if len(one) >= MIN_SAMPLES}
     if not usable:
@@ -293,8 +286,8 @@ def _counted(at: Region) -> dict[str, Floats]:
     NotMeasured
         If kube-state-metrics tells nothing of pods that ran.
     """
-    _, pods = at.samples.memory(at.region, at.settings.min_coverage)
-    restarts = at.samples.grid("restarts").of(at.region)
+    pods = at.samples.memory(at.region, at.settings.min_coverage)
+    restarts = at.samples.of("restarts", at.region)
     unknown = sorted(pod for pod in pods if pod not in restarts)
     if unknown:
         raise NotMeasured(
@@ -323,18 +316,17 @@ def _counted(at: Region) -> dict[str, Floats]:
 )
 def test_oom_kills(at: Region) -> Reading:
     """Restarts after an OOM kill, and kills after which nothing was started again."""
-    times = at.samples.grid("restarts").times[1:]
-    killed = at.samples.grid("oom_killed").of(at.region)
+    killed = at.samples.of("oom_killed", at.region)
     restarted = _counted(at)
-    found = {}
+    by_pod = {}
     for pod, values in killed.items():
         is_so = np.nan_to_num(values) > 0
         rises = restarted.get(pod, np.zeros(len(is_so) - 1))
         ended = is_so[1:] & ~is_so[:-1]  # it became so, with a restart or without
-        each = np.maximum(np.where(is_so[1:], rises, 0), ended)
-        if each.any():
-            found[pod] = each
-    return _named(found, times, "no OOM kill", restarted)
+        counts = np.maximum(np.where(is_so[1:], rises, 0), ended)
+        if counts.any():
+            by_pod[pod] = counts
+    return _named(by_pod, at.samples.times, "no OOM kill", restarted)
 
 
 @agent_memory(
@@ -348,19 +340,18 @@ def test_oom_kills(at: Region) -> Reading:
 def test_restarts(at: Region) -> Reading:
     """Count the restarts of a region's pods."""
     restarted = _counted(at)
-    times = at.samples.grid("restarts").times[1:]
-    found = {pod: each for pod, each in restarted.items() if each.any()}
-    return _named(found, times, "no restart", restarted)
+    by_pod = {pod: counts for pod, counts in restarted.items() if counts.any()}
+    return _named(by_pod, at.samples.times, "no restart", restarted)
 
 
 def _named(
-    found: dict[str, Floats], times: Floats, none: str, pods: Sequence[str] | Any
+    by_pod: dict[str, Floats], times: Floats, none: str, pods: Sequence[str] | Any
 ) -> Reading:
-    """Sum what was found, and name each pod with its count and the time of the last."""
-    total = sum(float(each.sum()) for each in found.values())
-    worst = sorted(found, key=lambda pod: -found[pod].sum())
+    """Sum the counts, and name each pod with its count and the time of the last."""
+    total = sum(float(counts.sum()) for counts in by_pod.values())
+    worst = sorted(by_pod, key=lambda pod: -by_pod[pod].sum())
     texts = [
-        f"pod {pod}: {found[pod].sum():.0f}, the last by {format_time(times[found[pod] > 0][-1])}"
+        f"pod {pod}: {by_pod[pod].sum():.0f}, the last by {format_time(times[by_pod[pod] > 0][-1])}"
         for pod in worst[:5]
     ]
     if len(worst) > 5:

@@ -115,8 +115,8 @@ def test_panel_query_time(at: Server) -> Reading:
     for panel in _with_queries(model):
         name = str(panel.get("title") or f"panel {panel.get('id')}")
         try:
-            times[name], found = _ask_panel(at, panel, values)
-            rows += found
+            times[name], count = _ask_panel(at, panel, values)
+            rows += count
         except NotMeasured as error:
             if error.cause in ("unreachable", "unauthorised"):
                 raise
@@ -167,13 +167,13 @@ def _with_queries(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _targets(panel: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the queries of a panel that it shows, each with its data source."""
-    found = []
+    shown = []
     for target in panel.get("targets") or []:
         source = target.get("datasource") or panel.get("datasource")
         name = source.get("uid") if isinstance(source, dict) else source
         if not target.get("hide") and name not in _NO_QUERY:
-            found.append({**target, "datasource": source})
-    return found
+            shown.append({**target, "datasource": source})
+    return shown
 
 
 def _ask_panel(
@@ -236,10 +236,10 @@ def _source(at: Server, source: Any, values: Mapping[str, Any]) -> dict[str, Any
         return source
     name = source.get("uid") if isinstance(source, dict) else source
     answer = _ask(at, "GET", "/api/datasources")
-    for each in answer.body if isinstance(answer.body, list) else []:
-        default = name in (None, "", "default") and each.get("isDefault")
-        if default or name in (each.get("name"), each.get("uid")):
-            return {"type": each.get("type"), "uid": each["uid"]}
+    for known in answer.body if isinstance(answer.body, list) else []:
+        default = name in (None, "", "default") and known.get("isDefault")
+        if default or name in (known.get("name"), known.get("uid")):
+            return {"type": known.get("type"), "uid": known["uid"]}
     raise NotMeasured("refused", f"there is no data source '{name or 'default'}'")
 
 
@@ -248,7 +248,7 @@ def _source(at: Server, source: Any, values: Mapping[str, Any]) -> dict[str, Any
 
 def _values(model: Mapping[str, Any], grafana: Grafana) -> dict[str, Any]:
     """Return what each variable of a dashboard stands for: ours first, then its own current one."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for variable in (model.get("templating") or {}).get("list") or []:
         value = (variable.get("current") or {}).get("value")
         if value in (None, "", []):
@@ -259,8 +259,8 @@ def _values(model: Mapping[str, Any], grafana: Grafana) -> dict[str, Any]:
             options = [o.get("value") for o in variable.get("options") or []]
             known = [o for o in options if o not in (None, "$__all")]
             value = variable.get("allValue") or known or ".*"
-        found[str(variable.get("name"))] = value
-    return found | grafana.variables
+        values[str(variable.get("name"))] = value
+    return values | grafana.variables
 
 
 def _replaced(value: Any, values: Mapping[str, Any]) -> Any:
@@ -272,9 +272,9 @@ def _replaced(value: Any, values: Mapping[str, Any]) -> Any:
         If a variable has no value.
     """
     if isinstance(value, dict):
-        return {key: _replaced(each, values) for key, each in value.items()}
+        return {key: _replaced(inner, values) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_replaced(each, values) for each in value]
+        return [_replaced(inner, values) for inner in value]
     return _VARIABLE.sub(partial(_filled, values), value) if isinstance(value, str) else value
 
 
@@ -291,7 +291,7 @@ def _filled(values: Mapping[str, Any], match: re.Match[str]) -> str:
         )
     if isinstance(value, str):
         return value
-    form, texts = match[2] or match[4], [str(each) for each in value]
+    form, texts = match[2] or match[4], [str(inner) for inner in value]
     if form == "csv":
         return ",".join(texts)
     if form == "pipe":
