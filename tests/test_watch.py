@@ -465,6 +465,8 @@ def test_a_wrong_clock_before_the_server_answers(day: Day) -> None:
     back = day.clock.true + 4 * STEP
     day.server.down = lambda now: now < back
     day.whole()
+    # Nothing was looked at before somebody had said what time it is.
+    assert all(line["source"]["answers"] for line in day.lines())
 
 
 def test_killed_anywhere_it_goes_on(day: Day, tmp_path: Path) -> None:
