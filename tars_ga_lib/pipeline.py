@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import atomic, made, parameters
+from tars_ga_lib import atomic, made, parameters, strict
 from tars_ga_lib import report as report_of
 from tars_ga_lib.channels import LOG
 from tars_ga_lib.evidence import package as evidence
@@ -142,9 +142,7 @@ def run(
         began = time.monotonic()
         render(partial, job.parameters.report.paper)
         report("report", time.monotonic() - began)
-        certification = json.loads(
-            (partial / "certification_metadata.json").read_text(encoding="utf-8")
-        )
+        certification = strict.loads((partial / "certification_metadata.json").read_bytes())
         if package:
             began = time.monotonic()
             evidence.build(partial, signer)
