@@ -239,7 +239,8 @@ def refuse_foreign(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise ParametersError(f"--output {target}: is a file; name a folder")
     foreign = target.is_dir() and any(target.iterdir())
-    ours = (target / "parameters" / "run.yaml", target / store.FOLDER / store.STATE)
+    watched = target / store.FOLDER
+    ours = (target / "parameters" / "run.yaml", watched / store.FILE, watched / store.EARLIER)
     if foreign and not any(file.is_file() for file in ours):
         raise ParametersError(
             f"--output {target}: holds files that are not a run's; name a new folder"

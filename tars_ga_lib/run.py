@@ -23,7 +23,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tars_ga_lib import collection, measured, parameters, recording, strict
 from tars_ga_lib.evidence import history, package
@@ -74,7 +74,7 @@ class Run:
         parameters_file: Path | str,
         overrides: Sequence[str] = (),
         progress: Progress | None = None,
-    ) -> Run:
+    ) -> Self:
         """Read the parameters, collect from their source, and start the run's folder with both.
 
         Raises

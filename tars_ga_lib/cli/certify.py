@@ -316,19 +316,12 @@ def show(file: File, overrides: Overrides = None) -> None:
         job = parameters.load(file, overrides or [], now=math.inf)
     except ParametersError as error:
         problem = error  # what is wrong is easier to mend where all is seen
-    for key, documents in effective.items():
-        for layered in documents:
-            names = set(layered.origins.values())
-            files = {name: Path(name) for name in names if Path(name).is_file()}
-            sources = {
-                name: layers.lines_of(path.read_text(encoding="utf-8"))
-                for name, path in files.items()
-            }
-            typer.echo(f"# --- {key or file} ---")
-            lines = layers.told(layered, sources)
-            width = min(max(len(line) for line, _ in lines), 60)
-            for line, origin in lines:
-                typer.echo(f"{line:<{width}}  # {origin}" if origin else line)
+    for key, layered in effective.items():
+        typer.echo(f"# --- {key or file} ---")
+        lines = layers.with_origins(layered)
+        width = min(max(len(line) for line, _ in lines), 60)
+        for line, origin in lines:
+            typer.echo(f"{line:<{width}}  # {origin}" if origin else line)
     if job:
         say_left_out(job, err)
     if problem:
