@@ -163,9 +163,9 @@ def end(tar: bytes) -> bytes:
     return tar + bytes(1024 + -(len(tar) + 1024) % tarfile.RECORDSIZE)
 
 
-def read_all(content: bytes, limits: tarball.Limits | None = None) -> dict[str, bytes]:
+def read_all(content: bytes) -> dict[str, bytes]:
     """Read an archive and return its files."""
-    return {e.name: b"".join(e.chunks()) for e in tarball.read(io.BytesIO(content), limits)}
+    return {e.name: b"".join(e.chunks()) for e in tarball.read(io.BytesIO(content))}
 
 
 def write_all(files: dict[str, bytes] | Iterable[tuple[str, bytes]], time: int = 0) -> bytes:
