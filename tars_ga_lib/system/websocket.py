@@ -10,20 +10,22 @@ What the monitor does itself is not counted as the server's downtime: opening th
 closing and opening one again every so often (`forced`). Where such an attempt fails, the downtime
 begins with it. Time in which nobody looked (a suspended machine, a stalled process) is
 `unobserved`: neither up nor down; the session must answer a ping before it counts as up again.
+
+The keepalive of `websockets` is off, as it keeps the last ping's time only and begins after a whole
+interval; and its iteration over reconnects is not used, as it waits for three seconds and more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import math
 import os
 import random
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from tars_ga_lib import __version__, extras
@@ -31,9 +33,9 @@ from tars_ga_lib.endpoints import WebSocketTargets, judge, worst
 from tars_ga_lib.grammar import Verdict
 from tars_ga_lib.system import dialling
 from tars_ga_lib.system.dialling import Credentials
-from tars_ga_lib.system.ledger import Clock, Ledger, State, Tally
+from tars_ga_lib.system.ledger import Clock, Durations, Ledger, State
 
-with contextlib.suppress(ModuleNotFoundError):  # then `Monitor.run` says so, and opens nothing
+with contextlib.suppress(ModuleNotFoundError):  # then `watch` says so, and opens nothing
     from websockets.asyncio.client import ClientConnection
     from websockets.exceptions import ConnectionClosed
     from websockets.protocol import State as Phase
@@ -78,44 +80,31 @@ class Pace:
             open_timeout=float(targets.open_timeout),
         )
 
-    @property
-    def most(self) -> int:
-        """Values that a tally keeps, so that the P99 of all pings is exact."""
-        pings = self.duration / self.ping_every
-        forced = self.duration / self.reconnect_every if self.reconnect_every else 0
-        return 32 + math.ceil(2 * (pings + forced) / 100)
-
 
 @dataclass(frozen=True)
 class Glance:
-    """How an endpoint does at one moment, for who watches the monitor; times in seconds."""
+    """How an endpoint does at one moment, for who watches the monitor."""
 
     name: str
     state: State
     uptime: float | None
-    last_ping: float | None
-    reconnects: int
-    forced: int
-    down: float
     problem: str
 
 
-class _AttemptError(Exception):
-    """An attempt to open a session failed; `refused` where our credentials were."""
+@dataclass(eq=False)
+class _LostError(Exception):
+    """A session is lost, or could not be opened: why, and when.
 
-    def __init__(self, reason: str, refused: bool = False) -> None:
-        super().__init__(reason)
-        self.refused = refused
-
-
-@dataclass(frozen=True)
-class _Lost:
-    """Why a session is lost, and when; None where that is only known to be after it was heard."""
+    `at` is None where it is only known to be after the session was heard. `refused` tells that the
+    server is there, and does not let us in.
+    """
 
     reason: str
     at: float | None = None
+    refused: bool = False
 
 
+@dataclass
 class _Session:
     """An open session.
 
@@ -124,13 +113,30 @@ class _Session:
     ping was sent.
     """
 
+    connection: ClientConnection
     reader: asyncio.Task[ConnectionClosed]
+    began: float
+    heard: float
+    gaps: int
+    asking: bool = False
 
-    def __init__(self, connection: ClientConnection, now: float, gaps: int) -> None:
-        self.connection = connection
-        self.began = self.heard = now
-        self.gaps = gaps
-        self.asking = False
+
+@dataclass
+class _Reconnects:
+    """Attempts that ended, those that succeeded, and how long it took to a new session."""
+
+    latency: Durations = field(default_factory=Durations)
+    attempts: int = 0
+    successes: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        rate = self.successes / self.attempts if self.attempts else None
+        return {
+            "attempts": self.attempts,
+            "successes": self.successes,
+            "success_rate": rate,
+            "latency": self.latency.facts(),
+        }
 
 
 class _Endpoint:
@@ -140,16 +146,13 @@ class _Endpoint:
         self, name: str, url: str, pace: Pace, clock: Clock, credentials: Credentials
     ) -> None:
         self.name, self.url = name, url
-        self.ledger = Ledger(clock)
-        self.handshake, self.ping = Tally(pace.most), Tally(pace.most)
-        self.counts = {cause: _Reconnects(Tally(pace.most)) for cause in ("drop", "forced")}
-        self.messages = 0
-        self.last_ping: float | None = None
         self.problem = ""
+        self._ledger = Ledger(clock)
+        self._handshake, self._ping = Durations(), Durations()
+        self._counts = {"drop": _Reconnects(), "forced": _Reconnects()}
+        self._messages = 0
         self._reasons: list[str] = []
-        self._downtimes: list[tuple[float, float, float, str]] = []  # a heap, the shortest first
-        self._downtime_count = 0
-        self._longest = 0.0
+        self._downtimes: list[tuple[float, float, str]] = []
         self._reconnecting: float | None = None
         self._session: _Session | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -173,7 +176,7 @@ class _Endpoint:
         since = clock.now()
         if cause == "forced" and self._session:
             # The old one may hold a place that the new one needs, so it is closed first.
-            self.ledger.switch("forced", since)
+            self._ledger.switch("forced", since)
             await self._session.connection.close()
         while True:
             self._reconnecting = None if cause == "opening" else since
@@ -182,40 +185,40 @@ class _Endpoint:
             began, gaps = clock.now(), len(clock.gaps)
             try:
                 session = await self._attempt()
-            except _AttemptError as failed:
+            except _LostError as failed:
                 clock.now()
                 if len(clock.gaps) > gaps:
                     await asyncio.sleep(0)  # it may have failed because nobody looked
                     continue
                 self._count(cause)
-                reason = self._credentials.hide(str(failed))[:300]
+                reason = self._credentials.hide(failed.reason)[:300]
                 if failed.refused and not self._met:
                     # Who is never let in sees nothing of the endpoint's health.
                     self._end_downtime(began)
-                    self.ledger.switch("opening", began)
+                    self._ledger.switch("opening", began)
                     self.problem, cause = reason, "opening"
                     await self._wait(10.0)
                     continue
                 if cause != "drop":
-                    self.ledger.switch("down", began)
+                    self._ledger.switch("down", began)
                     cause, since = "drop", began
                 self._say(reason)
             else:
                 now = clock.now()
                 self._count(cause, None if clock.lost(since, now) else now - since, success=True)
                 self._end_downtime(now)
-                self.ledger.switch("up", now)
+                self._ledger.switch("up", now)
                 self._reconnecting, self.problem, self._met = None, "", True
                 return session
 
     def _count(self, cause: Cause, latency: float | None = None, *, success: bool = False) -> None:
         if cause == "opening":
             return
-        counts = self.counts[cause]
+        counts = self._counts[cause]
         counts.attempts += 1
         counts.successes += success
         if latency is not None:
-            counts.latency.add(latency)
+            counts.latency.append(latency)
 
     async def _wait(self, times: float = 1.0) -> None:
         """Wait before an attempt: not at all before the first."""
@@ -226,34 +229,42 @@ class _Endpoint:
         self._retries += 1
 
     async def _attempt(self) -> _Session:
-        """Open one session and wait for its first pong."""
+        """Open one session and wait for its first pong.
+
+        Raises
+        ------
+        _LostError
+            If there is none.
+        """
         clock, within = self._clock, self._pace.open_timeout
         began, gaps = clock.now(), len(clock.gaps)
         try:
             connection = await dialling.dial(self.url, self._credentials, within)
         except Exception as error:  # whatever a server can make a client raise
             reason = dialling.why_not(error, within)
-            raise _AttemptError(reason, dialling.refused_credentials(error)) from None
+            raise _LostError(reason, refused=dialling.refused_credentials(error)) from None
         now = clock.now()
         if len(clock.gaps) == gaps:
-            self.handshake.add(now - began)
-        session = _Session(connection, now, len(clock.gaps))
-        session.reader = asyncio.create_task(self._read(session))
-        self._session = session
-        if lost := await self._ask(session):
+            self._handshake.append(now - began)
+        reader = asyncio.create_task(self._read(connection))
+        self._session = session = _Session(connection, reader, now, now, len(clock.gaps))
+        try:
+            await self._ask(session)
+        except _LostError:
             self._discard(session)
-            raise _AttemptError(lost.reason)
+            raise
         return session
 
-    async def _read(self, session: _Session) -> ConnectionClosed:
+    async def _read(self, connection: ClientConnection) -> ConnectionClosed:
         """Count messages and drop them, until the connection is closed."""
         while True:
             try:
-                await session.connection.recv(decode=False)
+                await connection.recv(decode=False)
             except ConnectionClosed as closed:
                 return closed
-            self.messages += 1
-            session.heard = self._clock.now()
+            self._messages += 1
+            if self._session is not None:
+                self._session.heard = self._clock.now()
 
     def _discard(self, session: _Session) -> None:
         """Close a session that is given up, without waiting for it."""
@@ -276,32 +287,36 @@ class _Endpoint:
             unsure = len(clock.gaps) > session.gaps
             if unsure:
                 # Nobody looked for a while: nothing is known until it answers again.
-                self.ledger.switch("opening", clock.gaps[-1][1])
+                self._ledger.switch("opening", clock.gaps[-1][1])
             elif now < due and now < renew and not session.reader.done():
                 continue
             elif now >= renew and not session.reader.done():
                 return "forced"
             due = now + pace.ping_every
-            if lost := await self._ask(session):
+            try:
+                await self._ask(session)
+            except _LostError as lost:
                 return self._dropped(session, lost)
             if unsure:
-                self.ledger.switch("up", clock.now())
+                self._ledger.switch("up", clock.now())
 
-    async def _ask(self, session: _Session) -> _Lost | None:
-        """Send a ping and wait for its answer; None if it came."""
-        clock = self._clock
+    async def _ask(self, session: _Session) -> None:
+        """Send a ping and wait for its answer.
+
+        Raises
+        ------
+        _LostError
+            If none comes.
+        """
+        clock, connection = self._clock, session.connection
         while True:
             sent, gaps = clock.now(), len(clock.gaps)
-            if session.reader.done():
-                return self._closed(session)
-            if session.connection.state is not Phase.OPEN:
-                # It began to close at some time, and does not end it.
-                return _Lost(dialling.why_closed(session.connection.protocol))
+            self._see_open(session)
             session.asking = True
             try:
-                pong = asyncio.ensure_future(await session.connection.ping())
+                pong = asyncio.ensure_future(await connection.ping())
             except ConnectionClosed as closed:
-                return _Lost(dialling.why_closed(closed))
+                raise _LostError(dialling.why_closed(closed)) from None
             await asyncio.wait(
                 {pong, session.reader},
                 timeout=self._pace.ping_timeout,
@@ -311,24 +326,25 @@ class _Endpoint:
             if pong.done() and not pong.cancelled() and pong.exception() is None:
                 session.asking, session.heard, session.gaps = False, now, gaps
                 if len(clock.gaps) == gaps:
-                    self.last_ping = now - sent
-                    self.ping.add(self.last_ping)
-                    return None
-            elif session.reader.done():
-                return self._closed(session)
-            elif session.connection.state is not Phase.OPEN:
-                return _Lost(dialling.why_closed(session.connection.protocol))
-            elif len(clock.gaps) == gaps:
-                return _Lost(f"a ping was not answered within {self._pace.ping_timeout:g} s")
+                    self._ping.append(now - sent)
+                    return
+            else:
+                self._see_open(session)
+                if len(clock.gaps) == gaps:
+                    seconds = self._pace.ping_timeout
+                    raise _LostError(f"a ping was not answered within {seconds:g} s")
 
-    def _closed(self, session: _Session) -> _Lost:
-        """Say how the reader found the connection closed."""
-        closed = session.reader.result()
-        said = closed.rcvd is not None or closed.sent is not None
-        known = said or not session.asking
-        return _Lost(dialling.why_closed(closed), self._clock.now() if known else None)
+    def _see_open(self, session: _Session) -> None:
+        """Raise `_LostError` where a session is closed, or began to close and does not end it."""
+        if session.reader.done():
+            closed = session.reader.result()
+            said = closed.rcvd is not None or closed.sent is not None
+            known = said or not session.asking
+            raise _LostError(dialling.why_closed(closed), self._clock.now() if known else None)
+        if session.connection.state is not Phase.OPEN:
+            raise _LostError(dialling.why_closed(session.connection.protocol))
 
-    def _dropped(self, session: _Session, lost: _Lost) -> Cause:
+    def _dropped(self, session: _Session, lost: _LostError) -> Cause:
         """Book that a session is lost, and say what the next one is opened for."""
         clock = self._clock
         now = clock.now()
@@ -337,9 +353,9 @@ class _Endpoint:
             self._retries = 0
         if len(clock.gaps) > session.gaps:
             # While nobody looked nobody answered the server either, so it may have been right.
-            self.ledger.switch("opening", clock.gaps[-1][1])
+            self._ledger.switch("opening", clock.gaps[-1][1])
             return "opening"
-        self.ledger.switch("down", session.heard if lost.at is None else lost.at)
+        self._ledger.switch("down", session.heard if lost.at is None else lost.at)
         self._say(self._credentials.hide(lost.reason)[:300])
         return "drop"
 
@@ -349,61 +365,50 @@ class _Endpoint:
             self._reasons = [*self._reasons[:1], reason]
 
     def _end_downtime(self, now: float) -> None:
-        if self.ledger.state != "down":
+        if self._ledger.state != "down":
             return
-        start = self.ledger.since
+        start = self._ledger.since
         reason = "; then ".join(self._reasons)
         if lost := self._clock.lost(start, now):
             reason += f" ({lost:.1f} s of it nobody observed)"
         self._reasons = []
-        self._downtime_count += 1
-        self._longest = max(self._longest, now - start)
-        heapq.heappush(self._downtimes, (now - start, start, now, reason))
-        if len(self._downtimes) > MOST_DOWNTIMES:
-            heapq.heappop(self._downtimes)
+        self._downtimes.append((start, now, reason))
 
     # --- the end, and what it was ---
 
-    def finish(self, now: float) -> None:
-        """Close the books; a reconnect that goes on counts with its time so far."""
+    async def finish(self, now: float) -> None:
+        """Close books and session; a reconnect that goes on counts with its time so far."""
         self._end_downtime(now)
-        self.ledger.switch(self.ledger.state, now)
+        self._ledger.switch(self._ledger.state, now)
         if self._reconnecting is not None:
             self._reconnecting = now - self._reconnecting
-
-    def closers(self) -> set[asyncio.Task[None]]:
-        """Close what is open; return the tasks that do."""
         if self._session is not None:
             self._discard(self._session)
-        return set(self._closing)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=2 * dialling.CLOSE_WITHIN)
 
     def glance(self, now: float) -> Glance:
         """Return how it does right now."""
-        up, down = (self.ledger.total(state, now) for state in ("up", "down"))
-        return Glance(
-            name=self.name,
-            state=self.ledger.state,
-            uptime=up / (up + down) if up + down else None,
-            last_ping=self.last_ping,
-            reconnects=self.counts["drop"].successes,
-            forced=self.counts["forced"].successes,
-            down=down,
-            problem=self._reasons[-1] if self._reasons else self.problem,
-        )
+        up, down = (self._ledger.total(state, now) for state in ("up", "down"))
+        problem = self._reasons[-1] if self._reasons else self.problem
+        uptime = up / (up + down) if up + down else None
+        return Glance(self.name, self._ledger.state, uptime, problem)
 
     def facts(self, elapsed: float) -> dict[str, Any]:
         """Return the endpoint as `ws_health_metrics.json` has it, without verdicts."""
-        seconds = {state: round(value, 6) for state, value in self.ledger.seconds.items()}
+        seconds = {state: round(value, 6) for state, value in self._ledger.seconds.items()}
         connected, observed = seconds["up"], round(seconds["up"] + seconds["down"], 6)
-        drop, forced = self.counts["drop"], self.counts["forced"]
+        drop, forced = self._counts["drop"], self._counts["forced"]
         open_one = [] if self._reconnecting is None else [self._reconnecting]
-        latency = Tally.joined([drop.latency, forced.latency], open_one)
-        attempts, successes = (drop.attempts + forced.attempts, drop.successes + forced.successes)
+        latency = Durations([*drop.latency, *forced.latency, *open_one])
+        attempts, successes = drop.attempts + forced.attempts, drop.successes + forced.successes
+        longest = max((end - start for start, end, _ in self._downtimes), default=0.0)
+        listed = sorted(self._downtimes, key=lambda one: one[0] - one[1])[:MOST_DOWNTIMES]
         figures = {
             "uptime": connected / observed if observed else None,
-            "longest_downtime": self._longest if observed else None,
-            "handshake_p99": self.handshake.p99,
-            "ping_p99": self.ping.p99,
+            "longest_downtime": longest if observed else None,
+            "handshake_p99": self._handshake.p99,
+            "ping_p99": self._ping.p99,
             "reconnect_success_rate": successes / attempts if attempts else None,
             "reconnect_latency_mean": latency.mean,
             "reconnect_latency_p99": latency.p99,
@@ -416,46 +421,26 @@ class _Endpoint:
             "forced_seconds": seconds["forced"],
             "unobserved_seconds": round(max(elapsed - observed - seconds["forced"], 0.0), 6),
             "uptime": figures["uptime"],
-            "handshake": self.handshake.facts(),
-            "ping": self.ping.facts(),
+            "handshake": self._handshake.facts(),
+            "ping": self._ping.facts(),
             "reconnects": drop.facts(),
             "forced": forced.facts(),
-            "longest_downtime": round(self._longest, 6),
-            "downtime_count": self._downtime_count,
+            "longest_downtime": round(longest, 6),
+            "downtime_count": len(self._downtimes),
             "downtimes": [
                 {
                     "start": self._clock.iso(start),
                     "end": self._clock.iso(end),
-                    "seconds": round(seconds_down, 6),
+                    "seconds": round(end - start, 6),
                     "reason": reason,
                 }
-                for seconds_down, start, end, reason in sorted(
-                    self._downtimes, key=lambda each: each[1]
-                )
+                for start, end, reason in sorted(listed)
             ],
-            "messages": self.messages,
+            "messages": self._messages,
             "problem": self.problem,
             "figures": {
                 name: None if value is None else round(value, 9) for name, value in figures.items()
             },
-        }
-
-
-@dataclass
-class _Reconnects:
-    """Attempts that ended, those that succeeded, and how long it took to a new session."""
-
-    latency: Tally
-    attempts: int = 0
-    successes: int = 0
-
-    def facts(self) -> dict[str, Any]:
-        rate = self.successes / self.attempts if self.attempts else None
-        return {
-            "attempts": self.attempts,
-            "successes": self.successes,
-            "success_rate": rate,
-            "latency": self.latency.facts(),
         }
 
 
@@ -487,18 +472,14 @@ class Monitor:
         self.targets, self.pace = targets, pace or Pace.of(targets)
         self.stopped_by: str | None = None
         self._credentials = Credentials.of(environ)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = asyncio.Event()
-        self._error: BaseException | None = None
         # A stall as long as half a ping's patience could be taken for the server's silence.
         self._clock = Clock(late=min(1.0, self.pace.ping_timeout / 2))
         self._endpoints: list[_Endpoint] = []
-        self._start = self._end = self._clock.now()
-        self._done = False
+        self._start = self._clock.now()
+        self._end: float | None = None
 
     async def run(self) -> None:
         """Watch until the time is over or `stop` is called."""
-        self._loop = asyncio.get_running_loop()
         clock = self._clock
         self._start = clock.now()
         clock.gaps.clear()  # nothing was watched yet
@@ -510,52 +491,38 @@ class Monitor:
         if sentence := extras.missing("websockets"):
             for one in self._endpoints:
                 one.problem = sentence
-            self.stop(sentence)
-            self._end, self._done = self._start, True
+            self.stopped_by, self._end = sentence, self._start
             return
         tasks = [
             asyncio.create_task(self._watch(one, place * _STAGGER))
             for place, one in enumerate(self._endpoints)
         ]
-        stopping = asyncio.create_task(self._stopping.wait())
-        if self.stopped_by is not None:
-            self._stopping.set()
         try:
-            while (left := deadline - clock.now()) > 0 and not stopping.done():
-                await asyncio.wait({stopping}, timeout=min(left, clock.beat))
+            while (left := deadline - clock.now()) > 0 and self.stopped_by is None:
+                done, _ = await asyncio.wait(
+                    tasks, timeout=min(left, clock.beat), return_when=asyncio.FIRST_EXCEPTION
+                )
+                for task in done:
+                    task.result()  # an error of ours ends the whole run rather than being silent
         finally:
             self._end = clock.now()
-            self._done = True
-            for endpoint in self._endpoints:
-                endpoint.finish(self._end)
-            await _cancelled([*tasks, stopping])
-            closers = [task for endpoint in self._endpoints for task in endpoint.closers()]
-            if closers:
-                await asyncio.wait(closers, timeout=2 * dialling.CLOSE_WITHIN)
-        if self._error is not None:
-            raise self._error
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=dialling.CLOSE_WITHIN)
+            await asyncio.gather(*(endpoint.finish(self._end) for endpoint in self._endpoints))
 
     async def _watch(self, endpoint: _Endpoint, after: float) -> None:
-        """Watch one endpoint; an error of ours ends the whole run rather than being silent."""
-        try:
-            await asyncio.sleep(after)
-            await endpoint.watch()
-        except Exception as error:
-            self._error = error
-            self._stopping.set()
+        await asyncio.sleep(after)
+        await endpoint.watch()
 
     def stop(self, by: str) -> None:
-        """End the run at once, from any thread; `by` says who or what wanted it."""
-        if self._done:
-            return
-        self.stopped_by = self.stopped_by or by
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
-                self._loop.call_soon_threadsafe(self._stopping.set)
+        """End the run soon, from any thread; `by` says who or what wanted it."""
+        if self._end is None:
+            self.stopped_by = self.stopped_by or by
 
     def glance(self) -> tuple[float, list[Glance]]:
         """Return the seconds that are left and how each endpoint does; from any thread."""
-        now = self._end if self._done else self._clock.peek()
+        now = self._clock.peek() if self._end is None else self._end
         left = max(self._start + self.pace.duration - now, 0.0)
         return left, [endpoint.glance(now) for endpoint in list(self._endpoints)]
 
@@ -563,57 +530,33 @@ class Monitor:
         self, *, release: Mapping[str, str] | None = None, simulated: bool = False, note: str = ""
     ) -> dict[str, Any]:
         """Return what was seen, as `ws_health_metrics.json` has it."""
-        clock, elapsed = self._clock, self._end - self._start
+        clock, end = self._clock, self._start if self._end is None else self._end
         limits = self.targets.limits.given()
         pace = asdict(self.pace)
-        endpoints = [endpoint.facts(elapsed) for endpoint in self._endpoints]
+        endpoints = [endpoint.facts(end - self._start) for endpoint in self._endpoints]
         results: dict[str, Any] = {
             "schema": SCHEMA,
             "release": {"name": None, "version": None} | dict(release or {}),
             "simulated": simulated,
             "note": note,
             "started_at": clock.iso(self._start),
-            "ended_at": clock.iso(self._end),
+            "ended_at": clock.iso(end),
             "software": f"tars-ga {__version__}",
             "asked_seconds": pace.pop("duration"),
-            "watched_seconds": round(elapsed, 6),
-            "complete": self._done and self.stopped_by is None,
+            "watched_seconds": round(end - self._start, 6),
+            "complete": self._end is not None and self.stopped_by is None,
             "stopped_by": self.stopped_by,
             "parameters": pace | {"limits": {name: str(limit) for name, limit in limits.items()}},
-            "unobserved": [
-                {"start": clock.iso(start), "end": clock.iso(end)} for start, end in clock.gaps
-            ],
+            "unobserved": [{"start": clock.iso(a), "end": clock.iso(b)} for a, b in clock.gaps],
             "endpoints": endpoints,
         }
         for endpoint in endpoints:
             endpoint["limits"] = [
                 judge(results, endpoint, name, limit) for name, limit in limits.items()
             ]
-            endpoint["verdict"] = worst([each["verdict"] for each in endpoint["limits"]])
+            endpoint["verdict"] = worst([one["verdict"] for one in endpoint["limits"]])
         results["verdict"] = worst([endpoint["verdict"] for endpoint in endpoints])
         return results
-
-
-async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and see them end, but not for ever."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks, timeout=dialling.CLOSE_WITHIN)
-
-
-async def observe(
-    targets: WebSocketTargets,
-    *,
-    release: Mapping[str, str] | None = None,
-    simulated: bool = False,
-    note: str = "",
-    pace: Pace | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> dict[str, Any]:
-    """Watch endpoints in the running event loop; see `watch`."""
-    monitor = Monitor(targets, pace, environ=environ)
-    await monitor.run()
-    return monitor.results(release=release, simulated=simulated, note=note)
 
 
 def watch(
@@ -656,33 +599,27 @@ def watch(
         If the environment's credentials cannot be used.
     """
     monitor = Monitor(targets, pace, environ=environ)
-    ended = threading.Event()
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            with (
-                dialling.small_buffers(),
-                asyncio.Runner(loop_factory=dialling.Loop) as runner,
-            ):
+            with asyncio.Runner(loop_factory=dialling.Loop) as runner:
                 runner.run(monitor.run())
         except BaseException as error:
             errors.append(error)
-        finally:
-            ended.set()
 
     thread = threading.Thread(target=work, name="tars-ga-websocket", daemon=True)
     with _handled(monitor.stop) if signals else contextlib.nullcontext():
         thread.start()
         try:
-            while not ended.wait(every):
+            while thread.is_alive():
+                thread.join(every)
                 if progress is not None:
                     progress(*monitor.glance())
         except KeyboardInterrupt:
             monitor.stop("SIGINT")
         finally:
             monitor.stop("an error")
-            ended.wait()
             thread.join()
     if errors:
         raise errors[0]

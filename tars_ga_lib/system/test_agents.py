@@ -1,4 +1,4 @@
-"""Memory of the agents' pods: how much, how fast it grows, and who was killed for it.
+"""Do the agents keep within their memory, does it grow, and was one killed for it?
 
 Three queries are asked over the certified window, once for all checks. Growth is the slope of a
 pod's memory since its longest stretch without a restart began, with an interval that allows for
@@ -9,108 +9,29 @@ beyond the limit. Kills and restarts are counted from kube-state-metrics.
 from __future__ import annotations
 
 import re
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tars_ga_lib.change.noise import half_width, noise
 from tars_ga_lib.change.series import ROUNDING
 from tars_ga_lib.grammar import ParametersError, format_time
-from tars_ga_lib.parameters import Job
 from tars_ga_lib.prometheus import Prometheus, QueryError, SourceError
-from tars_ga_lib.system.check import Check, NotMeasured, Reading, part
-from tars_ga_lib.targets import Agents, ValidationTargets
+from tars_ga_lib.system.checks import NotMeasured, Place, Reading, Scope, check
+from tars_ga_lib.targets import Agents
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+agent_memory = partial(check, group="agent_memory")
 
-    Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 MIN_SAMPLES = 24
 """Fewer samples of a pod than this (two hours at 5m) are no basis for a slope."""
-
-
-def checks(targets: ValidationTargets, job: Job, prometheus: str | None) -> list[Check]:
-    """Return the checks of the agents in each region.
-
-    Parameters
-    ----------
-    prometheus
-        URL of the server, where neither the targets nor the job's source name one.
-
-    Raises
-    ------
-    ParametersError
-        If a query holds an unknown `$` mark.
-    """
-    agents = targets.agents
-    if agents is None:
-        return []
-    url = agents.prometheus or job.parameters.source.prometheus or prometheus
-    samples = _Samples(agents, job, url, targets.check_timeout)
-    regions = agents.regions or job.parameters.regions
-    return [check for region in regions for check in _of_region(agents, samples, region)]
-
-
-def _of_region(agents: Agents, samples: _Samples, region: str) -> list[Check]:
-    def check(name: str, title: str, read: Callable[[], Reading], **more: Any) -> Check:
-        return Check(
-            id=f"agents.{name}.{part(region)}",
-            title=f"{title}, {region}",
-            group="agent_memory",
-            region=region,
-            target=samples.url or "no Prometheus server",
-            read=read,
-            **more,
-        )
-
-    return [
-        check(
-            "memory",
-            "Memory of the largest agent",
-            partial(_memory, agents, samples, region),
-            measure="agent_memory",
-            query=samples.queries["memory"],
-            unit="bytes",
-            limit=agents.limit,
-            warning=agents.warning,
-        ),
-        check(
-            "memory_growth",
-            "Growth of the agent that grows most",
-            partial(_growth, agents, samples, region),
-            measure="agent_memory_growth",
-            query=samples.queries["memory"],
-            unit="bytes/h",
-            limit=agents.growth,
-            warning=agents.growth_warning,
-        ),
-        check(
-            "oom_kills",
-            "OOM kills of agents",
-            partial(_oom_kills, agents, samples, region),
-            measure="oom_kills",
-            query=f"{samples.queries['restarts']} while {samples.queries['oom_killed']}",
-            unit="count",
-            limit=agents.oom_kills,
-            warning=None,
-        ),
-        check(
-            "restarts",
-            "Restarts of agents",
-            partial(_restarts, agents, samples, region),
-            measure=None,
-            query=samples.queries["restarts"],
-            unit="count",
-            limit=agents.restart_count,
-            warning=agents.restart_count_warning,
-        ),
-    ]
 
 
 # --- samples -----------------------------------------------------------------------------------
@@ -130,11 +51,12 @@ class _Grid:
 class _Samples:
     """The answers to the three queries, each asked once, when a check first needs it."""
 
-    def __init__(self, agents: Agents, job: Job, url: str | None, timeout: float) -> None:
-        self.url, self._job, self._timeout = url, job, timeout
+    def __init__(self, agents: Agents, scope: Scope) -> None:
+        self._job = job = scope.job
+        self.url = agents.prometheus or job.parameters.source.prometheus or scope.prometheus
+        self._timeout = scope.targets.check_timeout
         self._region = job.parameters.labels.region
         self._pod = agents.pod_label
-        self._lock = threading.Lock()
         self._known: dict[str, _Grid] = {}
         window = job.parameters.window
         # On the day itself the window is not over: it is read up to the last full step.
@@ -166,14 +88,11 @@ class _Samples:
         NotMeasured
             If no server is named, or it does not answer this query in full.
         """
-        with self._lock:
-            if name not in self._known:
-                self._known[name] = self._ask(self.queries[name])
-            return self._known[name]
+        if name not in self._known:
+            self._known[name] = self._ask(self.queries[name])
+        return self._known[name]
 
     def _ask(self, query: str) -> _Grid:
-        import numpy as np
-
         if self.url is None:
             raise NotMeasured(
                 "not_configured",
@@ -215,8 +134,6 @@ class _Samples:
         NotMeasured
             If too few of the window's steps saw any pod.
         """
-        import numpy as np
-
         grid = self.grid("memory")
         pods = {pod: values[1:] for pod, values in grid.of(region).items()}
         pods = {pod: values for pod, values in pods.items() if np.isfinite(values).any()}
@@ -237,49 +154,96 @@ def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-# --- what is read of them ------------------------------------------------------------------------
+# --- the checks ----------------------------------------------------------------------------------
 
 
-def _memory(agents: Agents, samples: _Samples, region: str) -> Reading:
+@dataclass(frozen=True, kw_only=True)
+class Region(Place):
+    """The agents of a region."""
+
+    region: str
+    samples: _Samples
+
+
+@lru_cache(maxsize=1)  # the samples are asked once for all checks
+def regions(scope: Scope) -> list[Region]:
+    """Return the regions in which agents run.
+
+    Raises
+    ------
+    ParametersError
+        If a query holds an unknown `$` mark.
+    """
+    agents = scope.targets.agents
+    if agents is None:
+        return []
+    samples = _Samples(agents, scope)
+    return [
+        Region(
+            region=region,
+            address=samples.url or "no Prometheus server",
+            parts=(region,),
+            settings=agents,
+            samples=samples,
+        )
+        for region in agents.regions or scope.job.parameters.regions
+    ]
+
+
+@agent_memory(
+    name="agents.memory",
+    title="Memory of the largest agent, {at.region}",
+    limit="limit",
+    query=lambda at: at.samples.queries["memory"],
+    measure="agent_memory",
+    at=regions,
+)
+def test_agent_memory(at: Region) -> Reading:
     """Largest pod at the last step; a higher peak within the window warns."""
-    import numpy as np
-
-    times, pods = samples.memory(region, agents.min_coverage)
+    times, pods = at.samples.memory(at.region, at.settings.min_coverage)
     last = {pod: float(values[-1]) for pod, values in pods.items() if np.isfinite(values[-1])}
     if not last:
-        raise NotMeasured("no_rows", f"no agent of {region} at {format_time(times[-1])}")
+        raise NotMeasured("no_rows", f"no agent of {at.region} at {format_time(times[-1])}")
     pod = max(last, key=lambda name: last[name])
     peak_pod = max(pods, key=lambda name: float(np.nanmax(pods[name])))
-    peak, at = float(np.nanmax(pods[peak_pod])), times[int(np.nanargmax(pods[peak_pod]))]
+    peak, when = float(np.nanmax(pods[peak_pod])), times[int(np.nanargmax(pods[peak_pod]))]
     doubt = ""
-    if not agents.limit.holds(peak):
-        doubt = f"{peak_pod} had {peak:.4g} bytes at {format_time(at)}"
+    if not at.settings.limit.holds(peak):
+        doubt = f"{peak_pod} had {peak:.4g} bytes at {format_time(when)}"
     several = f", the largest of {len(last)} pods" if len(last) > 1 else ""
     return Reading(last[pod], f"pod {pod}{several}, at {format_time(times[-1])}", doubt)
 
 
-def _growth(agents: Agents, samples: _Samples, region: str) -> Reading:
+@agent_memory(
+    name="agents.memory_growth",
+    title="Growth of the agent that grows most, {at.region}",
+    limit="growth",
+    query=lambda at: at.samples.queries["memory"],
+    measure="agent_memory_growth",
+    at=regions,
+)
+def test_agent_memory_growth(at: Region) -> Reading:
     """Slope of the pod that grows most, and its interval.
 
     The confidence is shared out among the pods (Bonferroni), as the worst of many is picked.
     """
-    times, pods = samples.memory(region, agents.min_coverage)
-    restarts = samples.grid("restarts").of(region)
+    times, pods = at.samples.memory(at.region, at.settings.min_coverage)
+    restarts = at.samples.grid("restarts").of(at.region)
     stretches = {pod: _stretch(values, restarts.get(pod)) for pod, values in pods.items()}
     usable = {pod: one for pod, one in stretches.items() if len(one) >= MIN_SAMPLES}
     if not usable:
         raise NotMeasured(
-            "no_rows", f"no agent of {region} ran for {MIN_SAMPLES} samples without a restart"
+            "no_rows", f"no agent of {at.region} ran for {MIN_SAMPLES} samples without a restart"
         )
-    confidence = 1 - (1 - agents.confidence) / len(usable)
+    confidence = 1 - (1 - at.settings.confidence) / len(usable)
     slopes = {
         pod: slope(times[rows] / 3600, pods[pod][rows], confidence) for pod, rows in usable.items()
     }
-    pod = max(slopes, key=lambda p: (not agents.growth.holds(slopes[p][1]), slopes[p][0]))
+    pod = max(slopes, key=lambda p: (not at.settings.growth.holds(slopes[p][1]), slopes[p][0]))
     value, low, high = slopes[pod]
     hours = (times[usable[pod][-1]] - times[usable[pod][0]]) / 3600
     details = (
-        f"pod {pod} over {hours:.1f} h, {agents.confidence:.0%} interval {low / 1e6:.2f} to "
+        f"pod {pod} over {hours:.1f} h, {at.settings.confidence:.0%} interval {low / 1e6:.2f} to "
         f"{high / 1e6:.2f} MB/h"
     )
     short = len(pods) - len(usable)
@@ -290,8 +254,6 @@ def _growth(agents: Agents, samples: _Samples, region: str) -> Reading:
 
 def slope(hours: Floats, values: Floats, confidence: float) -> tuple[float, float, float]:
     """Slope of a series per hour, and the ends of its interval under autocorrelated noise."""
-    import numpy as np
-
     if np.ptp(values) <= ROUNDING * np.abs(values).max():
         return 0.0, 0.0, 0.0  # it does not vary, so there is nothing to estimate
     fit = noise(values[None]).regress(hours[None])
@@ -302,8 +264,6 @@ def slope(hours: Floats, values: Floats, confidence: float) -> tuple[float, floa
 
 def _stretch(values: Floats, restarts: Floats | None) -> Sequence[int]:
     """Samples of the longest stretch of a pod's memory without a restart."""
-    import numpy as np
-
     seen = np.flatnonzero(np.isfinite(values))
     if restarts is None or not len(seen):
         return [int(i) for i in seen]
@@ -314,8 +274,6 @@ def _stretch(values: Floats, restarts: Floats | None) -> Sequence[int]:
 
 def _increments(counter: Floats) -> Floats:
     """How much a counter rose in each step; a counter that begins anew rose by all it shows."""
-    import numpy as np
-
     known = np.flatnonzero(np.isfinite(counter))
     rises = np.zeros(len(counter) - 1)
     if not len(known):
@@ -327,7 +285,7 @@ def _increments(counter: Floats) -> Floats:
     return rises
 
 
-def _counted(agents: Agents, samples: _Samples, region: str) -> dict[str, Floats]:
+def _counted(at: Region) -> dict[str, Floats]:
     """Return the restarts of each pod in each step.
 
     Raises
@@ -335,10 +293,8 @@ def _counted(agents: Agents, samples: _Samples, region: str) -> dict[str, Floats
     NotMeasured
         If kube-state-metrics tells nothing of pods that ran.
     """
-    import numpy as np
-
-    _, pods = samples.memory(region, agents.min_coverage)
-    restarts = samples.grid("restarts").of(region)
+    _, pods = at.samples.memory(at.region, at.settings.min_coverage)
+    restarts = at.samples.grid("restarts").of(at.region)
     unknown = sorted(pod for pod in pods if pod not in restarts)
     if unknown:
         raise NotMeasured(
@@ -348,22 +304,28 @@ def _counted(agents: Agents, samples: _Samples, region: str) -> dict[str, Floats
         )
     seen = [np.isfinite(restarts[pod][1:])[np.isfinite(values)] for pod, values in pods.items()]
     share = float(np.mean(np.concatenate(seen)))
-    if share < agents.min_coverage:
+    if share < at.settings.min_coverage:
         raise NotMeasured(
             "no_rows",
             f"kube-state-metrics was seen in only {share:.0%} of the steps in which agents ran, "
-            f"and {agents.min_coverage:.0%} are needed",
+            f"and {at.settings.min_coverage:.0%} are needed",
         )
     return {pod: _increments(values) for pod, values in restarts.items()}
 
 
-def _oom_kills(agents: Agents, samples: _Samples, region: str) -> Reading:
+@agent_memory(
+    name="agents.oom_kills",
+    title="OOM kills of agents, {at.region}",
+    limit="oom_kills",
+    query=lambda at: "{restarts} while {oom_killed}".format_map(at.samples.queries),
+    measure="oom_kills",
+    at=regions,
+)
+def test_oom_kills(at: Region) -> Reading:
     """Restarts after an OOM kill, and kills after which nothing was started again."""
-    import numpy as np
-
-    times = samples.grid("restarts").times[1:]
-    killed = samples.grid("oom_killed").of(region)
-    restarted = _counted(agents, samples, region)
+    times = at.samples.grid("restarts").times[1:]
+    killed = at.samples.grid("oom_killed").of(at.region)
+    restarted = _counted(at)
     found = {}
     for pod, values in killed.items():
         is_so = np.nan_to_num(values) > 0
@@ -375,9 +337,18 @@ def _oom_kills(agents: Agents, samples: _Samples, region: str) -> Reading:
     return _named(found, times, "no OOM kill", restarted)
 
 
-def _restarts(agents: Agents, samples: _Samples, region: str) -> Reading:
-    restarted = _counted(agents, samples, region)
-    times = samples.grid("restarts").times[1:]
+@agent_memory(
+    name="agents.restarts",
+    title="Restarts of agents, {at.region}",
+    limit="restart_count",
+    query=lambda at: at.samples.queries["restarts"],
+    unit="count",
+    at=regions,
+)
+def test_restarts(at: Region) -> Reading:
+    """Count the restarts of a region's pods."""
+    restarted = _counted(at)
+    times = at.samples.grid("restarts").times[1:]
     found = {pod: each for pod, each in restarted.items() if each.any()}
     return _named(found, times, "no restart", restarted)
 

@@ -1,4 +1,4 @@
-"""Grafana: it is healthy, its dashboards load, and every panel's query answers in time.
+"""Is Grafana healthy, do its dashboards load, and does every panel's query answer in time?
 
 All is asked by its HTTP API with a service account's token, as a dashboard in a browser would ask;
 drawing in a browser is not measured.
@@ -6,17 +6,18 @@ drawing in a browser is not measured.
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping
+from functools import lru_cache, partial
 from typing import Any
 
-from tars_ga_lib.grammar import Limit
-from tars_ga_lib.system.check import Check, NotMeasured, Reading, part
-from tars_ga_lib.targets import Grafana, ValidationTargets
+from tars_ga_lib.system import web
+from tars_ga_lib.system.checks import Cause, NotMeasured, Reading, Scope, check
+from tars_ga_lib.system.server import Server
+from tars_ga_lib.targets import Grafana
+
+grafana = partial(check, group="grafana")
 
 _NO_QUERY = ("-- Dashboard --", "-- Grafana --", "grafana", "dashboard")
 """Data sources that are no server: a panel that shows another's result, and built-in ones."""
@@ -24,156 +25,120 @@ _MAX_DATA_POINTS = 1000
 _VARIABLE = re.compile(r"\$\{(\w+)(?:\.\w+)?(?::(\w+))?\}|\[\[(\w+)(?::(\w+))?\]\]|\$(\w+)")
 
 
-def checks(targets: ValidationTargets) -> list[Check]:
-    """Return the checks of a Grafana server: its health, and two of each dashboard."""
-    grafana = targets.grafana
+@lru_cache(maxsize=1)  # one connection for all checks
+def servers(scope: Scope) -> list[Server]:
+    """Return the Grafana server, if the validation file has one."""
+    grafana = scope.targets.grafana
     if grafana is None:
         return []
-    api = _Api(grafana, targets.check_timeout)
-
-    def check(name: str, title: str, query: str, read: Callable[[], Reading], **more: Any) -> Check:
-        return Check(
-            id=f"grafana.{name}",
-            title=title,
-            group="grafana",
+    token, problem = web.token(grafana.token_env, scope.environ)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if grafana.org_id is not None:
+        headers["X-Grafana-Org-Id"] = str(grafana.org_id)
+    api = web.Server(
+        grafana.url,
+        "Grafana",
+        scope.targets.check_timeout,
+        headers,
+        ca_file=grafana.ca_file,
+        remedy=f"see the token in {grafana.token_env}" if token else "name a token by token_env",
+    )
+    return [
+        Server(
             region=grafana.region,
-            target=grafana.url,
-            query=query,
-            read=read,
+            address=grafana.url,
             secrets=(grafana.token_env,) if grafana.token_env else (),
-            **more,
+            to={"api": api},
+            settings=grafana,
+            problem=problem,
         )
-
-    health = check(
-        "health", "Grafana answers 200", "GET /api/health", partial(_health, api),
-        measure=None, unit="bool", limit=Limit("==", 1.0), warning=None,
-    )  # fmt: skip
-    found = [health]
-    for uid in grafana.dashboards:
-        load = check(
-            f"dashboard_load_time.{part(uid)}",
-            f"Dashboard {uid} loads",
-            f"GET /api/dashboards/uid/{uid}",
-            partial(_load, api, uid),
-            measure="dashboard_load_time",
-            unit="s",
-            limit=grafana.load_time,
-            warning=grafana.load_time_warning,
-        )
-        panels = check(
-            f"panel_query_time.{part(uid)}",
-            f"Slowest panel query of dashboard {uid}",
-            f"POST /api/ds/query of each panel of GET /api/dashboards/uid/{uid}",
-            partial(_panels, api, uid),
-            measure="panel_query_time",
-            unit="s",
-            limit=grafana.panel_query,
-            warning=grafana.panel_query_warning,
-        )
-        found += [load, panels]
-    return found
+    ]
 
 
-# --- the API -------------------------------------------------------------------------------------
+def dashboards(scope: Scope) -> list[Server]:
+    """Return each dashboard that must load and answer."""
+    return [at.asked(uid, uid) for at in servers(scope) for uid in at.settings.dashboards]
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """An HTTP answer, its JSON (None if it is none), and the seconds until all of it was there."""
-
-    status: int
-    body: Any
-    seconds: float
-
-    @property
-    def message(self) -> str:
-        """What the server says is wrong."""
-        said = self.body.get("message") if isinstance(self.body, dict) else None
-        return f"HTTP {self.status}" + (f" ({said})" if said else "")
+def _ask(at: Server, method: str, path: str, json: Any = None) -> web.Answer:
+    api: web.Server = at.usable()["api"]
+    return api.ask(method, path, json)
 
 
-class _Api:
-    """Grafana's HTTP API; a session is opened by the first call."""
-
-    def __init__(self, grafana: Grafana, timeout: float) -> None:
-        self.grafana, self._timeout = grafana, timeout
-        self._session: Any = None
-
-    def _open(self) -> Any:
-        import requests
-
-        session = requests.Session()
-        session.trust_env = False  # no .netrc, no proxy: what is sent where is what we say
-        session.verify = self.grafana.ca_file or True
-        if variable := self.grafana.token_env:
-            token = os.environ.get(variable)
-            if not token:
-                raise NotMeasured(
-                    "not_configured", f"the environment variable {variable} is not set"
-                )
-            session.headers["Authorization"] = f"Bearer {token}"
-        if self.grafana.org_id is not None:
-            session.headers["X-Grafana-Org-Id"] = str(self.grafana.org_id)
-        return session
-
-    def call(self, method: str, path: str, json: Any = None) -> _Answer:
-        """Ask, and read the whole answer.
-
-        Raises
-        ------
-        NotMeasured
-            If no answer comes, or it refuses our credentials.
-        """
-        import requests
-
-        if self._session is None:
-            self._session = self._open()
-        started = time.perf_counter()
-        try:
-            response = self._session.request(
-                method,
-                self.grafana.url + path,
-                json=json,
-                timeout=(min(5, self._timeout), self._timeout),
-                allow_redirects=False,
-            )
-        except requests.Timeout:
-            raise NotMeasured("timed_out", f"no answer within {self._timeout} s") from None
-        except requests.exceptions.SSLError:
-            raise NotMeasured(
-                "unreachable", "its certificate is not trusted; set grafana.ca_file"
-            ) from None
-        except requests.RequestException as error:
-            raise NotMeasured(
-                "unreachable", f"cannot be reached ({type(error).__name__}); see that it runs"
-            ) from None
-        seconds = time.perf_counter() - started
-        try:
-            body = response.json()
-        except requests.JSONDecodeError:
-            body = None
-        answer = _Answer(response.status_code, body, seconds)
-        if answer.status in (401, 403):
-            variable = self.grafana.token_env
-            remedy = f"see the token in {variable}" if variable else "name a token by token_env"
-            raise NotMeasured("unauthorised", f"{answer.message}; {remedy}")
-        if 300 <= answer.status < 400:
-            raise NotMeasured(
-                "refused",
-                f"HTTP {answer.status}: it sends us elsewhere, as to a page for signing in",
-            )
-        return answer
-
-
-def _health(api: _Api) -> Reading:
-    answer = api.call("GET", "/api/health")
+@grafana(
+    name="grafana.health",
+    title="Grafana answers 200",
+    limit="== 1",
+    query="GET /api/health",
+    at=servers,
+)
+def test_grafana_health(at: Server) -> Reading:
+    """See that Grafana and its database are up."""
+    answer = _ask(at, "GET", "/api/health")
     body = answer.body if isinstance(answer.body, dict) else {}
     says = f"version {body.get('version', 'unknown')}, database {body.get('database', 'unknown')}"
     healthy = answer.status == 200 and body.get("database") == "ok"
     return Reading(float(healthy), f"HTTP {answer.status}, {says}")
 
 
-def _dashboard(api: _Api, uid: str) -> tuple[dict[str, Any], float]:
+@grafana(
+    name="grafana.dashboard_load_time",
+    title="Dashboard {at.of} loads",
+    limit="load_time",
+    query=lambda at: f"GET /api/dashboards/uid/{at.of}",
+    measure="dashboard_load_time",
+    at=dashboards,
+)
+def test_dashboard_load_time(at: Server) -> Reading:
+    """Time how long a dashboard's model takes to load."""
+    model, seconds = _dashboard(at)
+    panels = sum(1 for _ in _with_queries(model))
+    doubt = "" if panels else "it has no panel with a query"
+    return Reading(seconds, f"{model.get('title', at.of)}, {panels} panels with queries", doubt)
+
+
+@grafana(
+    name="grafana.panel_query_time",
+    title="Slowest panel query of dashboard {at.of}",
+    limit="panel_query",
+    query=lambda at: f"POST /api/ds/query of each panel of GET /api/dashboards/uid/{at.of}",
+    measure="panel_query_time",
+    at=dashboards,
+)
+def test_panel_query_time(at: Server) -> Reading:
+    """Time the query of every panel; the slowest counts, and one that errs is no measurement."""
+    model, _ = _dashboard(at)
+    values = _values(model, at.settings)
+    times: dict[str, float] = {}
+    problems: dict[str, NotMeasured] = {}
+    rows = 0
+    for panel in _with_queries(model):
+        name = str(panel.get("title") or f"panel {panel.get('id')}")
+        try:
+            times[name], found = _ask_panel(at, panel, values)
+            rows += found
+        except NotMeasured as error:
+            if error.cause in ("unreachable", "unauthorised"):
+                raise
+            problems[name] = error
+    slowest = max(times, key=lambda name: times[name], default="")
+    broken = bool(times) and not at.settings.panel_query.holds(times[slowest])
+    wrong = "; ".join(f"{name}: {error.reason}" for name, error in problems.items())
+    if problems and not broken:
+        first = next(iter(problems.values()))
+        raise NotMeasured(first.cause, f"{len(problems)} panels do not answer: {wrong}")
+    if not times:
+        raise NotMeasured("no_rows", f"dashboard {at.of} has no panel with a query")
+    if not rows and not broken:
+        raise NotMeasured("no_rows", "every panel's query answers, but none with a single row")
+    details = f"{slowest} is the slowest of {len(times)} panels"
+    return Reading(times[slowest], "; ".join(text for text in (details, wrong) if text))
+
+
+# --- the dashboard and its panels -----------------------------------------------------------------
+
+
+def _dashboard(at: Server) -> tuple[dict[str, Any], float]:
     """Return a dashboard's model and the seconds that it took.
 
     Raises
@@ -181,54 +146,14 @@ def _dashboard(api: _Api, uid: str) -> tuple[dict[str, Any], float]:
     NotMeasured
         If there is none.
     """
-    answer = api.call("GET", f"/api/dashboards/uid/{uid}")
+    answer = _ask(at, "GET", f"/api/dashboards/uid/{at.of}")
     if answer.status != 200:
-        cause = "refused" if answer.status < 500 else "error"
-        raise NotMeasured(cause, f"dashboard {uid}: {answer.message}")  # type: ignore[arg-type]
+        cause: Cause = "refused" if answer.status < 500 else "error"
+        raise NotMeasured(cause, f"dashboard {at.of}: {answer.message}")
     model = answer.body.get("dashboard") if isinstance(answer.body, dict) else None
     if not isinstance(model, dict):
-        raise NotMeasured("error", f"dashboard {uid}: the answer holds no dashboard")
+        raise NotMeasured("error", f"dashboard {at.of}: the answer holds no dashboard")
     return model, answer.seconds
-
-
-def _load(api: _Api, uid: str) -> Reading:
-    model, seconds = _dashboard(api, uid)
-    panels = sum(1 for _ in _with_queries(model))
-    doubt = "" if panels else "it has no panel with a query"
-    return Reading(seconds, f"{model.get('title', uid)}, {panels} panels with queries", doubt)
-
-
-# --- panels --------------------------------------------------------------------------------------
-
-
-def _panels(api: _Api, uid: str) -> Reading:
-    """Time the query of every panel; the slowest counts, and one that errs is no measurement."""
-    model, _ = _dashboard(api, uid)
-    values = _values(model, api.grafana)
-    times: dict[str, float] = {}
-    problems: dict[str, NotMeasured] = {}
-    rows = 0
-    for panel in _with_queries(model):
-        name = str(panel.get("title") or f"panel {panel.get('id')}")
-        try:
-            times[name], found = _ask(api, panel, values)
-            rows += found
-        except NotMeasured as error:
-            if error.cause in ("unreachable", "unauthorised"):
-                raise
-            problems[name] = error
-    slowest = max(times, key=lambda name: times[name], default="")
-    broken = bool(times) and not api.grafana.panel_query.holds(times[slowest])
-    wrong = "; ".join(f"{name}: {error.reason}" for name, error in problems.items())
-    if problems and not broken:
-        first = next(iter(problems.values()))
-        raise NotMeasured(first.cause, f"{len(problems)} panels do not answer: {wrong}")
-    if not times:
-        raise NotMeasured("no_rows", f"dashboard {uid} has no panel with a query")
-    if not rows and not broken:
-        raise NotMeasured("no_rows", "every panel's query answers, but none with a single row")
-    details = f"{slowest} is the slowest of {len(times)} panels"
-    return Reading(times[slowest], "; ".join(text for text in (details, wrong) if text))
 
 
 def _with_queries(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -251,7 +176,9 @@ def _targets(panel: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _ask(api: _Api, panel: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[float, int]:
+def _ask_panel(
+    at: Server, panel: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[float, int]:
     """Ask a panel's queries as its dashboard would; return the seconds and the rows.
 
     Raises
@@ -260,21 +187,21 @@ def _ask(api: _Api, panel: Mapping[str, Any], values: Mapping[str, Any]) -> tupl
         If it cannot be asked, or the answer holds an error.
     """
     if "libraryPanel" in panel and not panel.get("targets"):
-        panel = _library(api, panel)
-    span = api.grafana.range
+        panel = _library(at, panel)
+    span = at.settings.range
     queries = [
         {
             "refId": chr(65 + i) if i < 26 else f"Q{i}",
             "intervalMs": max(1000, span * 1000 // _MAX_DATA_POINTS),
             "maxDataPoints": _MAX_DATA_POINTS,
             **_replaced(target, values),
-            "datasource": _source(api, target["datasource"], values),
+            "datasource": _source(at, target["datasource"], values),
         }
         for i, target in enumerate(_targets(panel))
     ]
     now = int(time.time() * 1000)
     body = {"queries": queries, "from": str(now - span * 1000), "to": str(now)}
-    answer = api.call("POST", "/api/ds/query", body)
+    answer = _ask(at, "POST", "/api/ds/query", body)
     results = answer.body.get("results") if isinstance(answer.body, dict) else None
     errors = [r["error"] for r in (results or {}).values() if r.get("error")]
     if errors or answer.status not in (200, 207):
@@ -291,10 +218,10 @@ def _rows(frame: Mapping[str, Any]) -> int:
     return max((len(column) for column in columns), default=0)
 
 
-def _library(api: _Api, panel: Mapping[str, Any]) -> Mapping[str, Any]:
+def _library(at: Server, panel: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the model of a library panel."""
     uid = panel["libraryPanel"].get("uid", "")
-    answer = api.call("GET", f"/api/library-elements/{uid}")
+    answer = _ask(at, "GET", f"/api/library-elements/{uid}")
     try:
         model: Mapping[str, Any] = answer.body["result"]["model"]
     except (KeyError, TypeError):
@@ -302,13 +229,13 @@ def _library(api: _Api, panel: Mapping[str, Any]) -> Mapping[str, Any]:
     return model
 
 
-def _source(api: _Api, source: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+def _source(at: Server, source: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a query's data source by its uid: it may be a name, a variable, or the default."""
     source = _replaced(source, values)
     if isinstance(source, dict) and source.get("uid") not in (None, "", "default"):
         return source
     name = source.get("uid") if isinstance(source, dict) else source
-    answer = api.call("GET", "/api/datasources")
+    answer = _ask(at, "GET", "/api/datasources")
     for each in answer.body if isinstance(answer.body, list) else []:
         default = name in (None, "", "default") and each.get("isDefault")
         if default or name in (each.get("name"), each.get("uid")):
