@@ -441,7 +441,7 @@ def test_a_run_is_made_again_from_its_package_alone(tmp_path: Path) -> None:
     changed = done.stdout.partition("Criteria that changed")[2]
     assert re.search(r"Availability +no data +warn .*verdict, target", changed)
     assert re.search(r"Error rate +fail +warn .*verdict, target", changed)
-    assert re.search(r"Drift stability +fail +fail .*weight", changed)
+    assert re.search(r"Largest drift +fail +fail .*weight", changed)
     assert "Latency" not in changed.partition("Report:")[0]
     one, other = (
         unpack(file, tmp_path / name)
