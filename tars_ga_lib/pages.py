@@ -17,7 +17,7 @@ from tars_ga_lib import pipeline
 COMPARED = (
     f"notebooks/{pipeline.REPORT_NOTEBOOK}.ipynb",
     f"{pipeline.REPORT}.*",
-    "GA_DAY_APPENDIX.*",
+    f"{pipeline.APPENDIX}.*",
 )
 """Files that are compared, with the charts, as patterns."""
 

@@ -40,7 +40,7 @@ from tars_ga_lib.system.check import (
     targets_of,
 )
 from tars_ga_lib.tables import written
-from tars_ga_lib.views.validation import (
+from tars_ga_lib.views import (
     validation_failures,
     validation_summary,
     validation_table,

@@ -1,9 +1,9 @@
 """What is meant for readers, read out of an executed notebook: the blocks that all reports set.
 
-Tables are read from their values, the banner from its machine-readable face, and charts from their
-SVG and what its metadata says of it, so no report has to read figures back out of rendered HTML. A
-notebook that failed or did not run makes no report; code and stderr are not for readers and stay
-out.
+Tables and the banner are read from their machine-readable faces, and charts from their SVG and what
+its metadata says of it, so no report has to read figures back out of rendered HTML. A notebook that
+failed or did not run makes no report; code and stderr are not for readers and stay out. Cells with
+the tag ``appendix`` make the appendix, all others the report.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from tars_ga_lib.display import DECISION_MIME, clean, slug
-from tars_ga_lib.tables import TABLE_MIME, written
+from tars_ga_lib.display import DECISION_MIME, IDENTITY_MIME, clean, slug
+from tars_ga_lib.tables import TABLE_MIME
 
 Notebook = Mapping[str, Any]
 Block = dict[str, Any]
 Paper = Literal["a4", "us-letter"]
+Part = Literal["report", "appendix"]
 
 PARTS = "##"
 
@@ -26,14 +27,16 @@ class ReportError(Exception):
     """The notebook cannot become a report; the message says why."""
 
 
-def blocks(notebook: Notebook) -> list[Block]:
+def blocks(notebook: Notebook, part: Part = "report") -> list[Block]:
     """Read what is meant for readers out of an executed notebook, in its order.
+
+    The banner heads either part: it is what the edges of all pages say.
 
     Returns
     -------
     list of dict
         Each has a ``kind``: ``prose`` (Markdown, split before each part), ``decision``,
-        ``contents`` (its place), ``table``, ``figure``, ``svg``, ``image`` or ``plain``.
+        ``identity``, ``contents`` (its place), ``table``, ``figure``, ``image`` or ``plain``.
 
     Raises
     ------
@@ -46,11 +49,17 @@ def blocks(notebook: Notebook) -> list[Block]:
         tags = set(cell.get("metadata", {}).get("tags", ()))
         if "remove_cell" in tags or cell["cell_type"] == "raw":
             continue
+        ours = ("appendix" in tags) == (part == "appendix")
         if cell["cell_type"] == "markdown":
-            found += [{"kind": "prose", "text": part} for part in _parts(text_of(cell["source"]))]
+            texts = _parts(text_of(cell["source"])) if ours else ()
+            found += [{"kind": "prose", "text": text} for text in texts]
         elif not tags & {"remove_output", "remove_outputs"}:
-            found += [block for output in cell["outputs"] for block in _output(output)]
-    return _numbered(_with_contents(_titled(found)))
+            shown = [block for output in cell["outputs"] for block in _output(output)]
+            found += [block for block in shown if ours or block["kind"] == "decision"]
+    if part == "appendix":  # its title stands before the banner
+        found.sort(key=lambda block: block["kind"] == "decision")
+        found[1:1] = [found.pop()] if found and found[-1]["kind"] == "decision" else []
+    return _numbered(_with_contents(_titled(found)), "A" if part == "appendix" else "")
 
 
 def _refuse_unfinished(notebook: Notebook) -> None:
@@ -102,8 +111,10 @@ def _output(output: Mapping[str, Any]) -> Iterator[Block]:
     plain = text_of(data.get("text/plain", ""))
     if DECISION_MIME in data:
         yield {"kind": "decision", **data[DECISION_MIME]}
+    elif IDENTITY_MIME in data:
+        yield {"kind": "identity", **data[IDENTITY_MIME]}
     elif TABLE_MIME in data:
-        yield {"kind": "table", **written(data[TABLE_MIME])}
+        yield {"kind": "table", **data[TABLE_MIME]}
     elif "text/markdown" in data:
         for part in _parts(text_of(data["text/markdown"])):
             yield {"kind": "prose", "text": part}
@@ -111,6 +122,7 @@ def _output(output: Mapping[str, Any]) -> Iterator[Block]:
         known = output.get("metadata", {}).get("image/svg+xml", {})
         yield {"kind": "figure", "name": known.get("name", "figure"),
                "caption": known.get("caption", ""), "alt": known.get("alt") or plain or "picture",
+               "values": known.get("values", ()),
                "svg": text_of(data["image/svg+xml"]), "foreign": "name" not in known}  # fmt: skip
     elif "image/png" in data:
         yield {"kind": "image", "alt": plain or "picture", "png": text_of(data["image/png"])}
@@ -128,15 +140,15 @@ def _titled(found: list[Block]) -> list[Block]:
 
 
 def _with_contents(found: list[Block]) -> list[Block]:
-    """Put the line of contents behind the banner, else behind the first prose."""
-    for kind in ("decision", "prose"):
+    """Put the line of contents below what the first page is about, else behind the first prose."""
+    for kind in ("identity", "decision", "prose"):
         for place, block in enumerate(found):
             if block["kind"] == kind:
                 return [*found[: place + 1], {"kind": "contents"}, *found[place + 1 :]]
     return found
 
 
-def _numbered(found: list[Block]) -> list[Block]:
+def _numbered(found: list[Block], series: str) -> list[Block]:
     """Number tables and figures that have a caption; give each figure a file name of its own."""
     counts = {"table": 0, "figure": 0}
     names: set[str] = set()
@@ -144,7 +156,7 @@ def _numbered(found: list[Block]) -> list[Block]:
         kind = block["kind"]
         if kind in counts:
             counts[kind] += bool(block["caption"])
-            block["label"] = f"{kind.title()} {counts[kind]}. " if block["caption"] else ""
+            block["label"] = f"{kind.title()} {series}{counts[kind]}. " if block["caption"] else ""
         if kind == "figure":
             block["name"] = unused(slug(block["name"]), names)
     return found

@@ -1,17 +1,21 @@
-"""What was measured on the running system: when, whether it counts, and how far it is."""
+"""What was measured on the running system: its checks and its sessions, and whether they count."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tars_ga_lib.display import when
+import pandas as pd
+from IPython.display import Markdown
+
+from tars_ga_lib import charts
+from tars_ga_lib.charts import Chart
+from tars_ga_lib.display import duration, md_escape, quantity, when, window
 from tars_ga_lib.measured import Results
+from tars_ga_lib.system import words
+from tars_ga_lib.system.sessions import NOT_WATCHED, limit_of_uptime, note
 from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import Facts
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _TITLES = {"validation": "Validation", "websocket": "WebSocket sessions"}
 
@@ -23,21 +27,33 @@ def measured_table(results: Mapping[str, Results]) -> pd.DataFrame:
         document = one.document or {}
         marks = ["simulated"] if document.get("simulated") else []
         marks += [text for text in (document.get("note"), one.problem) if text]
-        rows.append(
-            [
-                _TITLES[kind],
-                when(document["started_at"]) if document else "never",
-                when(document["ended_at"]) if document else "never",
-                "no" if one.problem else "yes",
-                one.digest.removeprefix("sha256:")[:12],
-                "; ".join(marks),
-            ]
-        )
+        times = [when(document[k]) if document else "never" for k in ("started_at", "ended_at")]
+        digest = one.digest.removeprefix("sha256:")[:12]
+        counts = "no" if one.problem else "yes"
+        rows.append([_TITLES[kind], *times, counts, digest, "; ".join(marks)])
     return frame(
         ["What", "From", "To", "Counts", Column("SHA-256", "code"), "Note"],
         rows,
         caption="Measured on the running system",
     )
+
+
+def validation_summary(results: Facts | None) -> Markdown:
+    """Write what was validated when, and how many checks came out how.
+
+    Parameters
+    ----------
+    results
+        Content of `validation_results.json`; None where there is none.
+    """
+    return Markdown(md_escape(words.NOTHING if results is None else " ".join(words.about(results))))
+
+
+def checks_frame(results: Facts | None) -> pd.DataFrame:
+    """Return every check as a table for analysts: a row a check."""
+    checks = results["checks"] if results else []
+    columns = ["id", "group", "measure", "region", "verdict", "value", "unit", "limit", "reason"]
+    return pd.DataFrame(checks, columns=columns)
 
 
 def progress() -> Callable[[str, float, float], None]:
@@ -54,10 +70,42 @@ def progress() -> Callable[[str, float, float], None]:
     return show
 
 
-def checks_frame(results: Facts | None) -> pd.DataFrame:
-    """Return every check as a table for analysts: a row a check."""
-    import pandas as pd  # takes half a second, and only analysts need it
-
-    checks = results["checks"] if results else []
-    columns = ["id", "group", "measure", "region", "verdict", "value", "unit", "limit", "reason"]
-    return pd.DataFrame(checks, columns=columns)
+def downtime_chart(results: Facts | None, most: int = 24) -> Chart:
+    """Draw one strip an endpoint of the WebSocket sessions: up, down, or not observed."""
+    title, name = "WebSocket sessions: when they were down", "websocket-downtime"
+    if results is None or not results["endpoints"]:
+        return charts.nothing(title, name, "any endpoint", NOT_WATCHED)
+    worst = sorted(
+        results["endpoints"], key=lambda e: -(e["observed_seconds"] - e["connected_seconds"])
+    )
+    kept = {endpoint["name"] for endpoint in worst[:most]}
+    shown = [endpoint for endpoint in results["endpoints"] if endpoint["name"] in kept]
+    if len(shown) < len(results["endpoints"]):
+        title = f"{title} ({len(shown)} of {len(results['endpoints'])}, the worst)"
+    limit = limit_of_uptime(results)
+    whole = results["started_at"], results["ended_at"]
+    rows, said = [], [f"{title}, {window(*whole)}."]
+    for one in shown:
+        states = [(*whole, "not observed" if one["uptime"] is None else "up")]
+        states += [(d["start"], d["end"], "down") for d in one["downtimes"]]
+        states += [(g["start"], g["end"], "not observed") for g in results["unobserved"]]
+        uptime = quantity(one["uptime"], "ratio", limit=limit)
+        rows.append(charts.Strip(one["name"], uptime, states))
+        text = f"{one['name']}: uptime {uptime}"
+        if one["downtimes"]:
+            longest = max(one["downtimes"], key=lambda down: down["seconds"])
+            text += (
+                f", down {one['downtime_count']} times, the longest for "
+                f"{duration(longest['seconds'])} ({longest['reason']})"
+            )
+        said.append(f"{text}.")
+    return charts.strips(
+        rows,
+        start=whole[0],
+        end=whole[1],
+        title=title,
+        alt=" ".join(said[:13]),
+        name=name,
+        caption=note(results),
+        key=("up", "down", "not observed"),
+    )
