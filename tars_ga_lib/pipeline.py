@@ -28,16 +28,14 @@ from tars_ga_lib.channels import LOG
 from tars_ga_lib.evidence import package as evidence
 from tars_ga_lib.grammar import ParametersError, project_root, shipped
 
-STAGES = (
-    (("01_collection",),),
-    (("02_drift_analysis", "04_validation"), ("03_cross_region",)),
-    (("05_certification",),),
+NOTEBOOKS = (
+    "01_collection",
+    "02_drift_analysis",
+    "03_cross_region",
+    "04_validation",
+    "05_certification",
 )
-"""Notebooks by stage and lane.
-
-Those of one stage need only the stages before, and what stands before them in their lane: among its
-checks, the validation has the drift analysis. Lanes run side by side, each in a kernel of its own.
-"""
+"""Notebooks in the order of a run."""
 
 REPORT_NOTEBOOK = "05_certification"
 REPORT = "GA_DAY_REPORT"
@@ -141,7 +139,7 @@ def run(
         },
     }
     with _partial(target) as partial:
-        _run_stages(partial, arguments, report)
+        _run_notebooks(partial, arguments, report)
         began = time.monotonic()
         render(partial, job.parameters.report.paper)
         report("report", time.monotonic() - began)
@@ -160,32 +158,24 @@ def run(
     return Result(target, certification, aside)
 
 
-def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Report) -> None:
-    """Run the notebooks stage by stage, those of one stage side by side."""
-    with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_worker()) for _ in range(max(map(len, STAGES)))]
-        stack.enter_context(_interruptible([kernel for _, kernel in workers]))
-        for lanes in STAGES:
-            if lanes == STAGES[-1]:
+def _run_notebooks(folder: Path, arguments: dict[str, dict[str, Any]], report: Report) -> None:
+    """Run the notebooks one after the other, in one kernel."""
+    with _worker() as (thread, kernel), _interruptible(kernel):
+        for name in NOTEBOOKS:
+            if name == NOTEBOOKS[-1]:
                 threading.Thread(target=_import_typst, daemon=True).start()
-            jobs = {
-                name: thread.submit(_timed, name, folder, arguments.get(name, {}), kernel)
-                for names, (thread, kernel) in zip(lanes, workers, strict=False)
-                for name in names
-            }
-            for name, job in jobs.items():
-                report(name, job.result())
+            job = thread.submit(_timed, name, folder, arguments.get(name, {}), kernel)
+            report(name, job.result())
 
 
 @contextlib.contextmanager
-def _interruptible(kernels: Sequence[Future[Any]]) -> Iterator[None]:
-    """Kill the kernels at Ctrl-C: their threads wait for them, and an end waits for the threads."""
+def _interruptible(kernel: Future[Any]) -> Iterator[None]:
+    """Kill the kernel at Ctrl-C: its thread waits for it, and an end waits for the thread."""
     try:
         yield
     except KeyboardInterrupt:
-        for kernel in kernels:
-            with contextlib.suppress(Exception):  # one that never began, or is gone
-                kernel.result().provisioner.process.kill()
+        with contextlib.suppress(Exception):  # one that never began, or is gone
+            kernel.result().provisioner.process.kill()
         raise
 
 

@@ -230,6 +230,6 @@ def test_normalise(tmp_path: Path) -> None:
 
 def test_notebooks_are_those_of_the_checkout() -> None:
     assert pipeline.notebooks_folder() == ROOT / "notebooks"
-    names = {name for lanes in pipeline.STAGES for lane in lanes for name in lane}
-    assert {f"{name}.ipynb" for name in names} <= {p.name for p in (ROOT / "notebooks").iterdir()}
+    names = {f"{name}.ipynb" for name in pipeline.NOTEBOOKS}
+    assert names <= {path.name for path in (ROOT / "notebooks").iterdir()}
     assert pipeline.default_output(Path("x/my_day.yaml")).parts[-2:] == ("outputs", "my_day")
