@@ -268,20 +268,10 @@ def test_many_alerts_of_one_outage_share_a_row(run: Run, monkeypatch: pytest.Mon
 # --- look further ---
 
 
-def test_any_figure_with_its_extremes(run: Run) -> None:
-    region, service = wide.regions(5)[2], wide.services(4)[1]
-    table = views.figure_table(run, "availability", region, service)
-    series = run.kpis.series("availability", region, service)
-    assert table.figure[0] == run.kpis.figure("availability", region, service).value
-    assert table.lowest_step[0] == np.nanmin(series)
-    assert cells(table, "Lowest step")[0] == quantity(float(np.nanmin(series)), "ratio")
-    assert len(table) == 1 + len(run.baseline_kpis)
-
-
 def test_all_evaluations_of_a_place_not_only_the_findings(run: Run) -> None:
     analysis = run.read("drift_analysis.json")
     region = wide.regions(5)[1]
-    table = views.evaluation_table(analysis, "memory_usage", region)
+    table = views.drift_table(analysis, "memory_usage", region)
     wanted = [
         e for e in analysis["evaluations"] if e["kpi"] == "memory_usage" and e["region"] == region
     ]
@@ -289,7 +279,7 @@ def test_all_evaluations_of_a_place_not_only_the_findings(run: Run) -> None:
     order = ["fail", "warn", "no_data", "pass"]
     verdicts = cells(table, "Verdict")
     assert sorted(verdicts, key=order.index) == verdicts
-    assert views.evaluation_table(analysis, "nonsense").empty
+    assert views.drift_table(analysis, "nonsense").empty
 
 
 # --- whole reports ---
@@ -392,7 +382,7 @@ def test_twelve_regions_and_sixty_services_fit(tmp_path: Path) -> None:
         (("zzz", None, None), "no KPI named 'zzz'; there are availability, "),
     ],
 )
-@pytest.mark.parametrize("view", [views.kpi_chart, views.figure_table, views.overlay])
+@pytest.mark.parametrize("view", [views.kpi_chart, views.overlay])
 def test_a_mistyped_name_draws_nothing_and_names_the_nearest(
     run: Run, view: Any, names: tuple[str, str | None, str | None], said: str
 ) -> None:

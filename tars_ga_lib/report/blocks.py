@@ -8,19 +8,17 @@ the tag ``appendix`` make the appendix, all others the report.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from tars_ga_lib.display import DECISION_MIME, IDENTITY_MIME, clean, slug
+from tars_ga_lib.report.prose import parts
 from tars_ga_lib.tables import TABLE_MIME
 
 Notebook = Mapping[str, Any]
 Block = dict[str, Any]
 Paper = Literal["a4", "us-letter"]
 Part = Literal["report", "appendix"]
-
-PARTS = "##"
 
 
 class ReportError(Exception):
@@ -51,8 +49,7 @@ def blocks(notebook: Notebook, part: Part = "report") -> list[Block]:
             continue
         ours = ("appendix" in tags) == (part == "appendix")
         if cell["cell_type"] == "markdown":
-            texts = _parts(text_of(cell["source"])) if ours else ()
-            found += [{"kind": "prose", "text": text} for text in texts]
+            found += _prose(cell["source"]) if ours else []
         elif not tags & {"remove_output", "remove_outputs"}:
             shown = [block for output in cell["outputs"] for block in _output(output)]
             found += [block for block in shown if ours or block["kind"] == "decision"]
@@ -81,24 +78,6 @@ def text_of(source: str | Sequence[str]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
-def _parts(source: str) -> Iterator[str]:
-    """Split Markdown before each heading of a part, so that a part may start a page."""
-    lines: list[str] = []
-    fence = ""
-    for line in source.splitlines():
-        mark = re.match(r" {0,3}(```+|~~~+)", line)
-        if mark and not fence:
-            fence = mark[1]
-        elif mark and mark[1].startswith(fence):
-            fence = ""
-        if not fence and re.match(rf"{PARTS}\s", line) and any(x.strip() for x in lines):
-            yield "\n".join(lines)
-            lines = []
-        lines.append(line)
-    if any(line.strip() for line in lines):
-        yield "\n".join(lines)
-
-
 def _output(output: Mapping[str, Any]) -> Iterator[Block]:
     """Read one output: the richest face that a page can hold."""
     if output["output_type"] == "stream":
@@ -116,8 +95,7 @@ def _output(output: Mapping[str, Any]) -> Iterator[Block]:
     elif TABLE_MIME in data:
         yield {"kind": "table", **data[TABLE_MIME]}
     elif "text/markdown" in data:
-        for part in _parts(text_of(data["text/markdown"])):
-            yield {"kind": "prose", "text": part}
+        yield from _prose(data["text/markdown"])
     elif "image/svg+xml" in data:
         known = output.get("metadata", {}).get("image/svg+xml", {})
         yield {"kind": "figure", "name": known.get("name", "figure"),
@@ -130,13 +108,14 @@ def _output(output: Mapping[str, Any]) -> Iterator[Block]:
         yield {"kind": "plain", "text": plain}
 
 
+def _prose(source: str | Sequence[str]) -> list[Block]:
+    return [{"kind": "prose", **part} for part in parts(text_of(source))]
+
+
 def _titled(found: list[Block]) -> list[Block]:
     """Head a notebook that has no title of its own: a tagged PDF begins with a title."""
-    prose = "\n\n".join(block["text"] for block in found if block["kind"] == "prose")
-    first = _HEADING.search(_without_fences(prose))
-    if first and len(first[1]) == 1:
-        return found
-    return [{"kind": "prose", "text": "# Report"}, *found]
+    every = [level for block in found for level, _ in block.get("headings", ())]
+    return found if every[:1] == [1] else [*_prose("# Report"), *found]
 
 
 def _with_contents(found: list[Block]) -> list[Block]:
@@ -177,27 +156,17 @@ def decision_of(found: Iterable[Block]) -> Block | None:
     return next((block for block in found if block["kind"] == "decision"), None)
 
 
-_HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$", re.MULTILINE)
-
-
 def headings(found: Iterable[Block], level: int) -> list[str]:
-    """Return the texts of the headings of a level, their markup included."""
-    prose = (_without_fences(block["text"]) for block in found if block["kind"] == "prose")
-    return [m[2] for text in prose for m in _HEADING.finditer(text) if len(m[1]) == level]
-
-
-def _without_fences(markdown: str) -> str:
-    """Drop blocks of code, in which a # starts a comment and no heading."""
-    return re.sub(r"^(```+|~~~+).*?^\1", "", markdown, flags=re.MULTILINE | re.DOTALL)
-
-
-def unmarked(markdown: str) -> str:
-    """Strip the marks of inline Markdown from a heading."""
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
-    text = re.sub(r"(?<!\\)[*`]|(?<![\w\\])_|(?<!\\)_(?!\w)", "", text)
-    return re.sub(r"\\([^\w\s])", r"\1", text)
+    """Return the words of the headings of a level."""
+    return [
+        words
+        for block in found
+        if block["kind"] == "prose"
+        for own, words in block["headings"]
+        if own == level
+    ]
 
 
 def title_of(found: Sequence[Block]) -> str:
     """Return the title of the report."""
-    return next((unmarked(text) for text in headings(found, 1)), "Report")
+    return next(iter(headings(found, 1)), "Report")

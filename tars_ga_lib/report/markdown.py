@@ -8,14 +8,12 @@ from pathlib import Path
 
 from tars_ga_lib.display import clean, decision_markdown, identity_markdown, md_escape
 from tars_ga_lib.report.blocks import (
-    PARTS,
     Block,
     Notebook,
     Part,
     blocks,
     headings,
     title_of,
-    unmarked,
     unused,
 )
 from tars_ga_lib.report.prose import Anchors
@@ -76,7 +74,7 @@ def _md_block(block: Block, folder: str, files: dict[str, bytes]) -> str:
 
 def _md_contents(found: Sequence[Block]) -> str:
     """Link the parts by the anchors that GitHub gives to headings."""
-    parts = [unmarked(text) for text in headings(found, len(PARTS))]
+    parts = headings(found, 2)
     if len(parts) < 2:
         return ""
     anchors = Anchors()

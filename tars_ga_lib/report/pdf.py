@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 from tars_ga_lib.display import CHIPS, TONES, font_folder, printable
 from tars_ga_lib.fingerprint import qr_svg
 from tars_ga_lib.report.blocks import (
-    PARTS,
     Block,
     Notebook,
     Paper,
@@ -106,7 +104,7 @@ def _source(found: Sequence[Block]) -> str:
             lines.append(f"#setters.at({json.dumps(block['kind'])})(doc, doc.blocks.at({place}))")
             continue
         text, markup = block["text"].strip(), next(prose)
-        if re.match(rf"{PARTS}\s", text):
+        if block["headings"] and block["headings"][0][0] == 2:
             lines.append("#part()")
         # what introduces a table or chart stays with it
         leads = len(text) < _SHORT and found[place + 1 :] and found[place + 1]["kind"] != "prose"

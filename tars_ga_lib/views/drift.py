@@ -173,8 +173,30 @@ def _since(group: Sequence[Facts], analysis: Facts) -> str:
     return f"since {clock(min(begun), analysis)}" if begun else "since before the window"
 
 
-def drift_table(analysis: Facts, most: int | None = None) -> pd.DataFrame:
-    """Return every figure of the window that drifted beyond a limit, the worst first."""
+def drift_table(
+    analysis: Facts,
+    kpi: str | None = None,
+    region: str | None = None,
+    service: str | None = None,
+    most: int | None = None,
+) -> pd.DataFrame:
+    """Return every figure of the window that drifted beyond a limit, the worst first.
+
+    With a KPI all that was evaluated of it, what passed and what is missing included.
+    """
+    found, caption = moved(analysis), "Findings"
+    if kpi is not None:
+        caption = f"Drift evaluations of {kpi}, {place(region, service)}"
+        rank = ("fail", "warn", "no_data", "pass")
+        found = sorted(
+            (
+                e
+                for e in analysis["evaluations"]
+                if e["kpi"] == kpi
+                if region in (None, e["region"]) and service in (None, e["service"])
+            ),
+            key=lambda e: rank.index(e["verdict"]),
+        )
     rows = [
         [
             e["verdict"],
@@ -182,38 +204,39 @@ def drift_table(analysis: Facts, most: int | None = None) -> pd.DataFrame:
             place(e["region"], e["service"]),
             *_compared(e),
             _half_width(e),
-            _since([e], analysis),
+            _limits_text(e),
+            _since([e], analysis) if e["verdict"] in ("warn", "fail") else "",
+            e["reason"].replace("_", " "),
         ]
-        for e in moved(analysis)
+        for e in found
     ]
     return frame(
         [
             Column("Verdict", "verdict"),
             "Rule",
             "Where",
-            *_COMPARED,
+            Column("Unit", hidden=True),
+            Column("Baseline", align="right", unit_from="unit"),
+            Column("Window", align="right", unit_from="unit"),
+            Column("Drift unit", hidden=True),
+            Column("Drift", align="right", unit_from="drift_unit", digits=3, signed=True),
             Column("± (95 %)", align="right", unit_from="drift_unit", digits=3, name="half_width"),
-            "When",
+            Column("Limits", align="right"),
+            Column("When", optional=True),
+            Column("Note", optional=True),
         ],
         rows,
-        caption="Findings",
-        empty=_none("No figure of the window drifted beyond a limit.", analysis),
+        caption=caption,
+        empty="No drift rule is laid over this KPI there."
+        if kpi
+        else _none("No figure of the window drifted beyond a limit.", analysis),
         most=most,
         rest=REST,
     )
 
 
-_COMPARED = (
-    Column("Unit", hidden=True),
-    Column("Baseline", align="right", unit_from="unit"),
-    Column("Window", align="right", unit_from="unit"),
-    Column("Drift unit", hidden=True),
-    Column("Drift", align="right", unit_from="drift_unit", digits=3, signed=True),
-)
-
-
 def _compared(e: Facts) -> list[object]:
-    """Return the cells of `_COMPARED`; a drift in words where it is compared exactly."""
+    """Return the figures with their units; a drift in words where it is compared exactly."""
     drift: object = e["drift"]
     unit = "ratio" if e["measure"] == "relative" else "pp" if e["unit"] == "ratio" else e["unit"]
     if e["measure"] == "exact" and drift is not None:
@@ -224,7 +247,7 @@ def _compared(e: Facts) -> list[object]:
 def _half_width(e: Facts) -> float | str:
     """Return the half width of an interval, which is symmetric."""
     if e["low"] is None:
-        return "exact"
+        return "exact" if e["measure"] == "exact" else ""
     half = (e["high"] - e["low"]) / 2
     return 0.0 if half < abs(e["drift"]) / 1000 else float(half)
 
@@ -359,48 +382,6 @@ def like_hours(times: Any, before: Any, values: Floats, step: int) -> Floats:
         laid = np.where(laid > ends[0] + 86400 - step // 2, laid - 86400, laid)
     known = dict(zip(laid.tolist(), values.tolist(), strict=True))
     return np.array([known.get(t, np.nan) for t in ends.tolist()])
-
-
-def evaluation_table(
-    analysis: Facts,
-    kpi: str,
-    region: str | None = None,
-    service: str | None = None,
-    most: int = 16,
-) -> pd.DataFrame:
-    """Show every evaluation of a KPI, what passed and what is missing included, the worst first."""
-    rank = ("fail", "warn", "no_data", "pass")
-    found = [
-        e
-        for e in analysis["evaluations"]
-        if e["kpi"] == kpi and region in (None, e["region"]) and service in (None, e["service"])
-    ]
-    rows = [
-        [
-            e["verdict"],
-            e["title"],
-            place(e["region"], e["service"]),
-            *_compared(e),
-            _limits_text(e),
-            e["reason"].replace("_", " "),
-        ]
-        for e in sorted(found, key=lambda e: rank.index(e["verdict"]))
-    ]
-    return frame(
-        [
-            Column("Verdict", "verdict"),
-            "Rule",
-            "Where",
-            *_COMPARED,
-            Column("Limits", align="right"),
-            Column("Note", optional=True),
-        ],
-        rows,
-        caption=f"Drift evaluations of {kpi}, {place(region, service)}",
-        empty="No drift rule is laid over this KPI there.",
-        most=most,
-        rest=REST,
-    )
 
 
 def _limits_text(e: Facts) -> str:

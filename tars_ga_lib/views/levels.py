@@ -250,39 +250,6 @@ def service_table(run: Run, names: Sequence[str], most: int = 16) -> pd.DataFram
     )
 
 
-def figure_table(
-    run: Run, kpi: str, region: str | None = None, service: str | None = None
-) -> pd.DataFrame:
-    """Return one KPI of one place, or of all, with its extremes and its coverage."""
-    if kpi not in run.job.kpis:
-        return frame(["KPI"], [], empty=no_chart(run, kpi).caption)
-    facts = run.job.kpis[kpi]
-    rows: list[list[object]] = []
-    for title, span in [("Window", run.kpis), *(("Baseline", each) for each in run.baseline_kpis)]:
-        figure, series = span.figure(kpi, region, service), span.series(kpi, region, service)
-        extremes: list[object] = [None, "", None, ""]
-        if not np.isnan(series).all():
-            low, high = int(np.nanargmin(series)), int(np.nanargmax(series))
-            times = span.span.times
-            extremes = [series[low], when(times[low]), series[high], when(times[high])]
-        rows.append([title, kpi_value(figure), *extremes, figure.coverage, figure.reason])
-    return frame(
-        [
-            "Span",
-            Column("Figure", align="right", unit=facts.unit),
-            Column("Lowest step", align="right", unit=facts.unit),
-            Column("At", name="lowest_at"),
-            Column("Highest step", align="right", unit=facts.unit),
-            Column("At", name="highest_at"),
-            Column("Coverage", align="right", unit="ratio"),
-            Column("Note", optional=True),
-        ],
-        rows,
-        caption=f"{facts.title}, {place(region, service)}",
-        note=facts.about,
-    )
-
-
 def cost_note(run: Run) -> Markdown:
     """Write the cost estimate in one sentence."""
     facts = kpis.cost(run.kpis)
