@@ -325,7 +325,7 @@ def test_a_notebook_without_a_title_gets_one(tmp_path: Path) -> None:
 
 
 def test_no_heading_is_left_alone_at_the_foot_of_a_page(tmp_path: Path) -> None:
-    for lines in range(20, 60, 3):
+    for lines in range(20, 60, 5):
         made = report.to_pdf(
             notebook(
                 new_markdown_cell("# T\n\n" + "filler  \n" * lines),
@@ -361,7 +361,7 @@ def assert_within_margins(pdf: bytes, folder: Path) -> None:
     assert max(right) <= page - margin + 1
 
 
-@pytest.mark.parametrize("columns", [1, 2, 5, 9, 13, 18])
+@pytest.mark.parametrize("columns", [1, 5, 9, 18])
 @pytest.mark.parametrize("cell", ["12.35\u00a0%", "word word word word word", "W" * 60, LONG])
 def test_no_table_runs_off_the_page(columns: int, cell: str, tmp_path: Path) -> None:
     heads = [Column(f"eu-central-{i} long", "number" if i % 2 else "code") for i in range(columns)]

@@ -46,14 +46,14 @@ from tars_ga_lib.views.levels import (
     region_table,
     service_table,
 )
-from tars_ga_lib.views.measured import (
+from tars_ga_lib.views.regions import delta_table, heatmap, share_table, shift_table
+from tars_ga_lib.views.slo import budget_chart, burn_alert_table, slo_table
+from tars_ga_lib.views.sources import changes_since_previous, collection_table, provenance_table
+from tars_ga_lib.views.story import justification, lessons, outcomes, plan_table, timeline_table
+from tars_ga_lib.views.system import (
     checks_frame,
     downtime_chart,
     measured_table,
     progress,
     validation_summary,
 )
-from tars_ga_lib.views.regions import delta_table, heatmap, share_table, shift_table
-from tars_ga_lib.views.slo import budget_chart, burn_alert_table, slo_table
-from tars_ga_lib.views.sources import changes_since_previous, collection_table, provenance_table
-from tars_ga_lib.views.story import justification, lessons, outcomes, plan_table, timeline_table

@@ -18,7 +18,7 @@ from tars_ga_lib.outages import available, target
 from tars_ga_lib.run import Run
 from tars_ga_lib.story import Story
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.views.common import Facts, clock, place
+from tars_ga_lib.views.common import Facts, as_far_as_known, clock, place
 from tars_ga_lib.views.drift import change_text, group_place, groups
 from tars_ga_lib.views.sources import collection_table
 from tars_ga_lib.wording import count, criteria_rows, why
@@ -85,7 +85,10 @@ def impact(run: Run, analysis: Facts) -> Markdown:
     shown = [f"- {signs[s]} **{md_escape(w)}:** {md_escape(t)}." for s, w, t in lines[:6]]
     if len(lines) > len(shown):
         shown.append(f"- {len(lines) - len(shown)} more are on the next pages.")
-    return Markdown("\n".join(shown) or "- Nothing went wrong that the analysis could see.")
+    counts = analysis["counts"]
+    none = "No incident and no critical drift was found."
+    none = as_far_as_known(none, counts["missing"], counts["evaluations"])
+    return Markdown("\n".join(shown) or f"- {md_escape(none)}")
 
 
 def _during(run: Run, incident: Facts, hit: Sequence[Facts]) -> list[str]:

@@ -94,7 +94,7 @@ def drift_chart(analysis: Facts, most: int = 12) -> Chart:
     title = f"{len(found)} drifts beyond their limits, {critical} of them critical"
     found += [[e] for e in measured if e["reason"] == "uncertain"]
     if not found:
-        title = "No drift is beyond its limit; these are the largest"
+        title = "No drift is beyond its limit; these are the largest" if measured else "Drift"
         found = [[e] for e in sorted(measured, key=lambda e: -_multiple(e, e["drift"]))]
     return charts.drift(
         [_mark(group[0], group_place(analysis, group)) for group in found[:most]],

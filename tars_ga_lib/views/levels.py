@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -89,13 +89,8 @@ def outage_chart(run: Run, analysis: Facts | None = None) -> Chart:
     limit = target(run.job, AVAILABILITY)
     names = [str(name) for name in shares]
     down = {name: downtime(run.kpis, None if name == ALL else name) for name in names}
-    worst = max(down, key=lambda name: down[name] or 0.0)
-    title = f"{worst} was down for {duration(down[worst])} in all, longer than any other region"
-    if limit and (allowed := (1 - limit.value) * len(shares) * step):
-        over = [name for name, lost in down.items() if lost is not None and lost > allowed]
-        title = f"{', '.join(over) or 'No region'} was down for longer than the {duration(allowed)}"
-        title += f" that {quantity(limit.value, 'ratio')} allows"
-        title += f": {duration(down[over[0]])} in all" if len(over) == 1 else ""
+    allowed = (1 - limit.value) * len(shares) * step if limit else 0.0
+    title = _down({name: lost for name, lost in down.items() if lost is not None}, allowed)
     return charts.lines(
         shares.index,
         {name: {name: (1 - shares[name]) * step} for name in names},
@@ -109,6 +104,21 @@ def outage_chart(run: Run, analysis: Facts | None = None) -> Chart:
         step=step,
         fill=True,
         worse="up",
+    )
+
+
+def _down(lost: Mapping[str, float], allowed: float) -> str:
+    """Say which of the regions that were seen were down for longer than is allowed in all."""
+    if not lost or not allowed:
+        return "Time down by region"
+    over = [name for name, seconds in lost.items() if seconds > allowed]
+    if not over:
+        return f"No region that was seen was down for longer than the {duration(allowed)} allowed"
+    worst = max(over, key=lambda name: lost[name])
+    names = f"{', '.join(over[:3])}{' and others' if len(over) > 3 else ''}"
+    return (
+        f"{names} {'was' if len(over) == 1 else 'were'} down for longer than the "
+        f"{duration(allowed)} allowed: {worst} for {duration(lost[worst])} in all"
     )
 
 

@@ -54,7 +54,9 @@ def heatmap(comparison: Facts, names: Sequence[str] | None = None) -> Chart:
 
 def _answer(scores: Floats, kpis: Sequence[Facts], texts: Sequence[Sequence[str]]) -> str:
     """Name the region and KPI that are farthest off the other regions."""
-    if not np.isfinite(scores).any() or np.nanmax(scores) < STRIKING:
+    if not np.isfinite(scores).any():
+        return "Each region against the others"
+    if np.nanmax(scores) < STRIKING:
         return "No region is far off the others"
     row, column = divmod(int(np.nanargmax(scores)), len(kpis))
     regions = list(kpis[0]["regions"])
