@@ -4,10 +4,7 @@ No figure is computed here. A view takes figures from the library, chooses which
 them to `display` and `charts`; so a notebook cell is one call.
 """
 
-from tars_ga_lib.system.sessions import websocket_table
-from tars_ga_lib.system.words import failures as validation_failures
-from tars_ga_lib.system.words import table as validation_table
-from tars_ga_lib.views.common import ALL, KEY_KPIS, colours, incident_spans, place
+from tars_ga_lib.views.common import ALL, KEY_KPIS, colours, incident_spans
 from tars_ga_lib.views.decision import (
     banner,
     certainty,
@@ -55,5 +52,8 @@ from tars_ga_lib.views.system import (
     downtime_chart,
     measured_table,
     progress,
+    validation_failures,
     validation_summary,
+    validation_table,
+    websocket_table,
 )

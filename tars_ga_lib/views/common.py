@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tars_ga_lib import charts
+from tars_ga_lib import charts, wording
 from tars_ga_lib.charts import Chart
-from tars_ga_lib.display import when
-from tars_ga_lib.grammar import known_as
+from tars_ga_lib.grammar import known_as, parse_time
 from tars_ga_lib.run import Run
 
 Floats = NDArray[np.float64]
@@ -39,16 +38,10 @@ def colours(run: Run) -> dict[str, charts.Style]:
     return charts.palette(run.job.parameters.regions)
 
 
-def place(region: str | None, service: str | None) -> str:
-    """Write where a figure belongs."""
-    return " / ".join(part for part in (region, service) if part) or ALL
-
-
 def clock(time: str, analysis: Facts) -> str:
     """Write a time of the window, without its date where the window has but one."""
     window = analysis["window"]
-    one_day = window["steps"] * window["step_seconds"] <= 86400
-    return time[11:16] if one_day and window["start"][11:16] == "00:00" else when(time)
+    return wording.clock(parse_time(time), (parse_time(window["start"]), parse_time(window["end"])))
 
 
 def incident_spans(analysis: Facts | None) -> list[charts.Span]:

@@ -18,10 +18,10 @@ from tars_ga_lib.outages import available, target
 from tars_ga_lib.run import Run
 from tars_ga_lib.story import Story
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.views.common import Facts, as_far_as_known, clock, place
-from tars_ga_lib.views.drift import change_text, group_place, groups
+from tars_ga_lib.views.common import Facts, as_far_as_known, clock
+from tars_ga_lib.views.drift import group_place, groups
 from tars_ga_lib.views.sources import collection_table
-from tars_ga_lib.wording import count, criteria_rows, why
+from tars_ga_lib.wording import change, count, criteria_rows, place, why
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,8 +117,8 @@ def _lasted(group: Sequence[Facts], analysis: Facts) -> str:
     since = f", since {clock(min(begun), analysis)} UTC" if begun else ""
     if e["measure"] == "exact":
         figures = (quantity(e[key], e["unit"]) for key in ("current", "baseline"))
-        return "{}, and {} in the baseline".format(*figures) + since
-    text = f"{change_text(e['drift'], e['measure'], e['unit'])} against the baseline"
+        return "{} now, {} in the baseline".format(*figures) + since
+    text = f"{change(e['drift'], e['measure'], e['unit'])} against the baseline"
     if e["kind"] == "trend":
         verb = "grows" if e["slope_per_hour"] > 0 else "falls"
         slope = quantity(abs(e["slope_per_hour"]), e["unit"], digits=3)

@@ -19,21 +19,13 @@ from tars_ga_lib.views.common import (
     clock,
     incident_spans,
     no_chart,
-    place,
 )
+from tars_ga_lib.wording import change, place, whereabouts
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REST = "The others are in drift_analysis.json."
-
-
-def change_text(value: float | None, measure: str, unit: str, signed: bool = True) -> str:
-    """Write a change in the measure of its rule."""
-    if measure == "exact":
-        return "differs" if value else "same"
-    written = "ratio" if measure == "relative" else "pp" if unit == "ratio" else unit
-    return quantity(value, written, digits=3, signed=signed)
 
 
 def moved(analysis: Facts) -> list[Facts]:
@@ -60,14 +52,12 @@ def groups(analysis: Facts) -> list[list[Facts]]:
 def group_place(analysis: Facts, group: Sequence[Facts]) -> str:
     """Write where a group is: its one place, or how many of the region's services."""
     first = group[0]
-    if len(group) == 1:
-        return place(first["region"], first["service"])
-    every = sum(
-        e["rule"] == first["rule"] and e["region"] == first["region"]
+    every = {
+        e["service"]
         for e in analysis["evaluations"]
-    )
-    count = f"all {every}" if len(group) == every else f"{len(group)} of {every}"
-    return f"{first['region']}, {count} services"
+        if e["service"] and (e["rule"], e["region"]) == (first["rule"], first["region"])
+    }
+    return whereabouts([(e["region"], e["service"]) for e in group], len(every))
 
 
 def _multiple(evaluation: Facts, change: float) -> float:
@@ -110,7 +100,7 @@ def _mark(e: Facts, where: str) -> charts.Mark:
     low, high = (
         sorted(sign * x for x in (e["low"], e["high"])) if e["low"] is not None else (None, None)
     )
-    text = change_text(e["drift"], e["measure"], e["unit"])
+    text = change(e["drift"], e["measure"], e["unit"])
     limits = e["warning"], e["critical"]
     label = f"{e['title']}, {where}"
     return charts.Mark(label, sign * e["drift"], low, high, *limits, e["verdict"], text)
@@ -157,7 +147,7 @@ def _range(group: Sequence[Facts], key: str) -> str:
 
 def _changes(group: Sequence[Facts]) -> str:
     first, values = group[0], sorted((e["drift"] for e in group), key=abs)
-    texts = [change_text(x, first["measure"], first["unit"]) for x in (values[0], values[-1])]
+    texts = [change(x, first["measure"], first["unit"]) for x in (values[0], values[-1])]
     return texts[0] if texts[0] == texts[1] else f"{texts[0]} to {texts[1]}"
 
 
@@ -240,7 +230,7 @@ def _compared(e: Facts) -> list[object]:
     drift: object = e["drift"]
     unit = "ratio" if e["measure"] == "relative" else "pp" if e["unit"] == "ratio" else e["unit"]
     if e["measure"] == "exact" and drift is not None:
-        drift = change_text(e["drift"], "exact", "")
+        drift = change(e["drift"], "exact", "")
     return [e["unit"], e["baseline"], e["current"], unit, drift]
 
 
@@ -388,7 +378,7 @@ def _limits_text(e: Facts) -> str:
     if e["measure"] == "exact":
         return "any difference"
     limits = (e["warning"], e["critical"])
-    return " / ".join(change_text(x, e["measure"], e["unit"], signed=False) for x in limits)
+    return " / ".join(change(x, e["measure"], e["unit"]) for x in limits)
 
 
 def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Chart]:
@@ -410,9 +400,9 @@ def worst_overlays(run: Run, analysis: Facts, most: int = 3) -> list[Chart]:
 def _answer(e: Facts, analysis: Facts) -> str:
     """Write what a chart of one finding shows."""
     text = f"{e['title']} of {e['service'] or 'all'} in {e['region']}" if e["region"] else e["name"]
-    change = change_text(e["drift"], e["measure"], e["unit"])
+    changed = change(e["drift"], e["measure"], e["unit"])
     if e["kind"] == "trend":
         slope = quantity(abs(e["slope_per_hour"]), e["unit"], digits=3)
         verb = "grew" if e["slope_per_hour"] > 0 else "fell"
-        return f"{text} {verb} by {slope} an hour; its mean is {change} off the baseline"
-    return f"{text} is {change} off the baseline, {_since([e], analysis)}"
+        return f"{text} {verb} by {slope} an hour; its mean is {changed} off the baseline"
+    return f"{text} is {changed} off the baseline, {_since([e], analysis)}"

@@ -14,7 +14,8 @@ from tars_ga_lib.display import duration, md_escape, quantity, when
 from tars_ga_lib.outages import AVAILABILITY, downtime, target
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans, no_chart, place
+from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans, no_chart
+from tars_ga_lib.wording import place
 
 WORSE: dict[str, charts.Worse] = {"higher": "down", "lower": "up", "either": "either"}
 """Which way is worse, by which way a KPI is better."""

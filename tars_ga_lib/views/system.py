@@ -12,10 +12,12 @@ from tars_ga_lib import charts
 from tars_ga_lib.charts import Chart
 from tars_ga_lib.display import duration, md_escape, quantity, when, window
 from tars_ga_lib.measured import Results
-from tars_ga_lib.system import words
-from tars_ga_lib.system.sessions import NOT_WATCHED, limit_of_uptime, note
+from tars_ga_lib.system import tables
+from tars_ga_lib.system.tables import validation_failures, validation_table, websocket_table
 from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import Facts
+
+__all__ = ["validation_failures", "validation_table", "websocket_table"]
 
 _TITLES = {"validation": "Validation", "websocket": "WebSocket sessions"}
 
@@ -46,7 +48,8 @@ def validation_summary(results: Facts | None) -> Markdown:
     results
         Content of `validation_results.json`; None where there is none.
     """
-    return Markdown(md_escape(words.NOTHING if results is None else " ".join(words.about(results))))
+    said = [tables.NOTHING] if results is None else tables.about(results)
+    return Markdown(md_escape(" ".join(said)))
 
 
 def checks_frame(results: Facts | None) -> pd.DataFrame:
@@ -74,7 +77,7 @@ def downtime_chart(results: Facts | None, most: int = 24) -> Chart:
     """Draw one strip an endpoint of the WebSocket sessions: up, down, or not observed."""
     title, name = "WebSocket sessions: when they were down", "websocket-downtime"
     if results is None or not results["endpoints"]:
-        return charts.nothing(title, name, "any endpoint", NOT_WATCHED)
+        return charts.nothing(title, name, "any endpoint", tables.NOT_WATCHED)
     worst = sorted(
         results["endpoints"], key=lambda e: -(e["observed_seconds"] - e["connected_seconds"])
     )
@@ -82,7 +85,7 @@ def downtime_chart(results: Facts | None, most: int = 24) -> Chart:
     shown = [endpoint for endpoint in results["endpoints"] if endpoint["name"] in kept]
     if len(shown) < len(results["endpoints"]):
         title = f"{title} ({len(shown)} of {len(results['endpoints'])}, the worst)"
-    limit = limit_of_uptime(results)
+    limit = tables.limit_of_uptime(results)
     whole = results["started_at"], results["ended_at"]
     rows, said = [], [f"{title}, {window(*whole)}."]
     for one in shown:
@@ -106,6 +109,6 @@ def downtime_chart(results: Facts | None, most: int = 24) -> Chart:
         title=title,
         alt=" ".join(said[:13]),
         name=name,
-        caption=note(results),
+        caption=tables.sessions_note(results),
         key=("up", "down", "not observed"),
     )
