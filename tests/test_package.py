@@ -51,7 +51,8 @@ def test_the_tree_is_the_one_of_the_specification(run: Path) -> None:
     inside = [n.removeprefix("ga_certification/package/") for n in names]
     assert all(n.startswith("ga_certification/package/") for n in names)
     assert inside == [
-        *["EMAIL_SUMMARY.txt", "GA_DAY_REPORT.html", "GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf"],
+        *["EMAIL_SUMMARY.txt", "GA_DAY_APPENDIX.html", "GA_DAY_APPENDIX.pdf"],
+        *["GA_DAY_REPORT.html", "GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf"],
         *["artifacts/baseline_metrics.json", "artifacts/charts/availability.svg"],
         *["artifacts/package.json", "artifacts/snapshots.jsonl"],
         *["certification_metadata.json", "cross_region.json", "drift_analysis.json"],
