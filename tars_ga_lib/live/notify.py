@@ -320,7 +320,7 @@ class Teller:
         self._silent = snapshot["source"]["silent_since"]
 
     def close(self, seconds: float) -> None:
-        """Wait until all is told, but not longer."""
+        """Wait until all is told, but not longer; what is under way ends by its own deadline."""
         wait(self._told.values(), timeout=seconds)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
