@@ -75,6 +75,8 @@ def finish(folder: Path) -> None:
         "artifacts/charts/availability.svg": b"<svg/>\n",
         "GA_DAY_REPORT.md": b"# GA day report\n",
         "GA_DAY_REPORT.html": b"<!doctype html><title>GA day report</title>\n",
+        "GA_DAY_APPENDIX.html": b"<!doctype html><title>Appendix</title>\n",
+        "GA_DAY_APPENDIX.pdf": b"%PDF-1.7\n",
         "GA_DAY_REPORT.pdf": b"%PDF-1.7\n" + bytes(range(256)),
     }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

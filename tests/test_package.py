@@ -51,7 +51,8 @@ def test_the_tree_is_the_one_of_the_specification(run: Path) -> None:
     inside = [n.removeprefix("ga_certification/package/") for n in names]
     assert all(n.startswith("ga_certification/package/") for n in names)
     assert inside == [
-        *["EMAIL_SUMMARY.txt", "GA_DAY_REPORT.html", "GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf"],
+        *["EMAIL_SUMMARY.txt", "GA_DAY_APPENDIX.html", "GA_DAY_APPENDIX.pdf"],
+        *["GA_DAY_REPORT.html", "GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf"],
         *["artifacts/baseline_metrics.json", "artifacts/charts/availability.svg"],
         *["artifacts/package.json", "artifacts/snapshots.jsonl"],
         *["certification_metadata.json", "cross_region.json", "drift_analysis.json"],
@@ -441,7 +442,7 @@ def test_a_run_is_made_again_from_its_package_alone(tmp_path: Path) -> None:
     changed = done.stdout.partition("Criteria that changed")[2]
     assert re.search(r"Availability +no data +warn .*verdict, target", changed)
     assert re.search(r"Error rate +fail +warn .*verdict, target", changed)
-    assert re.search(r"Drift stability +fail +fail .*weight", changed)
+    assert re.search(r"Largest drift +fail +fail .*weight", changed)
     assert "Latency" not in changed.partition("Report:")[0]
     one, other = (
         unpack(file, tmp_path / name)
