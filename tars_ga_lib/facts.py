@@ -21,6 +21,7 @@ from tars_ga_lib.intervals import overlaps, runs
 from tars_ga_lib.outages import Outage
 from tars_ga_lib.parameters import MEASURED
 from tars_ga_lib.run import Run
+from tars_ga_lib.wording import whereabouts
 
 T = TypeVar("T")
 Facts = Mapping[str, Any]
@@ -274,6 +275,12 @@ class RunFacts:
             if e["verdict"] in ("warn", "fail") and "incident" not in (e["kind"], e["reason"])
         ]
         return sorted(found, key=lambda e: (e["verdict"] != "fail", -multiple(e), e["id"]))
+
+    def named(self, alike: Sequence[Facts]) -> str:
+        """Name evaluations of one rule in one region: `Error rate, east, all 8 services`."""
+        region, places = alike[0]["region"], [(e["region"], e["service"]) for e in alike]
+        where = whereabouts(places, self.services(region))
+        return str(alike[0]["name"]) if len(alike) == 1 else f"{alike[0]['title']}, {where}"
 
     def services(self, region: str | None) -> int:
         """Return how many services run in a region, or anywhere."""

@@ -294,12 +294,8 @@ class _Facts:
 
     def names(self, evaluations: Sequence[Facts]) -> list[str]:
         """Name evaluations, those of one rule in one region together."""
-        found = []
-        for same in grouped(evaluations, lambda e: (e["rule"], e["region"])):
-            places = [(e["region"], e["service"]) for e in same]
-            where = whereabouts(places, self.known.services(same[0]["region"]))
-            found.append(same[0]["name"] if len(same) == 1 else f"{same[0]['title']}, {where}")
-        return found
+        alike = grouped(evaluations, lambda e: (e["rule"], e["region"]))
+        return [self.known.named(same) for same in alike]
 
     def change(self, e: Facts) -> str:
         return change(e["drift"], e["measure"], e["unit"])
