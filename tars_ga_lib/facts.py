@@ -165,6 +165,10 @@ class RunFacts:
             raise NoDataError(reason, source)
         return facts
 
+    def given(self, kind: str, *, whole: bool = False) -> Any | None:
+        """Return an evidence file that speaks of this release; None where there is none."""
+        return if_known(lambda: self.evidence(kind, whole=whole))
+
     # --- figures ----------------------------------------------------------------------------------
 
     def kpi(self, name: str, file: str = SUMMARY) -> dict[str, Any]:
@@ -243,8 +247,7 @@ class RunFacts:
     def incidents(self) -> list[Incident]:
         """Incidents that the series show, in order of time, with what files say of them."""
         evaluations = {e["id"]: e for e in self.analysis["evaluations"]}
-        file = if_known(lambda: self.evidence("incidents", whole=False))
-        found = []
+        file, found = self.given("incidents"), []
         for one in self.analysis["incidents"]:
             start, end = parse_time(one["began"]), parse_time(one["ended"])
             reported = tuple(
@@ -260,7 +263,7 @@ class RunFacts:
     @cached_property
     def reported(self) -> list[Any]:
         """Incidents of the incidents file that touch the window, the gravest first."""
-        file = if_known(lambda: self.evidence("incidents", whole=False))
+        file = self.given("incidents")
         inside = [
             i for i in (file.incidents if file else []) if overlaps(i.start, i.end, *self.window)
         ]

@@ -373,7 +373,7 @@ def security_scan(known: RunFacts) -> Found:
 def rollback_plan(known: RunFacts) -> Found:
     """Show where the plan is, and the test that it rests on."""
     own, source = [], ""
-    if test := if_known(known.evidence, "rollback"):
+    if test := known.given("rollback", whole=True):
         took = f" in {duration(test.duration)}" if test.duration else ""
         own, source = (
             [f"Rollback test {rollback_status(test).text}{took}"],
@@ -458,7 +458,7 @@ def actions(known: RunFacts, term: str) -> Found:
     """List the actions of a term that the findings ask for, and those that people agreed on."""
     lines = [_line(one) for one in _tell(known).actions if one.term == term]
     parts = [Items(lines or [story.EMPTY["actions"]])]
-    if facts := if_known(known.evidence, "actions"):
+    if facts := known.given("actions", whole=True):
         agreed = [_agreed(action) for action in facts.actions if action.term == term]
         parts += [Items(agreed, f"Agreed: {facts.source}")] if agreed else []
     return block(*parts)
