@@ -21,6 +21,7 @@ from tars_ga_lib.intervals import overlaps, runs
 from tars_ga_lib.outages import Outage
 from tars_ga_lib.parameters import MEASURED
 from tars_ga_lib.run import Run
+from tars_ga_lib.wording import whereabouts
 
 T = TypeVar("T")
 Facts = Mapping[str, Any]
@@ -164,6 +165,10 @@ class RunFacts:
             raise NoDataError(reason, source)
         return facts
 
+    def given(self, kind: str, *, whole: bool = False) -> Any | None:
+        """Return an evidence file that speaks of this release; None where there is none."""
+        return if_known(lambda: self.evidence(kind, whole=whole))
+
     # --- figures ----------------------------------------------------------------------------------
 
     def kpi(self, name: str, file: str = SUMMARY) -> dict[str, Any]:
@@ -242,8 +247,7 @@ class RunFacts:
     def incidents(self) -> list[Incident]:
         """Incidents that the series show, in order of time, with what files say of them."""
         evaluations = {e["id"]: e for e in self.analysis["evaluations"]}
-        file = if_known(lambda: self.evidence("incidents", whole=False))
-        found = []
+        file, found = self.given("incidents"), []
         for one in self.analysis["incidents"]:
             start, end = parse_time(one["began"]), parse_time(one["ended"])
             reported = tuple(
@@ -259,7 +263,7 @@ class RunFacts:
     @cached_property
     def reported(self) -> list[Any]:
         """Incidents of the incidents file that touch the window, the gravest first."""
-        file = if_known(lambda: self.evidence("incidents", whole=False))
+        file = self.given("incidents")
         inside = [
             i for i in (file.incidents if file else []) if overlaps(i.start, i.end, *self.window)
         ]
@@ -274,6 +278,12 @@ class RunFacts:
             if e["verdict"] in ("warn", "fail") and "incident" not in (e["kind"], e["reason"])
         ]
         return sorted(found, key=lambda e: (e["verdict"] != "fail", -multiple(e), e["id"]))
+
+    def named(self, alike: Sequence[Facts]) -> str:
+        """Name evaluations of one rule in one region: `Error rate, east, all 8 services`."""
+        region, places = alike[0]["region"], [(e["region"], e["service"]) for e in alike]
+        where = whereabouts(places, self.services(region))
+        return str(alike[0]["name"]) if len(alike) == 1 else f"{alike[0]['title']}, {where}"
 
     def services(self, region: str | None) -> int:
         """Return how many services run in a region, or anywhere."""

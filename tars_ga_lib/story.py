@@ -149,7 +149,7 @@ def tell(run: Run | RunFacts) -> Story:
     """
     known = run if isinstance(run, RunFacts) else RunFacts(run)
     asked = _Facts(known)
-    file: Any = if_known(known.evidence, "lessons")
+    file: Any = known.given("lessons", whole=True)
     quoted = [
         Quote(one.topic, one.text, file.source, ("parameters/evidence_lessons.yaml",))
         for one in (file.lessons if file else [])
@@ -294,12 +294,8 @@ class _Facts:
 
     def names(self, evaluations: Sequence[Facts]) -> list[str]:
         """Name evaluations, those of one rule in one region together."""
-        found = []
-        for same in grouped(evaluations, lambda e: (e["rule"], e["region"])):
-            places = [(e["region"], e["service"]) for e in same]
-            where = whereabouts(places, self.known.services(same[0]["region"]))
-            found.append(same[0]["name"] if len(same) == 1 else f"{same[0]['title']}, {where}")
-        return found
+        alike = grouped(evaluations, lambda e: (e["rule"], e["region"]))
+        return [self.known.named(same) for same in alike]
 
     def change(self, e: Facts) -> str:
         return change(e["drift"], e["measure"], e["unit"])
@@ -336,9 +332,6 @@ class _Facts:
         return [timeline.steps(region) for region in regions]
 
     # What came of it.
-
-    def given(self, kind: str, *, whole: bool = True) -> Any:
-        return if_known(lambda: self.known.evidence(kind, whole=whole))
 
     def source(self, o: Facts) -> Criterion:
         return self.known.job.criteria[o["name"]]
@@ -477,7 +470,7 @@ class _Facts:
 
     def refused(self) -> list[str]:
         """Return the roles that refused the release."""
-        signed = self.given("sign_off")
+        signed = self.known.given("sign_off", whole=True)
         return [s.role for s in (signed.sign_offs if signed else []) if not s.approved]
 
     def unmatched(self) -> list[Any]:
@@ -514,7 +507,7 @@ class _Facts:
     @cached_property
     def missing_files(self) -> list[str]:
         """Kinds of evidence that every run should have, and of which none counts."""
-        return [kind for kind in EXPECTED if self.given(kind) is None]
+        return [kind for kind in EXPECTED if self.known.given(kind, whole=True) is None]
 
     def unmeasured(self) -> list[str]:
         """Return why there are no results of the validation, or of WebSocket sessions."""

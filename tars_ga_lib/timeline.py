@@ -285,19 +285,15 @@ def _ref(kind: str, item: str) -> str:
     return f"parameters/evidence_{kind}.yaml#{item}"
 
 
-def _given(known: RunFacts, kind: str) -> Any:
-    return if_known(lambda: known.evidence(kind, whole=False))
-
-
 def _deployments(known: RunFacts) -> Iterator[Event]:
-    canary, begun = _given(known, "canary"), None
+    canary, begun = known.given("canary"), None
     if canary:
         begun, times = canary.start, (canary.start, canary.start + canary.duration)
         share = quantity(float(canary.traffic), "ratio")
         text = f"Canary of {canary.release} on {share} of the traffic: {canary.decision}"
         tone: Tone = "info" if canary.decision == "promoted" else "warning"
         yield _event(known, "deployment", tone, times, text, _ref("canary", canary.release))
-    for one in getattr(_given(known, "deployments"), "deployments", []):
+    for one in getattr(known.given("deployments"), "deployments", []):
         if one.kind == "canary" and one.at == begun:
             continue  # the canary's own file tells more of it
         version = f" ({one.version})" if one.version else ""
@@ -310,15 +306,15 @@ def _deployments(known: RunFacts) -> Iterator[Event]:
 def _tests(known: RunFacts) -> Iterator[Event]:
     """Yield what was tested of the release: its rollback, its load, its fixes."""
     found: list[tuple[int, bool, str, str]] = []
-    if rollback := _given(known, "rollback"):
+    if rollback := known.given("rollback"):
         where = f" in {rollback.environment}" if rollback.environment else ""
         text = f"The rollback test{where} {'succeeded' if rollback.successful else 'failed'}"
         found.append((rollback.tested_at, rollback.successful, text, "rollback"))
-    if load := _given(known, "load_test"):
+    if load := known.given("load_test"):
         good = sum(scenario.successful for scenario in load.scenarios)
         text = f"Load test ({load.tool}): {good} of {len(load.scenarios)} scenarios succeeded"
         found.append((load.tested_at, good == len(load.scenarios), text, "load_test"))
-    for fix in getattr(_given(known, "hotfix"), "fixes", []):
+    for fix in getattr(known.given("hotfix"), "fixes", []):
         text = f"Fix {fix.id} {'' if fix.successful else 'not '}validated: {fix.title}"
         found.append((fix.validated_at, fix.successful, text, "hotfix"))
     version = known.parameters.release.version
@@ -332,7 +328,7 @@ def _tests(known: RunFacts) -> Iterator[Event]:
 
 def _incidents(known: RunFacts) -> list[Event]:
     """Return incidents: those of one time that the series show, with what files say of them."""
-    file, shown = _given(known, "incidents"), []
+    file, shown = known.given("incidents"), []
     reports = {one.id: _report(known, one) for one in (file.incidents if file else [])}
     for one in known.incidents:
         tone: Tone = "critical" if one.severe else "warning"

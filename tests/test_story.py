@@ -938,7 +938,7 @@ def test_drifts_beyond_the_target(tmp_path: Path) -> None:
 
 
 def test_a_drift_that_counts_though_it_passed_with_an_incident(tmp_path: Path) -> None:
-    """No lasting drift, and a drift criterion that fails: a sentence says which counts, and why."""
+    """No lasting drift, and a drift criterion that fails: one sentence says why it counts."""
     limits = {"calm": {"title": "Drift", "drift": "worst_adverse", "target": "<= 0.1"}}
     told = tell(tmp_path, criteria_=limits)
     times = {"began": "2026-11-20T00:30:00Z", "ended": "2026-11-20T00:50:00Z"}

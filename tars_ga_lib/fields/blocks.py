@@ -33,7 +33,7 @@ from tars_ga_lib.fields.values import Found, Items, Part, block, change_text, ta
 from tars_ga_lib.fields.ways import WAYS as WAYS
 from tars_ga_lib.fields.ways import way
 from tars_ga_lib.timeline import moment
-from tars_ga_lib.wording import change, criteria_rows, whereabouts
+from tars_ga_lib.wording import change, criteria_rows
 
 Facts = Mapping[str, Any]
 
@@ -164,9 +164,8 @@ def compared(known: RunFacts, *about: str) -> Found:
              quantity(highest["value"], kpi["unit"]) if highest else None]
         )  # fmt: skip
     coverage = min(kpis[name]["overall"]["coverage"] for name in seen)
-    return block(
-        table("KPI | >Baseline | >Window | >Change | >Highest step", rows), coverage=coverage
-    )
+    titles = "KPI | >Baseline | >Window | >Change | >Highest step"
+    return block(table(titles, rows), coverage=coverage)
 
 
 # --- drift ----------------------------------------------------------------------------------------
@@ -191,17 +190,12 @@ def drift_details(known: RunFacts) -> Found:
     if document["counts"]["missing"] == document["counts"]["evaluations"]:
         raise NoDataError("no drift evaluation had data", DRIFT)
     rows = []
-    for same in grouped(document["worst"], lambda e: (e["name"].partition(",")[0], e["region"])):
-        e = same[0]
-        places = [(one["region"], one["service"]) for one in same]
-        where = whereabouts(places, known.services(e["region"]))
-        title = e["name"].partition(",")[0]
-        name = e["name"] if len(same) == 1 else f"{title}, {where}; the worst: {e['service']}"
-        rows.append(
-            [name, e["verdict"], quantity(e["baseline"], e["unit"]),
-             quantity(e["current"], e["unit"]), change(e["drift"], e["measure"], e["unit"]),
-             when(e["began"]) if e["began"] else ""]
-        )  # fmt: skip
+    for same in grouped(document["worst"], lambda e: (e["rule"], e["region"])):
+        e, began = same[0], when(same[0]["began"]) if same[0]["began"] else ""
+        name = known.named(same) + (f"; the worst: {e['service']}" if len(same) > 1 else "")
+        before, now = (quantity(e[key], e["unit"]) for key in ("baseline", "current"))
+        drift = change(e["drift"], e["measure"], e["unit"])
+        rows.append([name, e["verdict"], before, now, drift, began])
     more = document["counts"]["findings"] - len(document["worst"])
     note = f"{more} more findings are in {DRIFT}." if more > 0 else ""
     titles = "Finding | !Verdict | >Baseline | >Window | >Drift | Began"
@@ -216,12 +210,10 @@ def validation_counts(known: RunFacts) -> Found:
     """Count the checks of the validation by their verdicts."""
     document = known.measured("validation")
     counts, words = document["counts"], ("pass", "warn", "fail", "have no data")
-    parts = [
-        f"{counts[v]} {word}" for v, word in zip(VERDICTS, words, strict=True) if counts.get(v)
-    ]
-    text = (
-        f"{sum(counts.values())} checks: {', '.join(parts)}; made at {when(document['started_at'])}"
-    )
+    said = zip(VERDICTS, words, strict=True)
+    parts = ", ".join(f"{counts[v]} {word}" for v, word in said if counts.get(v))
+    made = when(document["started_at"])
+    text = f"{sum(counts.values())} checks: {parts}; made at {made}"
     return block(Items([text if parts else "No check was made."]))
 
 
@@ -381,7 +373,7 @@ def security_scan(known: RunFacts) -> Found:
 def rollback_plan(known: RunFacts) -> Found:
     """Show where the plan is, and the test that it rests on."""
     own, source = [], ""
-    if test := if_known(known.evidence, "rollback"):
+    if test := known.given("rollback", whole=True):
         took = f" in {duration(test.duration)}" if test.duration else ""
         own, source = (
             [f"Rollback test {rollback_status(test).text}{took}"],
@@ -466,7 +458,7 @@ def actions(known: RunFacts, term: str) -> Found:
     """List the actions of a term that the findings ask for, and those that people agreed on."""
     lines = [_line(one) for one in _tell(known).actions if one.term == term]
     parts = [Items(lines or [story.EMPTY["actions"]])]
-    if facts := if_known(known.evidence, "actions"):
+    if facts := known.given("actions", whole=True):
         agreed = [_agreed(action) for action in facts.actions if action.term == term]
         parts += [Items(agreed, f"Agreed: {facts.source}")] if agreed else []
     return block(*parts)
@@ -496,15 +488,11 @@ def drift_actions(known: RunFacts) -> Found:
 @way("computation", _STORY)
 def timeline(known: RunFacts, phase: str, *kinds: str) -> Found:
     """Show what happened before, in or after the window."""
-    rows = [
-        [
-            moment(event),
-            event.tone,
-            event.where,
-            "; ".join([event.text, *event.details]),
-        ]
+    chosen = [
+        event
         for event in _tell(known).events
         if event.phase == phase and (not kinds or event.kind in kinds)
     ]
+    rows = [[moment(e), e.tone, e.where, "; ".join([e.text, *e.details])] for e in chosen]
     empty = story.EMPTY["events" if phase == "window" else phase]
     return block(table("When | !Severity | Where | What happened", rows, empty=empty))
