@@ -36,7 +36,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -79,7 +78,6 @@ __all__ = [
     "Style",
     "coverage",
     "drift",
-    "heatmap",
     "lines",
     "nothing",
     "palette",
@@ -682,7 +680,7 @@ def _signed(value: float, place: int | None) -> str:
     return f"{value:+.6g}".replace("-", "\u2212") if abs(value) > 1e-12 else "0"
 
 
-# --- drift, regions ---
+# --- drift ---
 
 
 def drift(
@@ -750,67 +748,6 @@ def _multiple(mark: Mark, value: float | None) -> float:
     """Return a value in critical limits; an end of an interval that nobody knows is the drift."""
     known = value is not None and not math.isnan(value)
     return float((value if known else mark.drift) or 0.0) / mark.critical
-
-
-def heatmap(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    scores: ArrayLike,
-    texts: Sequence[Sequence[str]],
-    *,
-    title: str = "Difference from the primary region",
-    caption: str = "",
-    name: str = "heatmap",
-) -> Chart:
-    """Draw regions by KPIs, coloured by how much worse or better, with the numbers inside.
-
-    Parameters
-    ----------
-    rows, columns : sequence of str
-        Regions and KPIs.
-    scores : array of rows by columns
-        Positive is worse; 1 is as bad as a critical limit, -1 as good. NaN is no data.
-    texts : rows of strings
-        What stands in each cell.
-    """
-    table = np.asarray(scores, dtype=np.float64).reshape(len(rows), len(columns))
-    if not np.isfinite(table).any():
-        return nothing(title, name, _listed(list(rows)) or "any region", caption)
-    letters = max(94 // len(columns), 6)  # that a column has room for
-    heads = [textwrap.fill(printable(c), letters, max_lines=3, placeholder="…") for c in columns]
-    with _style():
-        chart = _chart(0.75 + 0.13 * max(h.count("\n") for h in heads) + 0.24 * len(rows), title)
-        axes = chart.add_subplot()
-        axes.patch.set(**EMPTY)
-        colors = LinearSegmentedColormap.from_list("", ["#409cd1", "white", "#e08640"])
-        axes.pcolormesh(np.ma.masked_invalid(table), cmap=colors, vmin=-1, vmax=1,
-                        edgecolor="white", linewidth=2)  # fmt: skip
-        for (i, j), score in np.ndenumerate(table):
-            text = _short(texts[i][j] or NO_DATA, max(letters * 4 // 3, 4))
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 1} if math.isnan(score) else {}
-            axes.text(
-                j + 0.5, i + 0.5, text, ha="center", va="center", bbox=box or None,
-                size=TEXT if len(text) <= letters else 5.5,
-                weight="bold" if score >= 1 else "normal",
-            )  # fmt: skip
-        axes.invert_yaxis()
-        axes.set_yticks(np.arange(len(rows)) + 0.5, [_short(r, 28) for r in rows], color=INK)
-        axes.set_xticks(np.arange(len(columns)) + 0.5, heads, color=INK)
-        axes.tick_params(length=0, labeltop=True, labelbottom=False)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
-        signs = [Patch(facecolor=colors(x), label=t) for x, t in ((1.0, "worse"), (0.0, "better"))]
-        signs += [Patch(label="no data", **EMPTY)] if np.isnan(table).any() else []
-        _key(chart, signs)
-    said = [f"Heat map: {clean(title)}; {len(rows)} regions by {len(columns)} KPIs."]
-    order = np.argsort(-np.nan_to_num(table, nan=-np.inf), axis=None, kind="stable")[:5]
-    worst = [divmod(int(place), len(columns)) for place in order]
-    named = [f"{clean(rows[i])}, {clean(columns[j])}: {clean(texts[i][j])}."
-             for i, j in worst if table[i, j] > 0]  # fmt: skip
-    said += ["Worst:", *named] if named else ["Nothing is worse."]
-    if missing := int(np.isnan(table).sum()):
-        said.append(f"{missing} cells have no data.")
-    return chart.describe(name, " ".join(said), caption)
 
 
 # --- what state something was in, when ---

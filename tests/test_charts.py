@@ -78,10 +78,6 @@ MAKERS: dict[str, Maker] = {
         unit="pp", signed=True, spans=SPANS,
     ),
     "coverage": lambda names, n: charts.coverage(ends(n), ratios(names, n)),
-    "heatmap": lambda names, n: charts.heatmap(
-        names, ["Availability", "Latency P95 of all the requests", "CPU"],
-        np.linspace(-1.2, 1.2, 3 * len(names)), [["+12.3 %"] * 3 for _ in names],
-    ),
     "drift": lambda names, n: charts.drift(marks(names)),
     "timeline": lambda names, n: charts.timeline(events(names), start=BEGIN, end=END),
 }  # fmt: skip
@@ -131,7 +127,6 @@ def test_charts_without_data_say_so(count: int) -> None:
     nothing = [
         availability(ends(count), missing),
         charts.lines(ends(count), {"panel": missing}, title="P"),
-        charts.heatmap(NAMES, ["a"], [np.nan] * 3, [[""]] * 3),
         charts.drift([Mark("x", None, None, None, 0.05, 0.1, "no_data", "NO DATA")]),
         charts.timeline(None, start=BEGIN, end=END),
         charts.lines(ends(count), {}, title="None"),
@@ -319,7 +314,7 @@ def test_the_values_of_a_chart_are_the_extremes_of_each_hour() -> None:
     assert panel["rows"][0][1:3] == [0, pytest.approx(1 / 24, abs=1e-3)]
 
 
-# --- drift, heat map, time line ---
+# --- drift, time line ---
 
 
 def test_drift_stands_against_the_limits_of_its_own_rule() -> None:
@@ -336,16 +331,6 @@ def test_drift_stands_against_the_limits_of_its_own_rule() -> None:
     assert len(dots) == 2  # what must not differ at all is not drawn as a multiple
     assert "1 have no data" in figure.alt
     assert_nothing_is_clipped(figure)
-
-
-def test_heatmap_shades_by_how_much_worse() -> None:
-    figure = charts.heatmap(["a", "b"], ["k"], [1.0, -1.0], [["+9 %"], ["-9 %"]])
-    (mesh,) = figure.axes[0].collections
-    mesh.update_scalarmappable()
-    worse, better = (color[:3] for color in np.asarray(mesh.get_facecolor()))
-    assert worse[0] > worse[2]
-    assert better[2] > better[0]
-    assert "a, k: +9 %" in figure.alt
 
 
 def test_timeline_orders_by_gravity_and_counts_what_it_leaves_out() -> None:

@@ -43,7 +43,7 @@ from tars_ga_lib.views.levels import (
     region_table,
     service_table,
 )
-from tars_ga_lib.views.regions import delta_table, heatmap, share_table, shift_table
+from tars_ga_lib.views.regions import delta_table, share_table, shift_table
 from tars_ga_lib.views.slo import budget_chart, burn_alert_table, slo_table
 from tars_ga_lib.views.sources import changes_since_previous, collection_table, provenance_table
 from tars_ga_lib.views.story import justification, lessons, outcomes, plan_table, timeline_table

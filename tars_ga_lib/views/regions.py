@@ -5,63 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tars_ga_lib import charts
-from tars_ga_lib.charts import Chart
 from tars_ga_lib.display import quantity
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.views.common import Facts, Floats, as_far_as_known
+from tars_ga_lib.views.common import Facts, as_far_as_known
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-STRIKING = 0.5
-"""Score from which on a chart names a region in its title: 5 % off the others."""
-
-
-def heatmap(comparison: Facts, names: Sequence[str] | None = None) -> Chart:
-    """Draw regions by KPIs: how far each region is from the median of the others."""
-    known = {
-        name: kpi for name, kpi in comparison["kpis"].items() if names is None or name in names
-    }
-    regions = list(next(iter(known.values()))["regions"]) if known else []
-    scores = np.full((len(regions), len(known)), np.nan)
-    texts = [["NO DATA"] * len(known) for _ in regions]
-    for j, kpi in enumerate(known.values()):
-        # For a KPI with no better direction, colour says only how far away the region is.
-        sign = -1.0 if kpi["better"] == "higher" else 1.0
-        for i, region in enumerate(regions):
-            change = kpi["regions"][region]["from_others"]
-            by_ratio = kpi["unit"] == "ratio"
-            value = change["absolute"] if by_ratio else change["relative"]
-            if value is None:
-                continue
-            texts[i][j] = quantity(value, "pp" if by_ratio else "ratio", digits=2, signed=True)
-            relative = change["relative"] if change["relative"] is not None else 0.0
-            scores[i, j] = 0.0 if kpi["better"] == "either" else sign * relative / 0.10
-    return charts.heatmap(
-        regions,
-        [kpi["title"] for kpi in known.values()],
-        scores,
-        texts,
-        title=_answer(scores, list(known.values()), texts),
-        caption="Full colour: 10 % worse or better than the median of the other regions. Ratios "
-        "differ in percentage points (pp), other KPIs in percent. White: no direction is better.",
-    )
-
-
-def _answer(scores: Floats, kpis: Sequence[Facts], texts: Sequence[Sequence[str]]) -> str:
-    """Name the region and KPI that are farthest off the other regions."""
-    if not np.isfinite(scores).any():
-        return "Each region against the others"
-    if np.nanmax(scores) < STRIKING:
-        return "No region is far off the others"
-    row, column = divmod(int(np.nanargmax(scores)), len(kpis))
-    regions = list(kpis[0]["regions"])
-    text = texts[row][column]
-    return f"{kpis[column]['title']} of {regions[row]} is farthest off the other regions: {text}"
 
 
 def shift_table(comparison: Facts, most: int = 12) -> pd.DataFrame:
