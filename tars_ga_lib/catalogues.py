@@ -261,7 +261,7 @@ class Criterion(Model):
             raise ValueError("a target with '==' has no warning limit; take 'warning' out")
         if self.warning and self.warning.operator[0] != target.operator[0]:
             raise ValueError("'warning' and 'target' must point the same way")
-        if self.warning and not _stricter(self.warning, target):
+        if self.warning and not self.warning.within(target):
             raise ValueError(
                 f"the warning limit '{self.warning}' is looser than the target '{target}', "
                 "so it would never warn; make it the stricter of the two"
@@ -284,21 +284,12 @@ class Criterion(Model):
         if self.target is None:
             self._limits(target)
             return self.model_copy(update={"target": target})
-        if self.target != target and not _stricter(self.target, target):
+        if self.target != target and not self.target.within(target):
             raise ValueError(
                 f"its target '{self.target}' is looser than that of its objective, '{target}'; "
                 "make it stricter, or take one of the two out"
             )
         return self
-
-
-def _stricter(limit: Limit, target: Limit) -> bool:
-    """Whether what holds a limit holds a target as well."""
-    if limit.operator[0] != target.operator[0]:
-        return False
-    if limit.value == target.value:
-        return limit.operator == target.operator or "=" not in limit.operator
-    return limit.value > target.value if target.operator[0] == ">" else limit.value < target.value
 
 
 class Criteria(Model):

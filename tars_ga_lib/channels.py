@@ -6,12 +6,11 @@ environment variable that holds it, never the secret itself.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
 
-from tars_ga_lib.grammar import Duration, Model, Name, Variable
+from tars_ga_lib.grammar import Duration, Model, Name, Variable, is_url
 
 EventKind = Literal["decision", "critical_finding", "budget_exhausted", "data_lost", "failure"]
 
@@ -20,8 +19,7 @@ LOG = "notifications.jsonl"
 
 
 def _base(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or set(url) & set("@?#"):
+    if not is_url(url, "http", "https") or set(url) & set("@?#"):
         raise ValueError("is not a plain URL; write it like https://api.example.com")
     return url.rstrip("/")
 
@@ -78,6 +76,8 @@ class Email(Apprise):
 class Channel(Model):
     """One place where messages go: exactly one service, and the events that it is told."""
 
+    EITHER = (("slack", "pagerduty", "statuspage", "email", "webhook", "apprise"),)
+
     events: Annotated[list[EventKind], Field(min_length=1)]
     slack: Slack | None = None
     pagerduty: PagerDuty | None = None
@@ -87,22 +87,12 @@ class Channel(Model):
     apprise: Apprise | None = None
     most_per_hour: Annotated[StrictInt, Field(ge=1, le=1000)] = 20
 
-    @model_validator(mode="after")
-    def _one_service(self) -> Self:
-        if sum(service is not None for service in self._services()) != 1:
-            raise ValueError(
-                "give exactly one of 'slack', 'pagerduty', 'statuspage', 'email', 'webhook' and "
-                "'apprise'"
-            )
-        return self
-
-    def _services(self) -> tuple[Service | None, ...]:
-        return self.slack, self.pagerduty, self.statuspage, self.email, self.webhook, self.apprise
-
     @property
     def service(self) -> Service:
         """The one service of this channel."""
-        return next(service for service in self._services() if service is not None)
+        (names,) = self.EITHER
+        services: list[Service | None] = [getattr(self, name) for name in names]
+        return next(service for service in services if service is not None)
 
 
 Service = Slack | PagerDuty | StatusPage | Email | Webhook | Apprise

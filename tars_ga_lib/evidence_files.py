@@ -17,6 +17,7 @@ from tars_ga_lib.grammar import (
     Time,
     format_duration,
     format_time,
+    is_url,
 )
 
 if TYPE_CHECKING:
@@ -48,14 +49,10 @@ _SECRET = re.compile(
 
 def _plain_url(url: str) -> str:
     """Refuse a URL that is none, or that holds a secret: it would stand in the report."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-    except ValueError:
-        good, names = False, []
-    if not good or re.search(r"[\s<>\x00-\x1f]", url):
+    if not is_url(url, "http", "https"):
         raise ValueError("it is not a URL; write it like https://example.com/run/1")
+    parts = urlsplit(url)
+    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
     # The URL itself may hold the secret, so it is not repeated.
     if "@" in parts.netloc or any(_SECRET.search(name) for name in names):
         raise ValueError("the URL holds a credential; give one that a reader may see")

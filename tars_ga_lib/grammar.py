@@ -19,6 +19,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -186,6 +187,16 @@ Variable = Annotated[StrictStr, Field(pattern=_VARIABLE), BeforeValidator(_varia
 """Name of an environment variable that holds a secret."""
 
 
+def is_url(text: str, *schemes: str) -> bool:
+    """Whether a text is a URL of one of these schemes, with a host and nothing that breaks one."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    return bool(good) and not re.search(r"[\s<>\x00-\x1f\x7f]", text)
+
+
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt, "==": operator.eq,
 }  # fmt: skip
@@ -200,6 +211,14 @@ class Limit(NamedTuple):
     def holds(self, value: float) -> bool:
         """Whether `value` satisfies the limit; a NaN never does."""
         return _COMPARISONS[self.operator](value, self.value)
+
+    def within(self, other: Limit) -> bool:
+        """Whether what satisfies this limit satisfies another of the same direction as well."""
+        if self.operator[0] != other.operator[0]:
+            return False
+        if self.value == other.value:
+            return self.operator == other.operator or "=" not in self.operator
+        return (self.value > other.value) == (other.operator[0] == ">")
 
     def __str__(self) -> str:
         return f"{self.operator} {self.value:.15g}"

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -60,6 +59,7 @@ from tars_ga_lib.grammar import (
     check,
     format_duration,
     format_time,
+    is_url,
     nearest,
     parse_duration,
     parse_yaml,
@@ -156,18 +156,13 @@ class Source(Model):
     def _plain_url(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            good = False
         if set(url) & set("@?#"):
             # The URL itself may hold the secret, so it is not repeated.
             raise ValueError(
                 "the URL holds credentials; take them out and set TARS_GA_BEARER_TOKEN or "
                 "TARS_GA_USERNAME and TARS_GA_PASSWORD in the environment"
             )
-        if not good:
+        if not is_url(url, "http", "https"):
             raise ValueError(f"{url!r} is not a URL; write it like http://127.0.0.1:9090")
         return url.rstrip("/")
 

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
 
-from tars_ga_lib.grammar import Duration, Limit, LimitText, Model, Name, Names, Number, Variable
+from tars_ga_lib.grammar import (
+    Duration,
+    Limit,
+    LimitText,
+    Model,
+    Name,
+    Names,
+    Number,
+    Variable,
+    is_url,
+)
 
 
 class Measure(NamedTuple):
@@ -55,12 +64,7 @@ def _url(value: str) -> str:
             "the URL holds credentials, a query or a fragment; take them out, and name the "
             "environment variable that holds the secret"
         )
-    try:
-        parts = urlsplit(value)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
+    if not is_url(value, "http", "https"):
         raise ValueError(f"{value!r} is not a URL; write it like https://grafana.example.com")
     return value.rstrip("/")
 
@@ -94,7 +98,7 @@ class Limited(Model):
                 warning = getattr(self, "warning", None)
             if warning is None or limit is None:
                 continue
-            if warning.operator[0] != limit.operator[0] or not _stricter(warning, limit):
+            if not warning.within(limit):
                 raise ValueError(
                     f"the warning limit '{warning}' is not stricter than the limit '{limit}', so "
                     "it would never warn; make it the stricter of the two"
@@ -102,17 +106,13 @@ class Limited(Model):
         return self
 
 
-def _stricter(warning: Limit, limit: Limit) -> bool:
-    if limit.operator[0] == ">":
-        return warning.value >= limit.value
-    return warning.value <= limit.value
-
-
 # --- KPIs of the window --------------------------------------------------------------------------
 
 
 class KpiThreshold(Limited):
     """One threshold on what a run's recording says of the window, or on its drift analysis."""
+
+    EITHER = (("kpi", "drift"),)
 
     title: Name | None = None
     kpi: Name | None = None
@@ -122,12 +122,6 @@ class KpiThreshold(Limited):
     warning: LimitText | None = None
     min_coverage: Share = 0.95
     min_series_coverage: Share = 0.8
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.kpi is None) == (self.drift is None):
-            raise ValueError("give either 'kpi' or 'drift'")
-        return self
 
 
 _THRESHOLDS = {
@@ -150,6 +144,8 @@ _THRESHOLDS = {
 class PostgresServer(Model):
     """One server: by a connection string in the environment (`dsn_env`), or by its parts."""
 
+    EITHER = (("dsn_env", "host"),)
+
     region: Name
     dsn_env: Variable | None = None
     host: Host | None = None
@@ -161,9 +157,7 @@ class PostgresServer(Model):
     sslrootcert: Name | None = None
 
     @model_validator(mode="after")
-    def _one_address(self) -> Self:
-        if (self.dsn_env is None) == (self.host is None):
-            raise ValueError("give either 'dsn_env' or 'host'")
+    def _whole_address(self) -> Self:
         if self.dsn_env and self.model_fields_set != {"region", "dsn_env"}:
             raise ValueError("with 'dsn_env' give nothing else: the connection string holds it all")
         return self

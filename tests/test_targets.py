@@ -70,7 +70,7 @@ def test_the_example_is_good_and_names_every_section() -> None:
     ("document", "said"),
     [
         ({"postgress": POSTGRES}, "did you mean 'postgres'?"),
-        ({"postgres": {"primary": {"region": "east"}}}, "give either 'dsn_env' or 'host'"),
+        ({"postgres": {"primary": {"region": "east"}}}, "give exactly one of 'dsn_env' and 'host'"),
         (
             {"postgres": {"primary": {"region": "e", "dsn_env": "TARS_GA_DSN", "user": "me"}}},
             "with 'dsn_env' give nothing else",
@@ -84,7 +84,7 @@ def test_the_example_is_good_and_names_every_section() -> None:
             {"grafana": GRAFANA | {"panel_query": "< 0.5", "panel_query_warning": "< 0.9"}},
             "would never warn",
         ),
-        ({"kpis": {"a": {"limit": "< 1"}}}, "give either 'kpi' or 'drift'"),
+        ({"kpis": {"a": {"limit": "< 1"}}}, "give exactly one of 'kpi' and 'drift'"),
         ({"kpis": {"a": {"kpi": "a", "limit": "< 1", "warning": "< 2"}}}, "would never warn"),
         ({"agents": {"pods": "ppo-("}}, "is not a regular expression"),
         ({"agents": {"growth": "10 MB"}}, "is not a limit"),
