@@ -25,7 +25,8 @@ from scipy.signal import fftconvolve, lfilter
 
 from benchmarks.sections import table, write
 from tars_ga_lib.change.noise import noise
-from tars_ga_lib.change.shifts import Shifts, fdr, sequential, shifts
+from tars_ga_lib.change.sequential import sequential
+from tars_ga_lib.change.shifts import Shifts, fdr, shifts
 
 Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
@@ -276,7 +277,7 @@ def false_alarms(n: int, few: int) -> str:
                 f"**{percent(found.p_value < 0.05)}**",
                 percent((found.low <= 0) & (found.high >= 0)),
                 percent(found.kind != "none"),
-                percent(checks.alarm[:, -1]),
+                percent(checks.first_alarm >= 0),
                 percent(mann_whitney(before[:few], after[:few]) < 0.05),
                 percent(kolmogorov_smirnov(before[:few], after[:few]) < 0.05),
                 percent(share > 0.05),

@@ -15,16 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from tars_ga_lib.catalogues import DriftRule
-from tars_ga_lib.change.baselines import Problem, baseline_health
+from tars_ga_lib.catalogues import DriftRule, Kpi
+from tars_ga_lib.change.baselines import Problem, baseline_problems
 from tars_ga_lib.change.sequential import sequential
 from tars_ga_lib.change.series import like_hours
-from tars_ga_lib.change.shifts import Shift, fdr, shift, shifts
+from tars_ga_lib.change.shifts import Segment, Shift, fdr, shifts
 from tars_ga_lib.grammar import Verdict, format_time
 from tars_ga_lib.kpis import Kpis, interval_facts
 from tars_ga_lib.levels import Place, level_matrix, level_series
-
-__all__ = ["SIGNIFICANCE", "Evaluation", "Shift", "analyse", "incremental", "shift", "shifts"]
 
 Floats = NDArray[np.float64]
 
@@ -56,7 +54,7 @@ class Evaluation:
     verdict, reason
         `uncertain` for an effect beyond a limit that is not significant, `improved` for a
         significant one the other way, `incident` where only a part of the window was beyond the
-        critical limit, else why there is no data.
+        critical limit, `moved` where what one place gained others lost, else why there is no data.
     baseline, current
         The KPI's figure over the baseline and the window, in its unit; None if there is none.
     drift, low, high
@@ -71,8 +69,9 @@ class Evaluation:
     kind, began, ended
         How it changed (`none`, `shift`, `trend`, `incident` or `spread`), from when to when as ISO
         times; None where that is not known, or before or after the window.
-    incident
-        The part of the window that stood out: its times, mean excess in the measure and p-value.
+    incidents
+        The parts of the window that stood out, the farthest first: their times, mean excess in the
+        measure, the KPI's figure within them, and p-values.
     details
         What the test found beside this, as `drift_analysis.json` has it.
     """
@@ -101,7 +100,7 @@ class Evaluation:
     kind: str
     began: str | None
     ended: str | None
-    incident: dict[str, Any] | None
+    incidents: list[dict[str, Any]]
     details: dict[str, Any]
 
     @property
@@ -156,7 +155,7 @@ def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
         for kpi in rule.kpi
         for evaluation in _evaluate(name, rule, kpi, window, baselines)
     ]
-    evaluations = _corrected(evaluations)
+    evaluations = _moved(_corrected(evaluations), window.job.kpis)
     alarms = incremental(window, baselines, [e for e in evaluations if e.significant])
     findings = sorted(
         (e for e in evaluations if e.verdict in ("warn", "fail")),
@@ -169,7 +168,7 @@ def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
         "baselines": [interval_facts(each.span) for each in baselines],
         "baseline_problems": _baseline_problems(rules, window, baselines),
         "counts": _counts(evaluations),
-        "stability": _stability(evaluations),
+        "stability": _stability(evaluations, len(baselines)),
         "worst": [e.facts() for e in findings[:WORST]],
         "incidents": _incidents(evaluations),
         "first_alarms": alarms,
@@ -187,7 +186,11 @@ def baseline_days(baselines: Sequence[Kpis], name: str, places: Sequence[Place])
     Days of another length than the latest are left out, as their hours do not match.
     """
     length = baselines[0].span.steps
-    days = [level_matrix(b, name, places) for b in baselines if b.span.steps == length]
+    days = [
+        level_matrix(each, name, places, baselines[0])
+        for each in baselines
+        if each.span.steps == length
+    ]
     return np.stack(days, axis=1)
 
 
@@ -202,7 +205,7 @@ def _evaluate(
     reason = f"the server warned about its answer: {doubt}"
     return [
         replace(
-            e, verdict="no_data", reason=reason, adjusted_p=None, incident=None,
+            e, verdict="no_data", reason=reason, adjusted_p=None, incidents=[],
             details=e.details | {"untestable": False},
         )
         for e in found
@@ -218,10 +221,12 @@ def _compared(
     before = baseline_days(baselines, kpi, places)
     found = shifts(
         before[:, 0] if before.shape[1] == 1 else before,
-        level_matrix(window, kpi, places),
+        level_matrix(window, kpi, places, baselines[0]),
         step=window.span.step,
         baseline_start=baselines[0].span.start,
         window_start=window.span.start,
+        limit=rule.warning or 0.0,
+        in_units=rule.measure == "points",
     )
     return [
         _evaluation(name, rule, kpi, place, window, baselines[0], found[i])
@@ -299,11 +304,14 @@ def _evaluation(
         kind=found.kind,
         began=when(found.begin),
         ended=when(found.end),
-        incident=None if reason else _incident(rule, kpi, place, window, found),
+        incidents=[]
+        if reason
+        else [_incident(rule, kpi, place, window, found, p) for p in found.incidents],
         details={
             "baseline_kpi": baseline.figure(kpi, *place).value,
             "window_kpi": window.figure(kpi, *place).value,
             "p_value": None if reason else _number(found.p_value),
+            "incident_p": None if reason else _number(found.incident_p),
             "effective_samples": _number(found.n_effective),
             "slope_per_hour": _number(found.slope),
             "slope_low": _number(found.slope_low),
@@ -324,21 +332,19 @@ def _too_little(coverage: float) -> str:
 
 
 def _incident(
-    rule: DriftRule, kpi: str, place: Place, window: Kpis, found: Shift
-) -> dict[str, Any] | None:
-    """Return the most striking part of a window, its excess in the rule's measure."""
-    begin, end, span = found.incident_begin, found.incident_end, window.span
-    if begin is None or end is None or not np.isfinite(found.incident_p):
-        return None
+    rule: DriftRule, kpi: str, place: Place, window: Kpis, found: Shift, part: Segment
+) -> dict[str, Any]:
+    """Return a part of the window that stood out, its excess in the rule's measure."""
+    span = window.span
     size = abs(found.baseline_level) if rule.measure == "relative" else 1.0
-    p_value = max(found.incident_p, _chance_of_events(window, kpi, place, begin, end))
+    p_value = max(part.p_value, _chance_of_events(window, kpi, place, part.begin, part.end))
     return {
-        "began": format_time(span.start + begin * span.step),
-        "ended": format_time(span.start + end * span.step),
-        "excess": _number(found.incident_excess / size) if size else None,
-        "figure": window.during(kpi, begin, end, *place),
-        "p_value": float(p_value),
-        "adjusted_p": float(p_value),
+        "began": format_time(span.start + part.begin * span.step),
+        "ended": format_time(span.start + part.end * span.step),
+        "excess": _number(part.excess / size) if size else None,
+        "figure": window.during(kpi, part.begin, part.end, *place),
+        "p_value": p_value,
+        "adjusted_p": p_value,
     }
 
 
@@ -401,7 +407,7 @@ def _exact(
         # A difference from the first step on was there before the window began.
         began=format_time(span.start + first * span.step) if first else None,
         ended=None,
-        incident=None,
+        incidents=[],
         details={},
     )
 
@@ -409,30 +415,38 @@ def _exact(
 def _corrected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """Correct all p-values together, and give each measured evaluation its verdict.
 
-    Lasting changes and incidents are two families of questions, each corrected by itself.
+    Whether the level changed and whether a part stands out are asked of every evaluation, so both
+    p-values count, and not only of those in which something was seen.
     """
-    p_values = [np.nan if e.adjusted_p is None else e.adjusted_p for e in evaluations]
-    parts = [np.nan if e.incident is None else e.incident["p_value"] for e in evaluations]
-    return [
-        evaluation if np.isnan(p) else _if_enough(_judged(evaluation, float(p), float(part)))
-        for evaluation, p, part in zip(
-            evaluations, fdr(np.array(p_values)), fdr(np.array(parts)), strict=True
-        )
+    asked = [e for e in evaluations if e.adjusted_p is not None]
+    levels = [e.adjusted_p for e in asked]
+    parts = [[i["p_value"] for i in e.incidents] or [e.details["incident_p"]] for e in asked]
+    p_values = [p for part in [levels, *parts] for p in part]
+    adjusted = iter(fdr(np.array(p_values, dtype=np.float64)).tolist())
+    by_id = {e.id: (e, next(adjusted)) for e in asked}
+    judged = {
+        name: _if_enough(_judged(e, p, [next(adjusted) for _ in part]))
+        for (name, (e, p)), part in zip(by_id.items(), parts, strict=True)
+    }
+    return [judged.get(e.id, e) for e in evaluations]
+
+
+def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: Sequence[float]) -> Evaluation:
+    incidents = [
+        incident | {"adjusted_p": p}
+        for incident, p in zip(evaluation.incidents, incident_p, strict=False)
+        if p < SIGNIFICANCE
     ]
-
-
-def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: float) -> Evaluation:
-    incident = evaluation.incident and evaluation.incident | {"adjusted_p": incident_p}
-    if evaluation.kind != "incident" or incident_p >= SIGNIFICANCE:
-        incident = None
-    judged = replace(evaluation, adjusted_p=adjusted_p, incident=incident)
+    judged = replace(evaluation, adjusted_p=adjusted_p, incidents=incidents)
     drift, warning, critical = judged.adverse_drift, judged.warning, judged.critical
     assert drift is not None
     assert warning is not None
     assert critical is not None
+    incidents = [i for i in incidents if (judged.adverse_part(i["excess"]) or 0) > critical]
+    judged = replace(judged, incidents=incidents)
     if drift > warning and judged.significant:
         return replace(judged, verdict="fail" if drift > critical else "warn")
-    if incident and (judged.adverse_part(incident["excess"]) or 0) > critical:
+    if incidents:
         # What passed within the window is no lasting drift, but not nothing either.
         return replace(judged, verdict="warn", reason="incident")
     if drift > warning:
@@ -447,7 +461,38 @@ def _if_enough(judged: Evaluation) -> Evaluation:
     too_little = _too_little(judged.coverage)
     if judged.verdict != "pass" or not too_little:
         return judged
-    return replace(judged, verdict="no_data", reason=too_little, adjusted_p=None, incident=None)
+    return replace(judged, verdict="no_data", reason=too_little, adjusted_p=None, incidents=[])
+
+
+def _moved(evaluations: Sequence[Evaluation], kpis: Mapping[str, Kpi]) -> list[Evaluation]:
+    """Tell work that moved from one region to another from growth (a cost shift, FBDetect 2024).
+
+    A service's region gained and another lost, both for certain, and the sum over its regions did
+    not change by more than the rule's warning limit. It stays a finding.
+    """
+    groups: dict[Any, list[Evaluation]] = {}
+    for e in evaluations:
+        if e.measure == "relative" and e.adjusted_p is not None and kpis[e.kpi].kind == "counter":
+            groups.setdefault((e.rule, e.kpi, e.service), []).append(e)
+    moved = set()
+    for group in groups.values():
+        before, now = (
+            sum(x or 0 for x in xs)
+            for xs in zip(*((e.baseline, e.current) for e in group), strict=True)
+        )
+        signs = {
+            np.sign(e.drift or 0)
+            for e in group
+            if e.significant and abs(e.drift or 0) > (e.warning or 0)
+        }
+        if len(signs) > 1 and abs(now - before) <= (group[0].warning or 0) * abs(before):
+            moved |= {e.id for e in group}
+    return [
+        replace(e, reason="moved")
+        if e.id in moved and e.verdict in ("warn", "fail") and not e.reason
+        else e
+        for e in evaluations
+    ]
 
 
 def incremental(
@@ -486,7 +531,7 @@ def incremental(
     before = days[:, 0] if days.shape[1] == 1 else days
     if like_hours(before, span.steps, span.step, start, span.start) is None:
         return {}  # as of a part of the window, other hours would be compared
-    now = np.array([level_series(window, kpi, *place) for _, kpi, place in places])
+    now = np.array([level_series(window, kpi, *place, baselines[0]) for _, kpi, place in places])
     checks = sequential(
         before,
         now,
@@ -512,31 +557,35 @@ def _baseline_problems(
     """
     measured = {kpi: r for r in rules.values() if r.measure != "exact" for kpi in r.kpi}
     asked = [(kpi, place) for kpi in measured for place in baselines[0].places(kpi)]
-    found = []
-    for kpi, place in asked:
-        days = baseline_days(baselines, kpi, [place])[0]
-        # The chance of a false alarm is for all series together, not for each.
-        health = baseline_health(days, step=baselines[0].span.step, alpha=SIGNIFICANCE / len(asked))
-        for problem in health.problems:
-            span = baselines[problem.day].span
-            if not _matters(problem, days, measured[kpi]):
-                continue
-            if problem.code == "no_data" and window.figure(kpi, *place).value is None:
-                continue  # there is nothing that it could mislead
-            where = baselines[problem.day], kpi, place, problem.begin, problem.end
-            if problem.code == "incident" and _chance_of_events(*where) * len(asked) > SIGNIFICANCE:
-                continue
-            found.append(
-                {
-                    "kpi": kpi,
-                    "title": measured[kpi].title,
-                    "region": place[0],
-                    "service": place[1],
-                    "problem": problem.code,
-                    "began": format_time(span.start + problem.begin * span.step),
-                    "ended": format_time(span.start + problem.end * span.step),
-                }
-            )
+    if not asked:
+        return []
+    days = np.concatenate([baseline_days(baselines, kpi, [place]) for kpi, place in asked])
+    # The chance of a false alarm is for all series together, not for each.
+    alpha, found = SIGNIFICANCE / len(asked), []
+    for problem in baseline_problems(days, step=baselines[0].span.step, alpha=alpha):
+        (kpi, place), span = asked[problem.series], baselines[problem.day].span
+        if not _matters(problem, days[problem.series], measured[kpi]):
+            continue
+        if problem.code == "no_data" and window.figure(kpi, *place).value is None:
+            continue  # there is nothing that it could mislead
+        # Of a trend: whether its second half has another share of the events.
+        begin = (problem.begin + problem.end) // 2 if problem.code == "trend" else problem.begin
+        where = baselines[problem.day], kpi, place, begin, problem.end
+        if problem.code in ("incident", "trend") and (
+            _chance_of_events(*where) * len(asked) > SIGNIFICANCE
+        ):
+            continue
+        found.append(
+            {
+                "kpi": kpi,
+                "title": measured[kpi].title,
+                "region": place[0],
+                "service": place[1],
+                "problem": problem.code,
+                "began": format_time(span.start + problem.begin * span.step),
+                "ended": format_time(span.start + problem.end * span.step),
+            }
+        )
     return found
 
 
@@ -572,7 +621,7 @@ def _counts(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     }
 
 
-def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+def _stability(evaluations: Sequence[Evaluation], days: int) -> dict[str, Any]:
     """Worst significant adverse drift of the rules that are measured in percent.
 
     A place that was to be compared and could not be leaves open what happened there.
@@ -586,11 +635,12 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     untestable = [e.name for e in silent if e.details["untestable"]]
     sure = [e for e in known if e.significant and (e.adverse_drift or 0) > 0]
     worst = max(sure, key=lambda e: e.adverse_drift or 0, default=None)
-    doubtful = [e for e in known if e.reason == "uncertain" and e.severity > 1]
     reason = "" if known else "no drift rule that is measured in percent had data"
     if known and unseen:
         more = f" and {len(unseen) - 1} more" if len(unseen) > 1 else ""
         reason = f"{unseen[0].name}{more} could not be compared: {unseen[0].reason}"
+    reason = reason or _uncertain([e for e in known if e.reason == "uncertain"], days)
+    more = f" and {len(untestable) - 1} more" if len(untestable) > 1 else ""
     return {
         "worst": None if not known else (worst.adverse_drift if worst else 0.0),
         "finding": worst.id if worst else None,
@@ -599,43 +649,55 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "unseen": [e.id for e in unseen],
         "coverage": sum(e.coverage for e in asked) / len(asked) if asked else 0.0,
         "reason": reason,
-        "doubt": _doubt(doubtful, untestable),
+        # What the comparison leaves open although all was seen.
+        "doubt": f"{untestable[0]}{more} could not be tested" if untestable else "",
     }
 
 
-def _doubt(doubtful: Sequence[Evaluation], untestable: Sequence[str]) -> str:
-    """Say what the comparison leaves open although all was seen; empty if nothing."""
-    if doubtful:
-        one = len(doubtful) == 1
-        return (
-            f"{len(doubtful)} drift{'' if one else 's'} beyond the critical limit "
-            f"{'is' if one else 'are'} uncertain, the largest "
-            f"{max(doubtful, key=lambda e: e.severity).name}"
-        )
-    if untestable:
-        more = f" and {len(untestable) - 1} more" if len(untestable) > 1 else ""
-        return f"{untestable[0]}{more} could not be tested"
-    return ""
+def _uncertain(evaluations: Sequence[Evaluation], days: int) -> str:
+    """Say that drifts beyond their critical limits are uncertain; empty if none is."""
+    critical = [e for e in evaluations if e.severity > 1]
+    if not critical:
+        return ""
+    many = f"{len(critical)} drifts" if len(critical) > 1 else "1 drift"
+    return (
+        f"{many} beyond the critical limit cannot be told from how days differ by {days} "
+        f"day{'' if days == 1 else 's'} of baseline, the largest "
+        f"{max(critical, key=lambda e: e.severity).name}"
+    )
 
 
 def _incidents(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """Return the incidents, with what was hit at one time in one region taken together."""
-    hit = [e for e in evaluations if e.verdict in ("warn", "fail") and e.incident]
-    groups: list[dict[str, Any]] = []
-    for e in sorted(hit, key=lambda e: (e.region or "", e.incident["began"], e.id)):  # type: ignore[index]
-        assert e.incident is not None
-        last = groups[-1] if groups else None
-        if not last or last["region"] != e.region or e.incident["began"] >= last["ended"]:
-            last = {"region": e.region, "began": e.incident["began"], "ended": "", "findings": []}
-            groups.append(last)
-        last["ended"] = max(last["ended"], e.incident["ended"])
-        last["findings"].append(e.id)
-    known = {e.id: e for e in hit}
-    for group in groups:
-        # The narrowest place that explains it.
-        services = {known[name].service for name in group["findings"]}
-        group["service"] = services.pop() if len(services) == 1 else None
-    return groups
+    hit = [
+        (e, incident)
+        for e in evaluations
+        if e.verdict in ("warn", "fail")
+        for incident in e.incidents
+    ]
+    groups: list[list[tuple[Evaluation, dict[str, Any]]]] = []
+    ended = ""
+    for e, incident in sorted(hit, key=lambda h: (h[0].region or "", h[1]["began"], h[0].id)):
+        if not groups or groups[-1][0][0].region != e.region or incident["began"] >= ended:
+            groups.append([])
+            ended = ""
+        groups[-1].append((e, incident))
+        ended = max(ended, incident["ended"])
+    return [_together(group) for group in groups]
+
+
+def _together(group: Sequence[tuple[Evaluation, dict[str, Any]]]) -> dict[str, Any]:
+    """Return one incident; its place is the narrowest that explains it."""
+    services = {e.service for e, _ in group}
+    worst, part = max(group, key=lambda h: abs(h[1]["excess"] / (h[0].critical or 1)))
+    return {
+        "region": group[0][0].region,
+        "service": services.pop() if len(services) == 1 else None,
+        "began": min(incident["began"] for _, incident in group),
+        "ended": max(incident["ended"] for _, incident in group),
+        "findings": list(dict.fromkeys(e.id for e, _ in group)),
+        "worst": {"finding": worst.id, "excess": part["excess"], "figure": part["figure"]},
+    }
 
 
 def _actions(

@@ -49,6 +49,7 @@ class Incident:
     start: int
     end: int
     findings: tuple[Facts, ...]
+    worst: Facts  #: the finding that it moved most, its excess and its figure then
     told: tuple[Any, ...]
 
     @property
@@ -178,7 +179,7 @@ class Case:
             ]
             hit = [self.evaluations[identity] for identity in each["findings"]]
             place = each["region"], each["service"]
-            found.append(Incident(*place, start, end, tuple(hit), tuple(told)))
+            found.append(Incident(*place, start, end, tuple(hit), each["worst"], tuple(told)))
         return sorted(found, key=lambda i: (i.start, i.region or ""))
 
     @cached_property

@@ -258,8 +258,11 @@ def _found(case: Case, group: Sequence[Any]) -> Event:
     """Tell the incidents that the drift analysis found at one time."""
     hit = [e for incident in group for e in incident.findings]
     rules = list(dict.fromkeys(e["title"] for e in hit))
-    worst = max(hit, key=lambda e: abs(e["incident"]["excess"] / e["critical"]))
-    figure = quantity(worst["incident"]["figure"], worst["unit"])
+    worst, part = max(
+        ((case.evaluations[i.worst["finding"]], i.worst) for i in group),
+        key=lambda w: abs(w[1]["excess"] / w[0]["critical"]),
+    )
+    figure = quantity(part["figure"], worst["unit"])
     at = place(worst["region"] if len(group) > 1 else None, worst["service"])
     text = f"{count(len(hit), 'series', 'series')} of {listing(rules, 4)} beyond their limits"
     text += f"; the worst, {worst['title']}{'' if at == ALL else ' ' + at}, at {figure}"

@@ -163,9 +163,9 @@ def incident_table(analysis: Facts, most: int = 8) -> pd.DataFrame:
     for each in sorted(analysis["incidents"], key=lambda i: -len(i["findings"])):
         found = [known[identity] for identity in each["findings"]]
         rules = list(dict.fromkeys(e["title"] for e in found))
-        worst = max(found, key=lambda e: _multiple(e, e["incident"]["excess"]))
+        worst = known[each["worst"]["finding"]]
         # The figure of the incident's own minutes; the excess is weighted by the day's traffic.
-        figure = quantity(worst["incident"]["figure"], worst["unit"])
+        figure = quantity(each["worst"]["figure"], worst["unit"])
         rows.append(
             [
                 place(each["region"], each["service"]),
