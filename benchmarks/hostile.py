@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tars_ga_lib import archive, attestation, history, measured, prometheus, replay, strict, verify
+from tars_ga_lib import measured, prometheus, strict
+from tars_ga_lib.evidence import attestation, history, replay, tarball, verify
 from tars_ga_lib.grammar import ParametersError, parse_yaml
 
 SEED = 12
@@ -34,7 +35,7 @@ TOKENS = (
 )  # fmt: skip
 """What is put among the bytes of a file."""
 
-EXPECTED = (ParametersError, archive.ArchiveError, prometheus.QueryError)
+EXPECTED = (ParametersError, tarball.ArchiveError, prometheus.QueryError)
 
 
 @dataclass
@@ -210,7 +211,7 @@ def main() -> None:
     arguments = parser.parse_args()
     np.seterr(all="ignore")
     with tempfile.TemporaryDirectory() as folder:
-        from tars_ga_lib import evidence
+        from tars_ga_lib.evidence import package as evidence
 
         run = finished_run(Path(folder) / "run")
         evidence.build(run)

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import sections
-from tars_ga_lib import archive, evidence
+from tars_ga_lib.evidence import package as evidence
+from tars_ga_lib.evidence import tarball
 from tests.packages import finished_run
 
 TURNS = 3
@@ -33,7 +34,7 @@ MOST_TIMES, MOST_MEGABYTES = 1.5, 200
 _CODE = """
 import sys
 from pathlib import Path
-from tars_ga_lib import evidence, verify
+from tars_ga_lib.evidence import package as evidence, verify
 {work}
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
@@ -75,7 +76,7 @@ def benchmark(megabytes: int, folder: Path) -> dict[str, list[tuple[float, float
     packed, name = folder / "reference.gz", run / evidence.ARCHIVE
     works: dict[str, Sequence[object]] = {
         "sha256sum": ["sha256sum", *files],
-        "gzip": ["gzip", f"-{archive.LEVEL}", "-n", "-c", *files],
+        "gzip": ["gzip", f"-{tarball.LEVEL}", "-n", "-c", *files],
         "gunzip": ["gzip", "-d", "-c", packed],
         "pack": [sys.executable, "-c", PACK, run],
         "verify": [sys.executable, "-c", VERIFY, name],
@@ -110,7 +111,7 @@ def section(megabytes: int, found: dict[str, list[tuple[float, float]]]) -> str:
     return f"""## Packing and verifying evidence
 
 `python -m benchmarks.packaging`, a run of {megabytes:,} MB (60 % of it incompressible), gzip level
-{archive.LEVEL}, {os.cpu_count()} cores, Python {sys.version.split()[0]}, median of {TURNS}.
+{tarball.LEVEL}, {os.cpu_count()} cores, Python {sys.version.split()[0]}, median of {TURNS}.
 
 {table}
 

@@ -8,11 +8,10 @@ how files are read (`grammar`, `layers`, `catalogues`, `objectives`, `evidence_f
 `endpoints`, `channels`, `parameters`), `recording`, `queries`, `prometheus`, `collection`,
 `preflight`, `initial`, `intervals`, `scrapes`, `kpis`, `outages`, `slo`, `rules`, `levels`, the
 statistics of change (`change/`), `drift`,
-`regions`, the running system (`validation/`, `websocket/`, `measured`), `criteria`, `run`, `made`,
+`regions`, the running system (`system/`, `measured`), `criteria`, `run`, `made`,
 what is told (`story/`, `fields/`) and what people see (`display`, `wording`, `ci`, `tables`,
-`charts`, `sparks`, `fingerprint`, `views/`, `report/`), the evidence (`atomic`, `archive`,
-`evidence`, `attestation`, `verify`, `replay`, `history`), `notify`, the live day (`watch/`),
-`pipeline` and `cli/`.
+`charts`, `sparks`, `fingerprint`, `views/`, `report/`), the evidence (`atomic`,
+`evidence/`), `notify`, the live day (`watch/`), `pipeline` and `cli/`.
 """
 
 __version__ = "0.1.0"

@@ -131,6 +131,12 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def clock(seconds: float) -> str:
+    """Date and time in UTC of epoch seconds for a reader: `2026-11-20 00:00`."""
+    moment = datetime.fromtimestamp(int(seconds), UTC)
+    return f"{moment:%Y-%m-%d %H:%M}" + (f":{moment:%S}" if moment.second else "")
+
+
 def _visible(name: str) -> str:
     """Refuse a name that shows nothing: blanks, control and zero-width characters."""
     if not any(unicodedata.category(letter)[0] not in "CZ" for letter in name):
@@ -533,10 +539,8 @@ def known_as(what: str, name: str, known: Iterable[str]) -> None:
 
 def interval_text(start: int, stop: int) -> str:
     """Write an interval for a reader: `2026-11-20 00:00 to 2026-11-21 00:00 UTC (24h)`."""
-    first, last = (datetime.fromtimestamp(t, UTC) for t in (start, stop))
-    form = "%Y-%m-%d %H:%M" + (":%S" if (start % 60 or stop % 60) else "")
     length = format_duration(int(timedelta(seconds=stop - start).total_seconds()))
-    return f"{first:{form}} to {last:{form}} UTC ({length})"
+    return f"{clock(start)} to {clock(stop)} UTC ({length})"
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tars_ga_lib.catalogues import Kpi
-from tars_ga_lib.grammar import duration_words, format_time, known_as
+from tars_ga_lib.grammar import clock, duration_words, format_time, known_as
 from tars_ga_lib.intervals import runs
 from tars_ga_lib.parameters import Job, Parameters
 from tars_ga_lib.queries import EVALUATIONS, FIRING, dimensions, needed, sample_count
@@ -537,18 +537,30 @@ class Kpis:
         return list(dict.fromkeys(t for one in sets if one for t in one.provenance.warnings))
 
     def unseen(self, name: str, region: str | None = None, service: str | None = None) -> str:
-        """Say for how long and where a figure was not seen; empty if it was seen whole."""
+        """Say for how long, where and when a figure was not seen; empty if it was seen whole."""
         expected, share = self._coverage(name, region, service)
         part = next(iter(self.job.kpis[name].queries()))
         cells, values = self._select(name, part, region, service)
         lacking = 1 - share * ~np.isnan(values[-1])
         lacking[(expected > 1) & (lacking * expected < 1.5)] = 0.0  # a single scrape of a target
-        hours = lacking.max(axis=0, initial=0.0).sum() * self.span.step
-        if hours <= 0:
+        steps = lacking.max(axis=0, initial=0.0)
+        if not steps.any():
             return ""
         rows = self._rows(cells, name, region, service)
         hit = [rows[k] for k in np.flatnonzero(lacking.sum(axis=1) > 0)]
-        return f"{duration_words(hours)} ({self._places_words(cells, name, hit)})"
+        where = self._places_words(cells, name, hit)
+        return f"{duration_words(steps.sum() * self.span.step)} ({where}{self._when(steps > 0)})"
+
+    def _when(self, steps: NDArray[np.bool_]) -> str:
+        """Say when these steps were, if they are one stretch of the span and not the whole."""
+        (first, last), *more = runs(steps)
+        if more or steps.all():
+            return ""
+        start, end = (clock(self.span.start + i * self.span.step) for i in (first, last))
+        if last == len(steps):
+            return f", since {start} UTC"
+        day = start[: len("2026-11-20 ")]
+        return f", {start} to {end.removeprefix(day)} UTC"
 
     def _places_words(self, cells: _Cells, name: str, hit: Sequence[tuple[int, int]]) -> str:
         """Name places for a reader, whole regions and services as such."""

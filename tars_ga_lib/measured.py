@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tars_ga_lib import sanitise, strict, verify
+from tars_ga_lib import sanitise, strict
+from tars_ga_lib.evidence import verify
 from tars_ga_lib.grammar import ParametersError, check, format_duration, parse_limit
 from tars_ga_lib.parameters import MEASURED, Job
 from tars_ga_lib.recording import write_bytes

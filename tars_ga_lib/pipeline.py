@@ -22,21 +22,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import atomic, evidence, made, parameters
+from tars_ga_lib import atomic, made, parameters
 from tars_ga_lib import report as report_of
 from tars_ga_lib.channels import LOG
+from tars_ga_lib.evidence import package as evidence
 from tars_ga_lib.grammar import ParametersError, project_root, shipped
 
-STAGES = (
-    (("01_collection",),),
-    (("02_drift_analysis", "04_validation"), ("03_cross_region",)),
-    (("05_certification",),),
+NOTEBOOKS = (
+    "01_collection",
+    "02_drift_analysis",
+    "03_cross_region",
+    "04_validation",
+    "05_certification",
 )
-"""Notebooks by stage and lane.
-
-Those of one stage need only the stages before, and what stands before them in their lane: among its
-checks, the validation has the drift analysis. Lanes run side by side, each in a kernel of its own.
-"""
+"""Notebooks in the order of a run."""
 
 REPORT_NOTEBOOK = "05_certification"
 REPORT = "GA_DAY_REPORT"
@@ -125,7 +124,7 @@ def run(
     NotebookError
         If a notebook fails; what there is of the run is kept in `OUTPUT.failed`.
     """
-    from tars_ga_lib.watch import journal
+    from tars_ga_lib.live import store
 
     job = parameters.load(file, overrides)  # bad input is refused before any work is done
     evidence.source_date()
@@ -139,7 +138,7 @@ def run(
         },
     }
     with _partial(target) as partial:
-        _run_stages(partial, arguments, report)
+        _run_notebooks(partial, arguments, report)
         began = time.monotonic()
         render(partial, job.parameters.report.paper)
         report("report", time.monotonic() - began)
@@ -152,38 +151,30 @@ def run(
             report("package", time.monotonic() - began)
         made.record(partial)
         # Who was told stays known, and what was watched: neither belongs to one run.
-        ours = LOG, journal.FOLDER
+        ours = LOG, store.FOLDER
         aside = made.keep(target, partial, ours) if target.is_dir() else []
         atomic.replace(partial, target)
     return Result(target, certification, aside)
 
 
-def _run_stages(folder: Path, arguments: dict[str, dict[str, Any]], report: Report) -> None:
-    """Run the notebooks stage by stage, those of one stage side by side."""
-    with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_worker()) for _ in range(max(map(len, STAGES)))]
-        stack.enter_context(_interruptible([kernel for _, kernel in workers]))
-        for lanes in STAGES:
-            if lanes == STAGES[-1]:
+def _run_notebooks(folder: Path, arguments: dict[str, dict[str, Any]], report: Report) -> None:
+    """Run the notebooks one after the other, in one kernel."""
+    with _worker() as (thread, kernel), _interruptible(kernel):
+        for name in NOTEBOOKS:
+            if name == NOTEBOOKS[-1]:
                 threading.Thread(target=_import_typst, daemon=True).start()
-            jobs = {
-                name: thread.submit(_timed, name, folder, arguments.get(name, {}), kernel)
-                for names, (thread, kernel) in zip(lanes, workers, strict=False)
-                for name in names
-            }
-            for name, job in jobs.items():
-                report(name, job.result())
+            job = thread.submit(_timed, name, folder, arguments.get(name, {}), kernel)
+            report(name, job.result())
 
 
 @contextlib.contextmanager
-def _interruptible(kernels: Sequence[Future[Any]]) -> Iterator[None]:
-    """Kill the kernels at Ctrl-C: their threads wait for them, and an end waits for the threads."""
+def _interruptible(kernel: Future[Any]) -> Iterator[None]:
+    """Kill the kernel at Ctrl-C: its thread waits for it, and an end waits for the thread."""
     try:
         yield
     except KeyboardInterrupt:
-        for kernel in kernels:
-            with contextlib.suppress(Exception):  # one that never began, or is gone
-                kernel.result().provisioner.process.kill()
+        with contextlib.suppress(Exception):  # one that never began, or is gone
+            kernel.result().provisioner.process.kill()
         raise
 
 
@@ -245,12 +236,12 @@ def _timed(name: str, folder: Path, arguments: dict[str, Any], kernel: Future[An
 
 def refuse_foreign(target: Path) -> None:
     """Refuse to replace a folder that is not a run's, finished or watched."""
-    from tars_ga_lib.watch import journal
+    from tars_ga_lib.live import store
 
     if target.exists() and not target.is_dir():
         raise ParametersError(f"--output {target}: is a file; name a folder")
     foreign = target.is_dir() and any(target.iterdir())
-    ours = (target / "parameters" / "run.yaml", target / journal.FOLDER / journal.STATE)
+    ours = (target / "parameters" / "run.yaml", target / store.FOLDER / store.STATE)
     if foreign and not any(file.is_file() for file in ours):
         raise ParametersError(
             f"--output {target}: holds files that are not a run's; name a new folder"

@@ -578,11 +578,6 @@ def _texts(values: Any) -> set[str]:
         raise QueryError("the answer cannot be read (it is not a list of names)")
     return set(values)
 
-    def labels(self, metric: str, start: int, stop: int) -> set[str]:
-        """Return the names of the labels that a metric's series have in the interval."""
-        params = {"match[]": metric, "start": start, "end": stop}
-        return set(self._get("labels", **params)) - {"__name__", "le"}
-
 
 def connect(
     source: Source,

@@ -17,9 +17,7 @@ from pathlib import Path
 from pyarrow import parquet  # noqa: F401
 
 from tars_ga_lib import criteria, drift, kpis, pages, recording, regions, slo
-from tars_ga_lib.archive import ArchiveError, printable
-from tars_ga_lib.grammar import ParametersError
-from tars_ga_lib.replay import (
+from tars_ga_lib.evidence.replay import (
     GIB,
     MOST_SECONDS,
     TOLERANCE,
@@ -30,6 +28,8 @@ from tars_ga_lib.replay import (
     parsed,
     read,
 )
+from tars_ga_lib.evidence.tarball import ArchiveError, printable
+from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.run import Run
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StrictBool, StrictInt, StrictStr
 
-from tars_ga_lib import atomic, sanitise, strict, verify
+from tars_ga_lib import atomic, sanitise, strict
+from tars_ga_lib.evidence import verify
 from tars_ga_lib.grammar import Model, ParametersError, check, format_duration, format_time
 
 if TYPE_CHECKING:
@@ -405,7 +406,7 @@ def _check_parquet(file: parquet.ParquetFile, path: Path, series: int, steps: in
 
     pyarrow aborts the process where the metadata of single columns is damaged, so that they are
     not asked: whoever reads a stranger's recording does it in a child with little memory, as
-    `tars_ga_lib.replay` does.
+    `tars_ga_lib.evidence.replay` does.
     """
     if file.metadata.num_rows != series:
         raise ParametersError(

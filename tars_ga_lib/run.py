@@ -25,7 +25,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import collection, history, measured, parameters, recording, strict
+from tars_ga_lib import collection, measured, parameters, recording, strict
+from tars_ga_lib.evidence import history
 from tars_ga_lib.grammar import ParametersError, project_root
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.parameters import Job

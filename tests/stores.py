@@ -31,8 +31,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tars_ga_lib import grammar
+from tars_ga_lib.system.check import Outcome, run_check
 from tars_ga_lib.targets import ValidationTargets
-from tars_ga_lib.validation.check import Outcome, run_check
 from tests.servers import MissingProgramError, ServerError, free_port
 
 REGIONS = ("us-east-1", "us-west-2", "eu-central-1")

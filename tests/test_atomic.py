@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tars_ga_lib import atomic, evidence
+from tars_ga_lib import atomic
+from tars_ga_lib.evidence import package as evidence
 from tars_ga_lib.grammar import ParametersError
 from tests.packages import finished_run
 
@@ -132,7 +133,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 PACK = """
 import sys
 from pathlib import Path
-from tars_ga_lib import evidence
+from tars_ga_lib.evidence import package as evidence
 import os
 print("ready", flush=True)
 for time in range(1_800_000_000, 1_900_000_000):

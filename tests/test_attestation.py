@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer
 
-from tars_ga_lib import attestation, evidence
+from tars_ga_lib.evidence import attestation
+from tars_ga_lib.evidence import package as evidence
 from tars_ga_lib.grammar import ParametersError
 from tests.helpers import CRITERION
 from tests.packages import Done, command, finished_run, unpack

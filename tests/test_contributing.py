@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tars_ga_lib import parameters
-from tars_ga_lib.validation.check import run_check
+from tars_ga_lib.system.check import run_check
 from tests.helpers import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")

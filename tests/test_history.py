@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from tars_ga_lib import attestation, evidence, history, parameters, views
+from tars_ga_lib import parameters, views
+from tars_ga_lib.evidence import attestation, history
+from tars_ga_lib.evidence import package as evidence
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import written

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks import hostile
-from tars_ga_lib import attestation, evidence, recompute, replay, sanitise, strict, verify
+from tars_ga_lib import recompute, sanitise, strict
 from tars_ga_lib.channels import Channels
+from tars_ga_lib.evidence import attestation, replay, verify
+from tars_ga_lib.evidence import package as evidence
 from tars_ga_lib.grammar import ALLOWED_VARIABLES, ParametersError, check, parse_yaml
 from tests.packages import command, edit, finished_run
 

@@ -16,9 +16,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tars_ga_lib import grammar, notify, parameters
+from tars_ga_lib import grammar, parameters
 from tars_ga_lib.channels import LOG, Channels
-from tars_ga_lib.notify import Event, Receipt
+from tars_ga_lib.live import notify
+from tars_ga_lib.live.notify import Event, Receipt
 from tests.helpers import ROOT, dump, tars_ga
 from tests.packages import finished_run
 
@@ -504,7 +505,7 @@ def test_a_run_tells_its_failure_and_fails_all_the_same(tmp_path: Path, server: 
 
 
 def test_an_evidence_package_holds_no_receipts(tmp_path: Path) -> None:
-    from tars_ga_lib import evidence
+    from tars_ga_lib.evidence import package as evidence
 
     run = finished_run(tmp_path / "run")
     (run / LOG).write_text("{}\n")

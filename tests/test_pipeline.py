@@ -19,6 +19,7 @@ import pytest
 from tars_ga_lib import atomic, collection, pipeline
 from tars_ga_lib.grammar import ParametersError
 from tests.helpers import ROOT, SMALL, TARS_GA, digests, small_job, tars_ga
+from tests.packages import unpack
 
 GA_DAY = ROOT / "parameters" / "ga_day.yaml"
 
@@ -122,9 +123,7 @@ def test_notebooks_of_a_run_run_again(finished: Path, tmp_path: Path, where: str
     if where == "moved":
         folder = shutil.copytree(finished, tmp_path / "elsewhere" / "moved")
     elif where == "unpacked":
-        with tarfile.open(finished / "ga_certification_package.tar.gz") as archive:
-            archive.extractall(tmp_path, filter="data")
-        folder = tmp_path / "ga_certification" / "package"
+        folder = unpack(finished / "ga_certification_package.tar.gz", tmp_path)
     before = digests(folder)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "-q",
@@ -231,6 +230,6 @@ def test_normalise(tmp_path: Path) -> None:
 
 def test_notebooks_are_those_of_the_checkout() -> None:
     assert pipeline.notebooks_folder() == ROOT / "notebooks"
-    names = {name for lanes in pipeline.STAGES for lane in lanes for name in lane}
-    assert {f"{name}.ipynb" for name in names} <= {p.name for p in (ROOT / "notebooks").iterdir()}
+    names = {f"{name}.ipynb" for name in pipeline.NOTEBOOKS}
+    assert names <= {path.name for path in (ROOT / "notebooks").iterdir()}
     assert pipeline.default_output(Path("x/my_day.yaml")).parts[-2:] == ("outputs", "my_day")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from demo import simulate
 from tars_ga_lib import catalogues, preflight, queries
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.parameters import Job
@@ -107,6 +109,75 @@ def test_preflight_fails_only_for_what_is_needed(
     assert done.returncode == code, done.stdout
     assert ("would be INCONCLUSIVE" in done.stdout) is (code == 4)
     assert "that no decision rests on" in done.stdout
+
+
+# --- Servers that are nearly right ----------------------------------------------------------------
+
+
+def _after(hours: float) -> int:
+    """Seconds of the window's start and of so many hours after it."""
+    return simulate.GA_DAY + 12 * simulate.HOUR + int(hours * simulate.HOUR)
+
+
+def _between(start: float, end: float, *marks: str) -> Callable[[str, float], str | None]:
+    """Lose the samples of series with all of these marks between two hours of the window."""
+    return lambda line, time: (
+        None
+        if _after(start) <= time < _after(end) and all(mark in line for mark in marks)
+        else line
+    )
+
+
+NEARLY_RIGHT: dict[str, tuple[Callable[[str, float], str | None], tuple[str, ...]]] = {
+    "the code of an answer has another label": (
+        lambda line, time: line.replace(",code=", ",status="),
+        ("the metric http_requests_total has no label 'code'; it has instance, job, region, "
+         "service, status",),
+    ),
+    "four of five scrapes are missing": (
+        lambda line, time: line if time % 300 <= 60 else None,
+        ("window, us-east-1; us-west-2: 20.0% of its scrapes were seen",),
+    ),
+    "a region was not scraped for half an hour": (
+        _between(1, 1.5, 'region="us-west-2"'),
+        ("window, us-west-2: 75.0% of its scrapes were seen",),
+    ),
+    "a service vanished": (
+        _between(1.25, 9, 'region="us-east-1"', "hypersync"),
+        ("window, us-east-1 / hypersync: 62.5% of its scrapes were seen, none since "
+         "2026-11-20T13:15:00Z",),
+    ),
+    "a service never was in a region": (
+        _between(-9, 9, 'region="us-west-2"', "dashboard-api"),
+        ("window, us-west-2 / dashboard-api: no scrape",
+         "no samples for us-west-2 / dashboard-api"),
+    ),
+}  # fmt: skip
+
+
+def _damaged(source: Path, target: Path, change: Callable[[str, float], str | None]) -> None:
+    """Write text of OpenMetrics again, line by line as `change` has it."""
+    with source.open(encoding="utf-8") as old, target.open("w", encoding="utf-8") as new:
+        for line in old:
+            if line.startswith("#"):
+                new.write(line)
+            elif (changed := change(line, float(line.rpartition(" ")[2]))) is not None:
+                new.write(changed)
+
+
+@pytest.mark.parametrize("case", NEARLY_RIGHT)
+def test_preflight_names_what_a_nearly_right_server_lacks(case: str, tmp_path: Path) -> None:
+    change, expected = NEARLY_RIGHT[case]
+    for day in ("baseline", "ga"):
+        simulate.write(tmp_path / f"{day}.whole", simulate.small(), only=day)
+    (tmp_path / "baseline.whole").rename(tmp_path / "baseline.om")
+    _damaged(tmp_path / "ga.whole", tmp_path / "ga.om", change)
+    servers.backfill(tmp_path / "data", tmp_path / "baseline.om", tmp_path / "ga.om")
+    with servers.prometheus(tmp_path / "data") as url:
+        findings = [one for one in preflight.preflight(small_job(url)) if not one.ok]
+    needed = [one.problem for one in findings if one.needed]
+    for sentence in expected:
+        assert any(text.startswith(sentence) for text in needed), needed
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,8 @@ def test_what_was_not_seen_is_neither_good_nor_bad(day: Job) -> None:
     assert facts["steps"]["missing"] == 12
     assert (facts["verdict"], facts["met"]) == ("no_data", None)
     assert facts["reason"] == (
-        "holds for what was seen; the 1 h (everywhere) not seen could break it"
+        "holds for what was seen; the 1 h (everywhere, 2026-11-20 04:10 to 05:10 UTC) "
+        "not seen could break it"
     )
     assert facts["budget"]["minutes"]["allowed"] == pytest.approx(1.44 * 276 / 288)
     assert facts["course"]["budget_left"][50:62] == [None] * 12

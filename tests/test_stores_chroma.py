@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from tars_ga_lib import grammar
+from tars_ga_lib.system import chroma
+from tars_ga_lib.system.check import Outcome
 from tars_ga_lib.targets import ValidationTargets
-from tars_ga_lib.validation import chroma
-from tars_ga_lib.validation.check import Outcome
 from tests import stores
 from tests.servers import Behaviour, faulty
 

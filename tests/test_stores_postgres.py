@@ -17,9 +17,9 @@ import psycopg
 import pytest
 
 from tars_ga_lib import grammar
+from tars_ga_lib.system import postgres, postgres_session, replication
+from tars_ga_lib.system.check import NotMeasured, Outcome
 from tars_ga_lib.targets import Postgres, ValidationTargets
-from tars_ga_lib.validation import postgres, postgres_session, replication
-from tars_ga_lib.validation.check import NotMeasured, Outcome
 from tests import stores
 from tests.helpers import ROOT
 from tests.servers import free_port
@@ -130,7 +130,7 @@ def test_listing_the_checks_connects_nowhere_and_needs_no_chromadb() -> None:
 import socket, sys
 socket.socket.connect = socket.getaddrinfo = None
 from tars_ga_lib.targets import Postgres, ValidationTargets
-from tars_ga_lib.validation import chroma, postgres, redis
+from tars_ga_lib.system import chroma, postgres, redis
 at = {"region": "r", "host": "nowhere.example"}
 web = {"region": "r", "url": "http://nowhere.example"}
 targets = ValidationTargets.model_validate({

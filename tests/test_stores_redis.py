@@ -15,9 +15,9 @@ import pytest
 import redis as driver
 
 from tars_ga_lib import grammar
+from tars_ga_lib.system import redis, replication
+from tars_ga_lib.system.check import NotMeasured, Outcome
 from tars_ga_lib.targets import ValidationTargets
-from tars_ga_lib.validation import redis, replication
-from tars_ga_lib.validation.check import NotMeasured, Outcome
 from tests import stores
 from tests.servers import free_port
 

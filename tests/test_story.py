@@ -190,7 +190,7 @@ def test_what_the_demo_tells(demo: Told) -> None:
     assert outcomes[:3] == [
         "Availability was 99.92 % (target ≥ 99.9 %), which is 1 min 10 s of full outage; "
         "the worst region is us-west-2 with 99.76 %. It holds for what was seen; the 20 min "
-        "(eu-central-1) not seen could break it.",
+        "(eu-central-1, 2026-11-20 03:20 to 03:40 UTC) not seen could break it.",
         "Error rate was 0.1113 % (target < 0.1 %); the worst region is us-west-2 with 0.3225 %.",
         "Latency P99 was 306 ms (target < 500 ms); the worst region is eu-central-1 with 311.4 ms.",
     ]

@@ -20,15 +20,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tars_ga_lib import cli, validation
+from tars_ga_lib import cli, system
 from tars_ga_lib.cli import console
 from tars_ga_lib.criteria import evaluate
 from tars_ga_lib.grammar import Limit, ParametersError
 from tars_ga_lib.measured import read as read_results
 from tars_ga_lib.run import Run
-from tars_ga_lib.tables import written
-from tars_ga_lib.validation import plugin, session, suite, words
-from tars_ga_lib.validation.check import (
+from tars_ga_lib.system import plugin, session, suite, words
+from tars_ga_lib.system.check import (
     GROUPS,
     Cause,
     Check,
@@ -40,6 +39,7 @@ from tars_ga_lib.validation.check import (
     run_check,
     targets_of,
 )
+from tars_ga_lib.tables import written
 from tars_ga_lib.views.validation import (
     validation_failures,
     validation_summary,
@@ -597,12 +597,12 @@ def run_pytest(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str
     )
 
 
-PLUGIN = ("-p", "tars_ga_lib.validation.plugin")
+PLUGIN = ("-p", "tars_ga_lib.system.plugin")
 
 
 @pytest.mark.parametrize("loaded", [(), PLUGIN])
 def test_a_plain_pytest_collects_nothing(tmp_path: Path, loaded: tuple[str, ...]) -> None:
-    done = run_pytest(tmp_path, *loaded, "--pyargs", "tars_ga_lib.validation")
+    done = run_pytest(tmp_path, *loaded, "--pyargs", "tars_ga_lib.system")
     assert done.returncode == 5, done.stdout + done.stderr
 
 
@@ -612,7 +612,7 @@ def test_pytest_shows_each_kind_of_outcome(tmp_path: Path, target: grafana.Grafa
     document["grafana"]["load_time_warning"] = "< 0.000001"
     file = validated(tmp_path, document)
     done = run_pytest(
-        tmp_path, *PLUGIN, "--pyargs", "tars_ga_lib.validation", "--ga-mode",
+        tmp_path, *PLUGIN, "--pyargs", "tars_ga_lib.system", "--ga-mode",
         "--ga-parameters", file, "-v", "--ga-results", tmp_path / "results.json",
     )  # fmt: skip
     assert done.returncode == 1
@@ -625,7 +625,7 @@ def test_pytest_shows_each_kind_of_outcome(tmp_path: Path, target: grafana.Grafa
 
 def test_pytest_lists_and_refuses(tmp_path: Path) -> None:
     file = validated(tmp_path, grafana_only("http://127.0.0.1:9"))
-    asked = [*PLUGIN, "--pyargs", "tars_ga_lib.validation"]
+    asked = [*PLUGIN, "--pyargs", "tars_ga_lib.system"]
     listed = run_pytest(tmp_path, *asked, "--ga-mode", "--ga-parameters", file, "--dry-run")
     assert listed.returncode in (0, 5)
     assert "3 checks; nothing was asked" in listed.stdout
@@ -652,7 +652,7 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_keeps_what_was_validated_for_it(demo_run: Path) -> None:
     run = Run(demo_run)
     seen: list[tuple[int, int]] = []
-    results = validation.run(
+    results = system.run(
         run.job,
         demo_run,
         note="A remark.",
@@ -698,8 +698,8 @@ def test_kpi_thresholds_agree_with_the_criteria(demo_run: Path) -> None:
 
 
 def test_a_kpi_that_was_not_seen_is_no_data(demo_run: Path) -> None:
+    from tars_ga_lib.system import kpis
     from tars_ga_lib.targets import ValidationTargets
-    from tars_ga_lib.validation import kpis
 
     run = Run(demo_run)
     wanted = {

@@ -12,9 +12,9 @@ import pytest
 
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.parameters import Job
+from tars_ga_lib.system import agents
+from tars_ga_lib.system.check import Check, Outcome, run_check
 from tars_ga_lib.targets import ValidationTargets
-from tars_ga_lib.validation import agents
-from tars_ga_lib.validation.check import Check, Outcome, run_check
 from tests import servers
 from tests.helpers import START, STEP, make_job
 from tests.test_validation import hanging

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tars_ga_lib.system import grafana as checked
+from tars_ga_lib.system.check import Outcome, run_check
 from tars_ga_lib.targets import ValidationTargets
-from tars_ga_lib.validation import grafana as checked
-from tars_ga_lib.validation.check import Outcome, run_check
 from tests import grafana, servers
 from tests.grafana import OVERVIEW, Grafana, panel
 

@@ -18,7 +18,9 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from tars_ga_lib import archive, attestation, evidence, recompute, recording, replay, verify
+from tars_ga_lib import recompute, recording
+from tars_ga_lib.evidence import attestation, replay, tarball, verify
+from tars_ga_lib.evidence import package as evidence
 from tars_ga_lib.grammar import ParametersError
 from tests.helpers import tars_ga
 from tests.packages import (
@@ -418,7 +420,7 @@ HOSTILE_JSON = {
     ],
 )
 def test_json_must_say_one_thing_only(kind: str, cause: str) -> None:
-    with pytest.raises(archive.ArchiveError, match=cause):
+    with pytest.raises(tarball.ArchiveError, match=cause):
         verify.strict_json(HOSTILE_JSON[kind], "x.json")
 
 
@@ -605,7 +607,7 @@ HOSTILE_YAML = {
 def test_hostile_yaml_is_refused_and_not_run(kind: str, name: str, run: Path) -> None:
     text, cause = HOSTILE_YAML[kind]
     (run / "parameters" / f"{name}.yaml").write_text(text)
-    with pytest.raises(archive.ArchiveError, match=cause):
+    with pytest.raises(tarball.ArchiveError, match=cause):
         recompute.replay(run)
     assert not Path("/tmp/evil").exists()
 
@@ -629,7 +631,7 @@ def test_parameters_that_name_files_of_the_reader_are_refused(
 ) -> None:
     file = run / "parameters" / "run.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {key: value}))
-    with pytest.raises(archive.ArchiveError, match="which is not its own file"):
+    with pytest.raises(tarball.ArchiveError, match="which is not its own file"):
         recompute.replay(run)
 
 
@@ -768,13 +770,13 @@ def test_no_room_to_unpack_is_one_sentence(
 def test_verification_needs_little_memory(tmp_path: Path) -> None:
     # Not ru_maxrss: a child begins with that of its parent.
     code = (
-        "import sys; from pathlib import Path; from tars_ga_lib import verify; "
+        "import sys; from pathlib import Path; from tars_ga_lib.evidence import verify; "
         "most = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]); "
         "before = most(); verify.verify(Path(sys.argv[1])); print(most() - before)"
     )
     file = tmp_path / "p.tar.gz"
     with file.open("wb") as stream:
-        writer = archive.Writer(stream, 0)
+        writer = tarball.Writer(stream, 0)
         chunk = np.random.default_rng(1).bytes(1 << 20)
         writer.add(f"{evidence.ROOT}big", 100 << 20, (chunk for _ in range(100)))
         writer.close()

@@ -22,14 +22,14 @@ from rich.console import Console
 from tars_ga_lib import collection, criteria, drift, kpis, parameters, prometheus, recording
 from tars_ga_lib.cli import watch as screen
 from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.live import alarms, answers, apart, outlook
+from tars_ga_lib.live.clocks import Clock
+from tars_ga_lib.live.store import Journal, Lines
+from tars_ga_lib.live.watch import GRACE, RECHECK, RETRY, Watch, sentence, settle
 from tars_ga_lib.parameters import BaselineRun, Job
 from tars_ga_lib.prometheus import Answer, QueryError, SourceError
 from tars_ga_lib.queries import INTERVAL, requests
 from tars_ga_lib.recording import Recording
-from tars_ga_lib.watch import alarms, answers, apart, outlook
-from tars_ga_lib.watch.clocks import Clock
-from tars_ga_lib.watch.journal import Journal, Lines
-from tars_ga_lib.watch.monitor import GRACE, RECHECK, RETRY, Watch, sentence, settle
 from tests import watching
 from tests.helpers import COUNTER, GAUGE, ROOT, START, STEP, WEEK, tars_ga, write_run
 

@@ -24,10 +24,10 @@ from rich.console import Console
 from tars_ga_lib import cli, views
 from tars_ga_lib.endpoints import Limits, WebSocketTargets, judge, outcome
 from tars_ga_lib.grammar import Limit, ParametersError, check, read_yaml
+from tars_ga_lib.system import dialling
+from tars_ga_lib.system import monitor as websocket
+from tars_ga_lib.system.ledger import Clock, Ledger, Tally
 from tars_ga_lib.tables import written
-from tars_ga_lib.websocket import dialling
-from tars_ga_lib.websocket import monitor as websocket
-from tars_ga_lib.websocket.ledger import Clock, Ledger, Tally
 from tests import websocket_servers as servers
 from tests.helpers import ROOT, tars_ga, write_run
 from tests.servers import free_port

@@ -37,7 +37,7 @@ RULES = "groups: [{name: g, rules: [{alert: Never, expr: 'up < 0', labels: {seve
 
 JUMPING = """
 import time
-from tars_ga_lib.watch import clocks
+from tars_ga_lib.live import clocks
 from tars_ga_lib.cli import main
 clocks.Clock.wall = lambda self: time.time() + ({by} if {start} < time.time() < {stop} else 0)
 main()

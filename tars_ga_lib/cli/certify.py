@@ -88,9 +88,9 @@ def run(
     Exit codes: 0 certified, 3 not certified, 4 inconclusive, 2 bad input, 1 an error of ours.
     """
     from tars_ga_lib import atomic, ci, parameters, pipeline
-    from tars_ga_lib import notify as notifications
     from tars_ga_lib.cli.notify import channels_of, show, told
     from tars_ga_lib.decisions import EXIT_CODES
+    from tars_ga_lib.live import notify as notifications
 
     signer = signer_of(sign, public_key)
     with _given(file, output, overrides or []) as (file, output, overrides, source):
@@ -158,7 +158,8 @@ def _given(
 
     Without a parameters file they are those of the package.
     """
-    from tars_ga_lib import parameters, verify
+    from tars_ga_lib import parameters
+    from tars_ga_lib.evidence import verify
 
     head = "source.recording="
     named = [Path(each.removeprefix(head)) for each in overrides if each.startswith(head)]
@@ -190,13 +191,13 @@ def _given(
 
 
 def _is_unpacked(folder: Path) -> bool:
-    from tars_ga_lib import evidence
+    from tars_ga_lib.evidence import package as evidence
 
     return (folder / evidence.MANIFEST).is_file()
 
 
 def _is_package(path: Path | None) -> bool:
-    from tars_ga_lib import verify
+    from tars_ga_lib.evidence import verify
 
     try:
         return path is not None and bool(verify.locate(path))
@@ -206,7 +207,7 @@ def _is_package(path: Path | None) -> bool:
 
 def _show_changes(source: Path, certification: Mapping[str, Any]) -> None:
     """Say which verdicts differ from those of the package that was replayed."""
-    from tars_ga_lib import history
+    from tars_ga_lib.evidence import history
 
     before = history.facts(source)
     after = {**before, **certification, "policy": None}

@@ -141,6 +141,6 @@ def print_table(shown: pd.DataFrame) -> None:
 
 def signer_of(sign: str | None, public_key: Path | None) -> Signer | None:
     """Return who signs, from the options `--sign` and `--public-key`; None where nobody does."""
-    from tars_ga_lib import attestation
+    from tars_ga_lib.evidence import attestation
 
     return attestation.load_signer(sign, public_key) if sign else None

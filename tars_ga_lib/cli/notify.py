@@ -19,7 +19,7 @@ from tars_ga_lib.grammar import ParametersError
 
 if TYPE_CHECKING:
     from tars_ga_lib.channels import Channels
-    from tars_ga_lib.notify import Event, Receipt
+    from tars_ga_lib.live.notify import Event, Receipt
     from tars_ga_lib.parameters import Parameters
 
 _MARKS = {
@@ -50,8 +50,8 @@ def notify(
     What was delivered before is not sent again. Exit codes: 0 told to all, 3 a message was not
     delivered, 2 bad input.
     """
-    from tars_ga_lib import notify as notifications
     from tars_ga_lib import parameters, pipeline
+    from tars_ga_lib.live import notify as notifications
     from tars_ga_lib.run import Run
 
     told_by, given = parameters.whom_to_tell(file, overrides or [])
@@ -91,7 +91,7 @@ def channels_of(given: Channels | None) -> Channels:
 @contextlib.contextmanager
 def told(channels: Channels | None, parameters: Parameters, folder: Path) -> Iterator[None]:
     """Tell whoever asked for it if what is done inside fails; None: nobody."""
-    from tars_ga_lib import notify as notifications
+    from tars_ga_lib.live import notify as notifications
 
     try:
         yield

@@ -25,7 +25,7 @@ from tars_ga_lib.cli.console import (
 from tars_ga_lib.grammar import ParametersError
 
 if TYPE_CHECKING:
-    from tars_ga_lib.verify import Verification
+    from tars_ga_lib.evidence.verify import Verification
 
 
 def package(
@@ -39,7 +39,9 @@ def package(
 
     Exit codes: 0 built, 2 bad input.
     """
-    from tars_ga_lib import atomic, evidence, made, replay
+    from tars_ga_lib import atomic, made
+    from tars_ga_lib.evidence import package as evidence
+    from tars_ga_lib.evidence import replay
 
     signer = signer_of(sign, public_key)
     if (folder / "parameters" / "run.yaml").is_file():
@@ -63,7 +65,7 @@ def keygen(
 
     Exit codes: 0 made, 2 a file is there already or cannot be written.
     """
-    from tars_ga_lib import attestation
+    from tars_ga_lib.evidence import attestation
 
     public, keyid = attestation.keygen(file)
     out.print(f"Private key: {escape(str(file))} (keep it safe, and out of every run's folder)")
@@ -116,8 +118,8 @@ def verify(
     nothing to read, 4 nothing is wrong, but who made it is not proven (unsigned, or no --key). The
     decision in the package plays no part: a true refusal is verified as well.
     """
-    from tars_ga_lib import attestation
-    from tars_ga_lib import verify as verification
+    from tars_ga_lib.evidence import attestation
+    from tars_ga_lib.evidence import verify as verification
 
     trusted = attestation.load_key(key) if key else None
     found = verification.verify(
@@ -171,7 +173,7 @@ def _facts(found: Verification) -> dict[str, Any]:
 
 
 def _verdict(code: int, certification: Mapping[str, Any]) -> str:
-    from tars_ga_lib.archive import printable
+    from tars_ga_lib.evidence.tarball import printable
 
     words = {
         0: "[bold green]VERIFIED[/]",
@@ -198,8 +200,8 @@ def history(
 
     Exit codes: 0 all packages are whole, 1 one is not, 2 bad input.
     """
-    from tars_ga_lib import history as past
-    from tars_ga_lib.archive import printable
+    from tars_ga_lib.evidence import history as past
+    from tars_ga_lib.evidence.tarball import printable
 
     found = past.releases(folder)
     table = Table(box=None, pad_edge=False)
@@ -235,7 +237,7 @@ def diff(
 
     Exit codes: 0 shown, 2 a package cannot be read or is not whole.
     """
-    from tars_ga_lib import history as past
+    from tars_ga_lib.evidence import history as past
 
     found = past.difference(past.facts(before), past.facts(after))
     if as_json:

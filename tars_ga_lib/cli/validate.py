@@ -50,8 +50,8 @@ def validate(
     Exit codes: 0 all checks pass, 3 one fails, 4 one has no data, 2 bad input, 1 an error of ours.
     """
     from tars_ga_lib import parameters, pipeline
-    from tars_ga_lib.validation import session
-    from tars_ga_lib.validation.check import targets_of
+    from tars_ga_lib.system import session
+    from tars_ga_lib.system.check import targets_of
 
     # Bad input is refused here, before a process is started.
     job = parameters.load(file, overrides or [], now=math.inf)
@@ -74,7 +74,7 @@ def validate(
 
 
 def _list(checks: list[dict[str, Any]]) -> None:
-    from tars_ga_lib.validation import words
+    from tars_ga_lib.system import words
     from tars_ga_lib.wording import count
 
     for check in checks:
@@ -92,8 +92,8 @@ def _tell(outcome: dict[str, Any], done: int, total: int) -> None:
 
 
 def _show(results: dict[str, Any], folder: Path) -> None:
-    from tars_ga_lib.validation import words
-    from tars_ga_lib.validation.session import RESULTS
+    from tars_ga_lib.system import words
+    from tars_ga_lib.system.session import RESULTS
 
     print_table(words.table(results))
     for text in words.about(results):

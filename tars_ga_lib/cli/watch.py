@@ -24,8 +24,8 @@ from tars_ga_lib.grammar import format_duration, format_time, interval_text
 from tars_ga_lib.wording import count
 
 if TYPE_CHECKING:
-    from tars_ga_lib.watch.alarms import Teller
-    from tars_ga_lib.watch.monitor import Watch
+    from tars_ga_lib.live.alarms import Teller
+    from tars_ga_lib.live.watch import Watch
 
 CRITERIA, BUDGETS, FINDINGS, ALERTS = 6, 3, 3, 2
 """How many of each are shown: all of it fits into 80 × 24."""
@@ -62,7 +62,7 @@ def watch(
     stopped before by SIGINT or SIGTERM, 2 bad input, 1 an error of ours.
     """
     from tars_ga_lib import atomic, parameters, pipeline
-    from tars_ga_lib.watch.monitor import Watch
+    from tars_ga_lib.live.watch import Watch
 
     folder = (output or pipeline.default_output(file)).resolve()
     pipeline.refuse_foreign(folder)
@@ -124,7 +124,7 @@ def _say_stopped(found: Watch, stopped: Sequence[int]) -> None:
 def _teller(found: Watch) -> Teller:
     from tars_ga_lib.channels import LOG
     from tars_ga_lib.cli.notify import channels_of
-    from tars_ga_lib.watch import alarms
+    from tars_ga_lib.live import alarms
 
     # With the rest of the watch: whoever goes on with it elsewhere knows who was told.
     return alarms.Teller(channels_of(found.job.channels), found.job.parameters, found.folder / LOG)
@@ -155,7 +155,7 @@ def _title(found: Watch) -> str:
 
 def _listeners(teller: Teller | None) -> Callable[[dict[str, Any]], None]:
     """Return what hears of each snapshot: who tells others, and, without a screen, a line."""
-    from tars_ga_lib.watch.monitor import sentence
+    from tars_ga_lib.live.watch import sentence
 
     def hear(snapshot: dict[str, Any]) -> None:
         if teller:

@@ -22,7 +22,7 @@ from tars_ga_lib.grammar import ParametersError, check
 
 if TYPE_CHECKING:
     from tars_ga_lib.endpoints import WebSocketTargets
-    from tars_ga_lib.websocket.monitor import Glance
+    from tars_ga_lib.system.monitor import Glance
 
     Progress = Callable[[float, list[Glance]], None]
 
@@ -89,7 +89,7 @@ def websocket(
     _writable(output)
 
     from tars_ga_lib import atomic
-    from tars_ga_lib.websocket import monitor
+    from tars_ga_lib.system import monitor
 
     with _progress(targets, quiet) as progress:
         results = monitor.watch(
@@ -262,7 +262,7 @@ def _table(left: float, endpoints: list[Glance], most: int) -> Table:
 
 def _show(results: dict[str, Any]) -> None:
     """Print the endpoints, and each limit that does not hold."""
-    from tars_ga_lib.websocket.sessions import websocket_table
+    from tars_ga_lib.system.sessions import websocket_table
     from tars_ga_lib.wording import limit_text
 
     print_table(websocket_table(results))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import history
 from tars_ga_lib.display import duration, quantity
+from tars_ga_lib.evidence import history
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.views.common import Facts

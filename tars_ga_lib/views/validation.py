@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from IPython.display import Markdown
 
 from tars_ga_lib.display import md_escape
-from tars_ga_lib.validation import words
+from tars_ga_lib.system import words
 from tars_ga_lib.views.common import Facts
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from tars_ga_lib import charts
 from tars_ga_lib.charts import Chart
 from tars_ga_lib.display import duration, instant, quantity, window
+from tars_ga_lib.system.sessions import NOT_WATCHED, limit_of_uptime, note, websocket_table
 from tars_ga_lib.views.common import Facts
-from tars_ga_lib.websocket.sessions import NOT_WATCHED, limit_of_uptime, note, websocket_table
 
 __all__ = ["downtime_chart", "websocket_table"]
 

@@ -1,0 +1,1 @@
+"""Evidence packages: packed, signed, verified, replayed and compared."""

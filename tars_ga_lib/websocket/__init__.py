@@ -1,1 +1,0 @@
-"""WebSocket health: `monitor` holds sessions open; the others dial, keep time and tell."""

@@ -1,0 +1,254 @@
+"""The archive's form: written the same always, and nothing else is read."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+import tracemalloc
+import unicodedata
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tars_ga_lib.evidence import tarball
+from tars_ga_lib.evidence.tarball import ArchiveError, Limits
+from tests.packages import END, entry, everything_below, packed, read_all, write_all
+
+_letters = st.characters(
+    codec="utf-8", exclude_categories=("C", "Z"), exclude_characters='/\\:*?"<>|.'
+)
+_part = st.text(_letters, min_size=1, max_size=12).filter(
+    lambda s: s == unicodedata.normalize("NFC", s) and s.isprintable()
+)
+_name = st.lists(_part, min_size=1, max_size=5).map("/".join)
+
+
+def _distinct(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Keep the files whose names may stand together."""
+    names, kept = tarball.Names(), {}
+    for name, content in files.items():
+        try:
+            names.add(name)
+        except ArchiveError:
+            continue
+        kept[name] = content
+    return kept
+
+
+trees = st.dictionaries(_name, st.binary(max_size=3000), max_size=12).map(_distinct)
+
+
+@settings(max_examples=60, deadline=None)
+@given(trees)
+def test_a_tree_comes_back_and_others_read_it(files: dict[str, bytes]) -> None:
+    content = write_all(files, time=1_795_132_800)
+    assert read_all(content) == files
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        members = tar.getmembers()
+        assert {m.name: tar.extractfile(m).read() for m in members} == files  # type: ignore[union-attr]
+    assert {(m.mode, m.uid, m.gid, m.uname, m.gname, m.mtime) for m in members} <= {
+        (0o644, 0, 0, "", "", 1_795_132_800)
+    }
+    assert write_all(files, time=1_795_132_800) == content
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@given(trees, st.data())
+def test_a_changed_byte_is_refused_or_changes_nothing(
+    files: dict[str, bytes], data: st.DataObject
+) -> None:
+    """Deflate can say the same in two ways; the archive's checksum tells those apart."""
+    content = bytearray(write_all(files))
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    try:
+        assert read_all(bytes(content)) == files
+    except ArchiveError:
+        return
+
+
+def test_the_digests_are_those_of_the_bytes() -> None:
+    stream = io.BytesIO()
+    writer = tarball.Writer(stream, 0)
+    assert writer.add("a", 5, [b"he", b"llo"]) == hashlib.sha256(b"hello").hexdigest()
+    assert writer.close() == hashlib.sha256(stream.getvalue()).hexdigest()
+
+
+def test_a_file_that_grows_or_shrinks_meanwhile_is_refused() -> None:
+    for chunks in ([b"four"], [b"sixsix"]):
+        with pytest.raises(ArchiveError, match="changed while it was packed"):
+            tarball.Writer(io.BytesIO(), 0).add("a", 5, chunks)
+
+
+def test_long_paths_are_split_as_tar_splits_them() -> None:
+    name = "/".join(["p" * 60, "q" * 60, "é" * 45])
+    content = write_all({name: b"x"})
+    assert read_all(content) == {name: b"x"}
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        assert tar.getnames() == [name]
+    for long in ("n" * 101, "p" * 156 + "/n", "/".join("abcdefgh" * 40)):
+        with pytest.raises(ArchiveError, match="too long"):
+            write_all({long: b""})
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("/etc/passwd", "absolute"),
+        ("C:/x", "absolute"),
+        ("../x", "leads out"),
+        ("a/../../x", "leads out"),
+        ("a//b", "plain relative"),
+        ("./a", "plain relative"),
+        ("a/", "plain relative"),
+        ("", "plain relative"),
+        ("a\\b", "not safe"),
+        ("a\nb", "not safe"),
+        ("a\x1b[31m", "not safe"),
+        ("a\u202eb", "not safe"),
+        ("ab:c", "not safe"),
+        ("a./b", "dot or a space"),
+        ("a ", "dot or a space"),
+        ("e\u0301", "normal form"),
+    ],
+)
+def test_names_that_are_not_plain_are_neither_written_nor_read(name: str, cause: str) -> None:
+    with pytest.raises(ArchiveError, match=cause):
+        write_all({name: b""})
+    with pytest.raises(ArchiveError, match=cause):
+        read_all(packed(entry(name) + END))
+
+
+@pytest.mark.parametrize(
+    ("names", "cause"),
+    [
+        (["a", "a"], "is there twice"),
+        (["a/File", "a/file"], "is the same file as a/File"),
+        (["straße", "STRASSE"], "is the same file"),
+        (["ﬁle", "file"], "is the same file"),
+        (["a", "a/b"], "both a file and a folder"),
+        (["a/b", "A"], "both a file and a folder"),
+    ],
+)
+def test_names_that_meet_on_some_system_are_refused(names: list[str], cause: str) -> None:
+    with pytest.raises(ArchiveError, match=cause):
+        read_all(packed(b"".join(entry(name) for name in names) + END))
+
+
+HOSTILE = {
+    "symbolic link": (entry("a", kind=b"2", link=b"/etc/passwd"), "a symbolic link"),
+    "hard link": (entry("a", kind=b"1", link=b"/etc/passwd"), "a hard link"),
+    "character device": (entry("a", kind=b"3"), "a character device"),
+    "block device": (entry("a", kind=b"4"), "a block device"),
+    "folder": (entry("a", kind=b"5"), "a folder entry"),
+    "pipe": (entry("a", kind=b"6"), "a named pipe"),
+    "sparse": (entry("a", kind=b"S"), "a sparse file"),
+    "extended header": (entry("a", b"20 path=../../evil\n", kind=b"x"), "an extended header"),
+    "global header": (entry("a", b"20 path=../../evil\n", kind=b"g"), "extended header for all"),
+    "long name": (entry("././@LongLink", b"../evil", kind=b"L"), "a GNU long name"),
+    "unknown kind": (entry("a", kind=b"Z"), "of an unknown kind"),
+    "old kind": (entry("a", kind=b"\0"), "of an unknown kind"),
+    "size in base 256": (entry("a", size=b"\x80" + bytes(10) + b"\x05"), "not a plain number"),
+    "negative size": (entry("a", size=b"-0000000001\0"), "not a plain number"),
+    "negative time": (entry("a", mtime=b"\xff" * 12), "not a plain number"),
+    "setuid": (entry("a", mode=b"0004755\0"), "not of the one form"),
+    "an owner": (entry("a", owner=b"root"), "not of the one form"),
+    "a link's name": (entry("a", link=b"x"), "not of the one form"),
+    "hidden in the header": (entry("a", rest=b"x"), "not of the one form"),
+    "hidden after the name": (entry("a\0b"), "not of the one form"),
+    "traversal in the prefix": (entry("x", prefix=b"../.."), "leads out"),
+    "not UTF-8": (entry("a").replace(b"a\0", b"\xff\0", 1), "not a UTF-8 name"),
+    "another time": (entry("a") + entry("b", mtime=b"00000000001\0"), "another time"),
+    "behind the end": (entry("a", b"x")[:-1] + b"x", "hides bytes behind its end"),
+    "after the end": (END + b"x" * 512, "holds more after the end of its tar archive"),
+    "one empty block": (bytes(512) + b"x" * 512, "does not end as it must"),
+    "cut off": (entry("a", b"x")[:600], "ends early"),
+    "cut off in a file": (entry("a", b"x" * 600)[:900], "ends early"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_archive_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tar, cause = HOSTILE[kind]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArchiveError, match=cause):
+        read_all(packed(tar if "end" in kind or "cut" in kind else tar + END))
+    assert not everything_below(tmp_path)
+
+
+def test_a_damaged_header_is_refused() -> None:
+    tar = bytearray(entry("a", b"x") + END)
+    tar[0:1] = b"b"  # the checksum is that of another name
+    with pytest.raises(ArchiveError, match="not of the one form"):
+        read_all(packed(bytes(tar)))
+
+
+def test_gzip_of_another_form_is_refused() -> None:
+    good = write_all({"a": b"hello"})
+    tar = gzip.decompress(good)
+    named = bytes.fromhex("1f8b08080000000000ff") + b"name\0" + good[10:]
+    for content, cause in [
+        (named, "gzip header"),
+        (gzip.compress(tar, mtime=1), "gzip header"),
+        (good + b"x", "after the end of its gzip member"),
+        (good + good, "after the end of its gzip member"),
+        (good + bytes(100), "after the end of its gzip member"),
+        (good[:-8] + bytes(8), "its checksum differs"),
+        (b"PK\x03\x04" + good, "not a gzip file"),
+        (b"", "not a gzip file"),
+        (good[:10] + b"\xff" * 20, "is damaged"),
+    ]:
+        with pytest.raises(ArchiveError, match=cause):
+            read_all(content)
+    for end in range(len(good)):
+        with pytest.raises(ArchiveError):
+            read_all(good[:end])
+
+
+def test_bombs_are_refused_before_they_go_off() -> None:
+    bomb = packed(entry("a", bytes(8 << 20)) + END)
+    assert len(bomb) < 10_000
+    with pytest.raises(ArchiveError, match="more than 50 times"):
+        read_all(bomb, Limits(ratio=50, slack=1 << 20))
+    with pytest.raises(ArchiveError, match="larger than 1048576 bytes"):
+        read_all(bomb, Limits(total=1 << 20))
+    many = packed(b"".join(entry(f"f{i}") for i in range(100)) + END)
+    with pytest.raises(ArchiveError, match="more than 50 files"):
+        read_all(many, Limits(entries=50))
+    assert len(read_all(many, Limits(entries=100))) == 100
+    claims = packed(entry("a", size=b"77777777777\0") + bytes(1024))
+    with pytest.raises(ArchiveError, match="ends early"):
+        read_all(claims)
+
+
+def test_a_bomb_takes_no_memory() -> None:
+    body = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    content = tarball._MAGIC + body.compress(entry("a", size=b"77777777777\0"))
+    content += b"".join(body.compress(bytes(1 << 20)) for _ in range(200)) + body.flush()
+    tracemalloc.start()
+    with pytest.raises(ArchiveError, match="more than 200 times"):
+        list(tarball.read(io.BytesIO(content)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 << 20
+
+
+def test_a_file_is_read_up_to_a_limit_only() -> None:
+    for each in tarball.read(io.BytesIO(write_all({"a": b"hello"}))):
+        with pytest.raises(ArchiveError, match="at most 4"):
+            each.read(4)
+        assert each.read(5) == b"hello"
+
+
+def test_what_a_terminal_would_obey_is_not_printed() -> None:
+    error = ArchiveError("a\x1b[2J\nb" + "c" * 300, "is bad")
+    assert str(error).startswith("a\\x1b[2J\\x0ab")
+    assert "\x1b" not in str(error)
+    assert len(str(error)) < 230
