@@ -225,28 +225,21 @@ def ruptures_pelt(w: Windows) -> Floats:
     return _each(w, test)
 
 
-def ours(w: Windows) -> tuple[Flags, Flags, Flags, Flags, Floats]:
-    """Level, incident, either after correction, any kind, and 1 - the least adjusted p-value."""
+def ours(w: Windows) -> dict[str, Any]:
+    """Level, incident, either after correction, any kind, doubt, and 1 - the least adjusted p."""
     found = shifts(w.baseline, w.window, step=w.step)
     adjusted = np.array([fdr(p) for p in np.stack([found.p_value, found.incident_p], axis=1)])
     level = np.abs(found.relative) > 0.05
     incident = np.array([len(parts) > 0 for parts in found.incidents])
     large = np.where(np.stack([level, incident], axis=1), adjusted, 1)
-    finding: Flags = np.asarray((large < 0.05).any(axis=1))
-    score = 1 - np.nanmin(np.where(np.isnan(large), 1, large), axis=1)
-    return (
-        np.asarray(level & (found.p_value < 0.05)),
-        np.asarray(incident & (found.incident_p < 0.05)),
-        finding,
-        np.asarray(found.kind != "none"),
-        np.asarray(score),
-    )
-
-
-def uncertain(w: Windows) -> float:
-    """Share of windows whose level moved by more than 10 % without being significant."""
-    found = shifts(w.baseline, w.window, step=w.step)
-    return float(np.mean((np.abs(found.relative) > 0.1) & ~(found.p_value < 0.05)))
+    return {
+        "level": level & (found.p_value < 0.05),
+        "incident": incident & (found.incident_p < 0.05),
+        "finding": (large < 0.05).any(axis=1),
+        "kind": found.kind != "none",
+        "uncertain": (np.abs(found.relative) > 0.1) & ~(found.p_value < 0.05),
+        "score": 1 - np.nan_to_num(large, nan=1.0).min(axis=1),
+    }
 
 
 # --- tables --------------------------------------------------------------------------------
@@ -272,9 +265,9 @@ def report(folder: Path, quick: bool) -> str:
         if quick:
             some = np.random.default_rng(0).permutation(len(w.window))[:200]
             w = Windows(w.step, w.baseline[some], w.window[some], w.labelled[some], w.held[some])
-        level, incident, finding, kind, score = ours(w)
+        mine = ours(w)
         scores = {
-            "ours": score,
+            "ours": mine["score"],
             "Mann–Whitney": mann_whitney(w),
             "Kolmogorov–Smirnov": kolmogorov_smirnov(w),
             "percent of means": percent(w),
@@ -284,7 +277,7 @@ def report(folder: Path, quick: bool) -> str:
             scores["ruptures PELT"] = ruptures_pelt(w)
         except ImportError:
             print("ruptures is not installed (pip install ruptures): its column is left out")
-        everything = np.ones(len(w.labelled), bool)
+        everything = np.ones(len(w.labelled), dtype=np.bool_)
         limits = {
             "Mann–Whitney": 0.98,
             "Kolmogorov–Smirnov": 0.98,
@@ -296,12 +289,12 @@ def report(folder: Path, quick: bool) -> str:
             [
                 f"{name}, k = {k}",
                 f"{(~w.labelled).sum()} / {w.labelled.sum()}",
-                f"**{rates(finding, w, everything)}**",
-                f"**{rates(finding, w, w.held)}**",
-                rates(level, w, everything),
-                rates(incident, w, everything),
-                rates(kind, w, everything),
-                f"{100 * uncertain(w):.0f}",
+                f"**{rates(mine['finding'], w, everything)}**",
+                f"**{rates(mine['finding'], w, w.held)}**",
+                *(
+                    rates(mine[name], w, everything)
+                    for name in ("level", "incident", "kind", "uncertain")
+                ),
                 *(
                     rates(scores[m] > limit, w, everything) if m in scores else "–"
                     for m, limit in limits.items()

@@ -8,7 +8,7 @@ the adverse direction, and significance after correction for all the questions t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,67 +41,44 @@ WORST = 10
 STABILITY_CATEGORIES = ("resource", "performance", "behaviour")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One rule at one place, evaluated.
+    """One rule at one place, evaluated; None where there is nothing to say."""
 
-    id, rule, title, category
-        `RULE/REGION/SERVICE`, and what the rules' file says of the rule.
-    kpi, unit, region, service
-        What was compared, and where; `unit` is the KPI's (SI, ratios 0..1), None stands for all.
-    measure, adverse
-        `relative`, `points` or `exact`, and the direction that counts: `up`, `down` or `either`.
-    verdict, reason
-        `uncertain` for an effect beyond a limit that is not significant, `improved` for a
-        significant one the other way, `incident` where only a part of the window was beyond the
-        critical limit, `moved` where what one place gained others lost, else why there is no data.
-    baseline, current
-        The KPI's figure over the baseline and the window, in its unit; None if there is none.
-    drift, low, high
-        The change and its 95 % interval, in the rule's measure: a share of the baseline, a
-        difference in the KPI's unit, or (exact) the number of steps that differ.
-    adjusted_p
-        Its p-value after the correction for all evaluations; None where nothing was tested.
-    warning, critical
-        The rule's limits in its measure; None for an exact rule.
-    coverage
-        Share of the samples that were seen and could be compared, 0 to 1.
-    kind, began, ended
-        How it changed (`none`, `shift`, `trend`, `incident` or `spread`), from when to when as ISO
-        times; None where that is not known, or before or after the window.
-    incidents
-        The parts of the window that stood out, the farthest first: their times, mean excess in the
-        measure, the KPI's figure within them, and p-values.
-    details
-        What the test found beside this, as `drift_analysis.json` has it.
-    """
-
-    id: str
+    id: str  #: RULE/REGION/SERVICE
     rule: str
     title: str
     category: str
     kpi: str
-    unit: str
-    region: str | None
+    unit: str  #: the KPI's (SI, ratios 0..1)
+    region: str | None  #: None stands for all
     service: str | None
-    measure: str
-    adverse: str
+    measure: str  #: "relative", "points" or "exact"
+    adverse: str  #: the direction that counts: "up", "down" or "either"
     verdict: Verdict
+    #: `uncertain` for an effect beyond a limit that is not significant, `improved` for one the
+    #: other way that is, `incident` where only a part of the window was beyond the critical limit,
+    #: `moved` where what one place gained others lost, else why there is no data.
     reason: str
-    baseline: float | None
+    baseline: float | None  #: levels compared, in which an outlier has little weight, in the unit
     current: float | None
+    #: The change and its 95 % interval in the rule's measure: a share of the baseline, a difference
+    #: in the KPI's unit, or (exact) the number of steps that differ.
     drift: float | None
-    low: float | None
-    high: float | None
-    adjusted_p: float | None
-    warning: float | None
+    low: float | None = None
+    high: float | None = None
+    adjusted_p: float | None = None  #: p-value, corrected for all questions
+    warning: float | None  #: the rule's limits in its measure; None for an exact rule
     critical: float | None
-    coverage: float
-    kind: str
-    began: str | None
-    ended: str | None
-    incidents: list[dict[str, Any]]
-    details: dict[str, Any]
+    coverage: float  #: share of the samples that were seen and could be compared
+    kind: str  #: "none", "shift", "trend", "incident" or "spread"
+    began: str | None  #: ISO time; None where not known, or before the window
+    ended: str | None = None
+    #: The parts of the window that stood out, the farthest first: their times, mean excess in the
+    #: measure, the KPI's figure within them, and p-values.
+    incidents: list[dict[str, Any]] = field(default_factory=list)
+    #: What the test found beside this, as `drift_analysis.json` has it.
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -114,23 +91,21 @@ class Evaluation:
         """Whether the change is significant after correction."""
         return self.adjusted_p is not None and self.adjusted_p < SIGNIFICANCE
 
-    def adverse_part(self, change: float | None) -> float | None:
+    def adverse_part(self, change: float) -> float:
         """Return a change as seen in the adverse direction: positive is worse."""
-        if change is None:
-            return None
         return {"up": change, "down": -change, "either": abs(change)}[self.adverse]
 
     @property
-    def adverse_drift(self) -> float | None:
-        """Drift in the adverse direction: positive is worse."""
-        return self.adverse_part(self.drift)
+    def adverse_drift(self) -> float:
+        """Drift in the adverse direction: positive is worse; 0 if none is known."""
+        return self.adverse_part(self.drift or 0.0)
 
     @property
     def severity(self) -> float:
         """Adverse drift as a multiple of the critical limit, to rank findings of all measures."""
         if self.measure == "exact":
             return 1.0 if self.drift else 0.0
-        return (self.adverse_drift or 0.0) / self.critical if self.critical else 0.0
+        return self.adverse_drift / self.critical if self.critical else 0.0
 
     def facts(self) -> dict[str, Any]:
         """Return the evaluation as `drift_analysis.json` has it."""
@@ -198,26 +173,11 @@ def _evaluate(
     name: str, rule: DriftRule, kpi: str, window: Kpis, baselines: Sequence[Kpis]
 ) -> list[Evaluation]:
     """Evaluate one KPI of a rule at every place; a partial answer compares with nothing."""
-    found = _compared(name, rule, kpi, window, baselines)
-    doubt = next((text for side in (window, *baselines) for text in side.doubts(kpi)), "")
-    if not doubt:
-        return found
-    reason = f"the server warned about its answer: {doubt}"
-    return [
-        replace(
-            e, verdict="no_data", reason=reason, adjusted_p=None, incidents=[],
-            details=e.details | {"untestable": False},
-        )
-        for e in found
-    ]  # fmt: skip
-
-
-def _compared(
-    name: str, rule: DriftRule, kpi: str, window: Kpis, baselines: Sequence[Kpis]
-) -> list[Evaluation]:
     places = window.places(kpi)
+    doubt = next((text for side in (window, *baselines) for text in side.doubts(kpi)), "")
+    doubt = doubt and f"the server warned about its answer: {doubt}"
     if rule.measure == "exact":
-        return [_exact(name, rule, kpi, place, window, baselines[0]) for place in places]
+        return [_exact(name, rule, kpi, place, window, baselines[0], doubt) for place in places]
     before = baseline_days(baselines, kpi, places)
     found = shifts(
         before[:, 0] if before.shape[1] == 1 else before,
@@ -229,8 +189,8 @@ def _compared(
         in_units=rule.measure == "points",
     )
     return [
-        _evaluation(name, rule, kpi, place, window, baselines[0], found[i])
-        for i, place in enumerate(places)
+        _evaluation(name, rule, kpi, place, window, baselines[0], doubt, shift)
+        for place, shift in zip(places, found, strict=True)
     ]
 
 
@@ -239,45 +199,36 @@ def _identity(name: str, rule: DriftRule, kpi: str, place: Place) -> str:
     return "/".join(part for part in parts if part)
 
 
-def _blank(name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis) -> dict[str, Any]:
+def _asked(name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis) -> dict[str, Any]:
     """Fields of an evaluation that do not depend on what was found."""
-    region, service = place
-    return {
+    names = ("title", "category", "measure", "adverse", "warning", "critical")
+    return {key: getattr(rule, key) for key in names} | {
         "id": _identity(name, rule, kpi, place),
         "rule": name,
-        "title": rule.title,
-        "category": rule.category,
         "kpi": kpi,
         "unit": window.job.kpis[kpi].unit,
-        "region": region,
-        "service": service,
-        "measure": rule.measure,
-        "adverse": rule.adverse,
-        "warning": rule.warning,
-        "critical": rule.critical,
+        "region": place[0],
+        "service": place[1],
     }
 
 
 def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    """Return a number; None if it is none, and 0 for what rounding alone left."""
+    return 0.0 if abs(value) < _ROUNDING else float(value) if np.isfinite(value) else None
 
 
-def _change(value: float) -> float | None:
-    """Return a change as a number; what rounding alone left is none."""
-    return 0.0 if abs(value) < _ROUNDING else _number(value)
+def _time(kpis: Kpis, step: int | None) -> str | None:
+    """Return when a step begins."""
+    return None if step is None else format_time(kpis.span.start + step * kpis.span.step)
 
 
 def _evaluation(
-    name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis, found: Shift
-) -> Evaluation:
-    """Evaluate a measured rule; its verdict is given once p-values are corrected.
-
-    `baseline` and `current` are the levels that were compared, in which an outlier or an incident
-    has little weight; the figures of the whole interval stand beside them in the details.
-    """
+    name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis, doubt: str,
+    found: Shift,
+) -> Evaluation:  # fmt: skip
+    """Evaluate a measured rule; its verdict is given once p-values are corrected."""
     effect, low, high = found.effect, found.low, found.high
-    coverage = float(found.coverage)
-    unseen = window.figure(kpi, *place).reason
+    unseen = doubt or window.figure(kpi, *place).reason
     reason = unseen or found.reason
     if rule.measure == "relative":
         effect, low, high = found.relative, found.relative_low, found.relative_high
@@ -285,33 +236,27 @@ def _evaluation(
             unchanged = found.effect == 0
             effect = low = high = 0.0 if unchanged else np.nan
             reason = "" if unchanged else "the baseline is 0, so a relative drift has no meaning"
-    span = window.span
-
-    def when(step: int | None) -> str | None:
-        return None if step is None else format_time(span.start + step * span.step)
-
+    parts = [] if reason else found.incidents
     return Evaluation(
-        **_blank(name, rule, kpi, place, window),
+        **_asked(name, rule, kpi, place, window),
         verdict="no_data" if reason else "pass",
         reason=reason,
         baseline=_number(found.baseline_level),
         current=_number(found.window_level),
-        drift=_change(effect),
-        low=_change(low),
-        high=_change(high),
-        adjusted_p=None if reason else _number(found.p_value),
-        coverage=coverage,
+        drift=_number(effect),
+        low=_number(low),
+        high=_number(high),
+        adjusted_p=None if reason else _p(found.p_value),
+        coverage=float(found.coverage),
         kind=found.kind,
-        began=when(found.begin),
-        ended=when(found.end),
-        incidents=[]
-        if reason
-        else [_incident(rule, kpi, place, window, found, p) for p in found.incidents],
+        began=_time(window, found.begin),
+        ended=_time(window, found.end),
+        incidents=[_incident(rule, kpi, place, window, found, part) for part in parts],
         details={
             "baseline_kpi": baseline.figure(kpi, *place).value,
             "window_kpi": window.figure(kpi, *place).value,
-            "p_value": None if reason else _number(found.p_value),
-            "incident_p": None if reason else _number(found.incident_p),
+            "p_value": None if reason else _p(found.p_value),
+            "incident_p": None if reason else _p(found.incident_p),
             "effective_samples": _number(found.n_effective),
             "slope_per_hour": _number(found.slope),
             "slope_low": _number(found.slope_low),
@@ -319,9 +264,13 @@ def _evaluation(
             "spread_ratio": _number(found.spread_ratio),
             "like_hours": found.like_hours,
             # All was seen, and yet no statistic tells: a baseline of 0, or hardly any noise.
-            "untestable": bool(reason) and coverage >= MIN_COVERAGE and not unseen,
+            "untestable": bool(reason) and found.coverage >= MIN_COVERAGE and not unseen,
         },
     )
+
+
+def _p(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _too_little(coverage: float) -> str:
@@ -335,12 +284,11 @@ def _incident(
     rule: DriftRule, kpi: str, place: Place, window: Kpis, found: Shift, part: Segment
 ) -> dict[str, Any]:
     """Return a part of the window that stood out, its excess in the rule's measure."""
-    span = window.span
     size = abs(found.baseline_level) if rule.measure == "relative" else 1.0
     p_value = max(part.p_value, _chance_of_events(window, kpi, place, part.begin, part.end))
     return {
-        "began": format_time(span.start + part.begin * span.step),
-        "ended": format_time(span.start + part.end * span.step),
+        "began": _time(window, part.begin),
+        "ended": _time(window, part.end),
         "excess": _number(part.excess / size) if size else None,
         "figure": window.during(kpi, part.begin, part.end, *place),
         "p_value": p_value,
@@ -377,38 +325,29 @@ def _chance_of_events(kpis: Kpis, kpi: str, place: Place, begin: int, end: int) 
 
 
 def _exact(
-    name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis
+    name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis, doubt: str
 ) -> Evaluation:
     """Evaluate an exact rule: the window's values against the baseline's last one."""
     before, now = baseline.series(kpi, *place), window.series(kpi, *place)
     before, seen = before[~np.isnan(before)], ~np.isnan(now)
-    reason, differs = "", np.zeros(len(now), bool)
-    if not len(before) or not seen.any():
+    differs = seen & (now != before[-1]) if len(before) else np.zeros(len(now), bool)
+    reason = doubt
+    if not doubt and not (len(before) and seen.any()):
         reason = f"no samples in the {'window' if len(before) else 'baseline'}"
-    else:
-        differs = seen & (now != before[-1])
-        # A difference that was seen is one, however little was seen.
-        reason = "" if differs.any() else _too_little(float(seen.mean()))
-    span = window.span
+    elif not doubt and not differs.any():  # a difference is one, however little was seen
+        reason = _too_little(float(seen.mean()))
     first = int(np.argmax(differs)) if differs.any() else None
-    verdict: Verdict = "no_data" if reason else "fail" if differs.any() else "pass"
     return Evaluation(
-        **_blank(name, rule, kpi, place, window),
-        verdict=verdict,
+        **_asked(name, rule, kpi, place, window),
+        verdict="no_data" if reason else "fail" if differs.any() else "pass",
         reason=reason,
         baseline=float(before[-1]) if len(before) else None,
         current=float(now[seen][-1]) if seen.any() else None,
         drift=None if reason else float(differs.sum()),
-        low=None,
-        high=None,
-        adjusted_p=None,
         coverage=float(seen.mean()),
         kind="shift" if differs.any() else "none",
         # A difference from the first step on was there before the window began.
-        began=format_time(span.start + first * span.step) if first else None,
-        ended=None,
-        incidents=[],
-        details={},
+        began=_time(window, first or None),
     )
 
 
@@ -425,43 +364,35 @@ def _corrected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     adjusted = iter(fdr(np.array(p_values, dtype=np.float64)).tolist())
     by_id = {e.id: (e, next(adjusted)) for e in asked}
     judged = {
-        name: _if_enough(_judged(e, p, [next(adjusted) for _ in part]))
+        name: _judged(e, p, [next(adjusted) for _ in part])
         for (name, (e, p)), part in zip(by_id.items(), parts, strict=True)
     }
     return [judged.get(e.id, e) for e in evaluations]
 
 
 def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: Sequence[float]) -> Evaluation:
+    warning, critical = evaluation.warning, evaluation.critical
+    assert warning is not None
+    assert critical is not None
     incidents = [
         incident | {"adjusted_p": p}
         for incident, p in zip(evaluation.incidents, incident_p, strict=False)
-        if p < SIGNIFICANCE
+        if p < SIGNIFICANCE and evaluation.adverse_part(incident["excess"] or 0.0) > critical
     ]
     judged = replace(evaluation, adjusted_p=adjusted_p, incidents=incidents)
-    drift, warning, critical = judged.adverse_drift, judged.warning, judged.critical
-    assert drift is not None
-    assert warning is not None
-    assert critical is not None
-    incidents = [i for i in incidents if (judged.adverse_part(i["excess"]) or 0) > critical]
-    judged = replace(judged, incidents=incidents)
+    drift, too_little = judged.adverse_drift, _too_little(judged.coverage)
     if drift > warning and judged.significant:
         return replace(judged, verdict="fail" if drift > critical else "warn")
     if incidents:
         # What passed within the window is no lasting drift, but not nothing either.
         return replace(judged, verdict="warn", reason="incident")
+    if too_little:  # a finding stays one, however little was seen
+        return replace(judged, verdict="no_data", reason=too_little, adjusted_p=None)
     if drift > warning:
         return replace(judged, reason="uncertain")
     if judged.significant and -drift > warning:
         return replace(judged, reason="improved")
     return judged
-
-
-def _if_enough(judged: Evaluation) -> Evaluation:
-    """Take back what was said of too little; a finding stays one, however little was seen."""
-    too_little = _too_little(judged.coverage)
-    if judged.verdict != "pass" or not too_little:
-        return judged
-    return replace(judged, verdict="no_data", reason=too_little, adjusted_p=None, incidents=[])
 
 
 def _moved(evaluations: Sequence[Evaluation], kpis: Mapping[str, Kpi]) -> list[Evaluation]:
@@ -633,8 +564,8 @@ def _stability(evaluations: Sequence[Evaluation], days: int) -> dict[str, Any]:
     silent = [e for e in asked if e.verdict == "no_data"]
     unseen = [e for e in silent if not e.details["untestable"]]
     untestable = [e.name for e in silent if e.details["untestable"]]
-    sure = [e for e in known if e.significant and (e.adverse_drift or 0) > 0]
-    worst = max(sure, key=lambda e: e.adverse_drift or 0, default=None)
+    sure = [e for e in known if e.significant and e.adverse_drift > 0]
+    worst = max(sure, key=lambda e: e.adverse_drift, default=None)
     reason = "" if known else "no drift rule that is measured in percent had data"
     if known and unseen:
         more = f" and {len(unseen) - 1} more" if len(unseen) > 1 else ""

@@ -35,7 +35,7 @@ from tars_ga_lib.preflight import Finding, preflight
 from tars_ga_lib.prometheus import Prometheus, connect
 
 HOUR, DAY = 3600, 86400
-KEPT_DAYS = 35
+KEPT_DAYS = 56
 """How far back from the latest data a server is asked, in days."""
 
 LONGEST = 400 * DAY
@@ -343,14 +343,17 @@ def _days(
         start = stop - length
         if not whole(start, stop):
             continue
-        weeks = 0
-        while weeks < 4 and whole(start - (weeks + 1) * 7 * DAY, stop - (weeks + 1) * 7 * DAY):
-            weeks += 1
-        if weeks:
+        # Days differ, and only several tell by how much: of like weekdays if there are some.
+        weeks, days = (
+            next((k for k in range(7) if not whole(start - (k + 1) * e, stop - (k + 1) * e)), 7)
+            for e in (7 * DAY, DAY)
+        )
+        if weeks > 1 or weeks >= max(days, 1):
             why = "the same hours of the weeks before, as far as data reach"
             return (start, stop), (7 * DAY, weeks), why
-        if whole(start - DAY, stop - DAY):
-            return (start, stop), (DAY, 1), "the day before: there are no data of a week before"
+        if days:
+            why = "the days before, as far as data reach: there are not two like weekdays"
+            return (start, stop), (DAY, days), why
     for half in range(DAY // 2, 0, -HOUR):
         if whole(stop - 2 * half, stop):
             return (stop - half, stop), (half, 1), "the time before the window: there is no more"

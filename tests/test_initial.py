@@ -190,7 +190,7 @@ def test_requests_are_counted_where_no_target_is_scraped(
 def test_data_of_long_ago_and_of_the_day_before(serve: Any) -> None:
     found = initial.look(serve(SERVERS["spring"], hours=24, ago=100 * DAY, apart=1))
     assert (found.window[1] - found.window[0], found.baselines) == (DAY, (DAY, 1))
-    assert "the day before" in found.why_baseline
+    assert "the days before" in found.why_baseline
 
 
 def test_what_cannot_be_told_is_refused(serve: Any, tmp_path: Path, empty_server: str) -> None:

@@ -98,8 +98,8 @@ def baseline_problems(baselines: ArrayLike, *, step: float, alpha: float = 0.01)
         trend = known.regress(t)
         trend_p = trend.p_value
         for i, row in enumerate(rows):
-            part = parts[i][0]
-            if part.p_value < alpha / count:
+            if parts[i]:
+                part = parts[i][0]
                 add(row, "incident", at[i, part.begin], at[i, part.end - 1] + 1, part.excess)
             elif trend_p[i] < alpha / count:
                 add(row, "trend", 0, length, trend.slope[i])

@@ -18,6 +18,8 @@ from .series import Ints, mean
 
 #: An incident lasts at least a quarter of an hour.
 SHORTEST_SECONDS = 900
+#: Break points tried for a step that lasts.
+STEP_POSITIONS = 9
 #: Incidents that are looked for in a series.
 MOST_SEGMENTS = 24
 
@@ -105,8 +107,8 @@ def segments(
 ) -> tuple[list[list[Segment]], Scan]:
     """All segments that depart from the level, the farthest first, of each of ``m`` series.
 
-    Each is cut out before the next is looked for, as long as its p-value is below ``alpha``; the
-    first is always there. The scan that found the first comes along.
+    Each is cut out before the next is looked for, as long as its p-value is below ``alpha``. The
+    scan for the first comes along.
 
     Parameters
     ----------
@@ -134,24 +136,16 @@ def segments(
             bounds = farthest.begin[counted], farthest.end[counted]
             chance = x.shape[1] * _chance_of_cluster(x[rows[counted]], *bounds)
             p_value[counted] = np.clip(chance, p_value[counted], 1)
-        for i, row in enumerate(rows):
-            begin, end = int(farthest.begin[i]), int(farthest.end[i])
-            if p_value[i] < alpha:
-                begin, end = _sharpened(np.append(0, left[row].cumsum()), begin, end, shortest)
-            elif result[row]:
-                continue
-            part = Segment(
-                begin,
-                end,
-                float(left[row, begin:end].mean()),
-                float(farthest.extent[i]),
-                float(p_value[i]),
-            )
+        rows, found = rows[p_value < alpha], np.flatnonzero(p_value < alpha)
+        for i, row in zip(found, rows, strict=True):
+            total = np.append(0, left[row].cumsum())
+            begin, end = _sharpened(total, int(farthest.begin[i]), int(farthest.end[i]), shortest)
+            excess = float(total[end] - total[begin]) / (end - begin)
             left[row, begin:end] = 0
             # What touches a farther one is its ramp.
             if all(begin >= s.end + shortest or end <= s.begin - shortest for s in result[row]):
+                part = Segment(begin, end, excess, float(farthest.extent[i]), float(p_value[i]))
                 result[row].append(part)
-        rows = rows[p_value < alpha]
     assert first is not None
     return result, first
 
@@ -203,16 +197,19 @@ def _sharpened(total: Floats, begin: int, end: int, shortest: int) -> tuple[int,
 def telling_steps(x: Floats, known: Noise) -> tuple[Ints, Floats]:
     """Where one lasting step explains series (m, n) best, and its p-value, each (m,).
 
-    The step is where the means before and after differ most for so many samples (Hinkley 1970), in
-    the middle nine tenths; its p-value is paid for by Bonferroni over all positions.
+    The supremum of Wald tests over break points in the middle nine tenths (Andrews 1993), paid for
+    by Bonferroni over the positions tried. The best is then moved to where the means before and
+    after differ most for so many samples (Hinkley 1970).
     """
     n = x.shape[1]
-    edge = max(2, n // 20)
-    at = np.arange(edge, n - edge + 1)
+    tried = np.unique(np.round(np.linspace(0.05, 0.95, STEP_POSITIONS) * n).astype(np.int64))
+    p_values = np.stack([known.regress(after(n, at[None])).p_value for at in tried])
+    reach, edge = np.arange(-(n // STEP_POSITIONS), n // STEP_POSITIONS + 1), max(2, n // 20)
+    near = np.clip(tried[p_values.argmin(axis=0)][:, None] + reach, edge, n - edge)
     total = np.cumsum(x - x.mean(axis=1, keepdims=True), axis=1)
-    best = at[(np.abs(total[:, at - 1]) / np.sqrt(at * (n - at))).argmax(axis=1)]
-    p_value: Floats = np.minimum(1, n * known.regress(after(n, best)).p_value)
-    return best, p_value
+    contrast = np.abs(np.take_along_axis(total, near - 1, axis=1)) / np.sqrt(near * (n - near))
+    best = np.take_along_axis(near, contrast.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return best, np.minimum(1, len(tried) * p_values.min(axis=0))
 
 
 def after(n: int, begin: Ints) -> Floats:

@@ -14,10 +14,9 @@ Source: Efron (2010, "Large-Scale Inference", chapter 1), empirical Bayes; Demps
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
 from .noise import Floats
@@ -34,7 +33,7 @@ ROUNDS = 30
 #: Degrees of freedom of a variance that is taken as known.
 KNOWN = 1e6
 #: Halvings of the logarithm in which an interval's width is found.
-HALVINGS = 24
+HALVINGS = 18
 
 
 #: Deviations of a day's level that are presumed, each as likely as another, as shares of it.
@@ -51,19 +50,20 @@ class Error:
     deviation: Floats  #: (m, J)
     dof: Floats  #: (m, 1)
 
-    def of(self, rows: NDArray[Any]) -> Error:
+    def of(self, rows: list[int]) -> Error:
         """Return the error of some of the changes."""
         return Error(self.weight[rows], self.deviation[rows], self.dof[rows])
 
     def p_value(self, change: Floats) -> Floats:
         """Two-sided p-value of no change, (m,)."""
-        tails = special.stdtr(self.dof, -np.abs(change)[:, None] / self.deviation)
+        z = -np.abs(change)[:, None] / self.deviation
+        tails = special.ndtr(z) if (self.dof == KNOWN).all() else special.stdtr(self.dof, z)
         p_value: Floats = np.minimum(1, 2 * (self.weight * tails).sum(axis=1))
         return p_value
 
     def half_width(self, alpha: float) -> Floats:
         """Half the width of the interval that leaves a change out where its p-value < alpha."""
-        low, high = self.deviation.min(axis=1) * 1e-3, self.deviation.max(axis=1) * 1e3
+        low, high = self.deviation.min(axis=1), 20 * self.deviation.max(axis=1)
         for _ in range(HALVINGS):
             middle = np.sqrt(low * high)
             wide = self.p_value(middle) < alpha
@@ -106,8 +106,6 @@ def error_between_days(
     variance = noise[:, None] + deviations**2 * np.where(single, 2, 1)[:, None]
     if single.any():
         about = change - np.median(change[single])
-        if _explained(about[single], noise[single], degrees[single]):
-            variance[single] = noise[single, None]
         square = np.where(single, about**2, square)
     shown = np.where(single, 1, count - 1)[:, None]
     log = -shown / 2 * np.log(variance)
@@ -126,14 +124,22 @@ def error_between_days(
     return Error(own, np.sqrt(of_change), degrees[:, None])
 
 
-def _explained(change: Floats, noise: Floats, dof: Floats) -> bool:
+def alike(change: Floats, error: Floats, dof: Floats) -> bool:
     """Whether the noise within days explains the changes of many series, so that days are alike.
 
     The median of their squares, as normal scores, is then that of chi-squared, within one standard
-    error or a quarter (Devlin & Roeder 1999, "Genomic control").
+    error or a fifth (Devlin & Roeder 1999, "Genomic control").
+
+    Parameters
+    ----------
+    change, error, dof : (m,) arrays
+        The changes from a single earlier day, their standard errors by the noise within the days,
+        and the degrees of freedom of these.
     """
-    if len(change) < MANY_SERIES or not (noise > 0).all():
+    known = error > 0
+    if known.sum() < MANY_SERIES:
         return False
-    scores = special.ndtri(special.stdtr(dof, -np.abs(change) / np.sqrt(noise)))
+    about = np.abs(change[known] - np.median(change[known]))
+    scores = special.ndtri(special.stdtr(dof[known], -about / error[known]))
     inflation = float(np.median(scores**2)) / MEDIAN_CHI_SQUARED
-    return bool(inflation <= 1 + max(0.25, INFLATION_ERROR / np.sqrt(len(change))))
+    return bool(inflation <= 1 + max(0.2, INFLATION_ERROR / np.sqrt(known.sum())))

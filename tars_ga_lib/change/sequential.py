@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from .days import LEVEL, error_between_days
+from .days import LEVEL, alike, error_between_days
 from .noise import MIN_SAMPLES, Floats, noise, two_sided
 from .series import (
     ROUNDING,
@@ -103,9 +103,10 @@ def sequential(
         some = np.flatnonzero((size > 0) & np.isfinite(dof))
         unit = size[some]
         levels, change = mean(among[some, :, :k], axis=2) / unit[:, None], effect[some] / unit
-        within = (error[some] / unit) ** 2
-        between = error_between_days(levels, change, LEVEL, within, dof[some])
-        p_value[some] = between.p_value(change)
+        within = error[some] / unit
+        if levels.shape[1] > 1 or not alike(change, within, dof[some]):
+            between = error_between_days(levels, change, LEVEL, within**2, dof[some])
+            p_value[some] = between.p_value(change)
         z = special.ndtri(p_value / 2) * np.sqrt(end / planned)
         p_values[:, k - 1] = np.minimum(1, 4 * special.ndtr(z))
     p_values = np.fmin.accumulate(p_values, axis=1)

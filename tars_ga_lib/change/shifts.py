@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import changepoints
 from .changepoints import Segment
-from .days import LEVEL, RATIO, error_between_days
+from .days import LEVEL, RATIO, alike, error_between_days
 from .noise import MIN_SAMPLES, Floats, Noise, half_width, noise, slow_course, two_sided
 from .series import (
     ROUNDING,
@@ -87,7 +87,7 @@ class Shift:
     incident_p: float  #: of no part that stands out; of the farthest one
     incidents: tuple[Segment, ...]  #: all parts that are significant and matter, the farthest first
     spread_ratio: float  #: spread of the window / spread of the baseline
-    spread_p: float
+    spread_p: float  #: of no change of spread from day to day
     like_hours: bool  #: whether like hours were compared; if not, a season widens the interval
     reason: str  #: why there is no verdict; "" otherwise
 
@@ -365,14 +365,14 @@ def _write_incidents(
     alone = rows[~np.isfinite(out["_segments"][rows]).any(axis=1)]
     out["_segments"][alone, 0] = _log(first.other_way)[np.isin(rows, alone)]
     out["_farthest"][rows] = _log(first.extent)
+    out["incident_p"][rows] = first.p_value
     inside = np.zeros(x.shape)
-    for i, (row, segments) in enumerate(zip(rows, parts, strict=True)):
-        out["incident_p"][row] = segments[0].p_value
-        out["incidents"][row] = tuple(
-            replace(s, begin=int(at[i, s.begin]), end=int(at[i, s.end - 1]) + 1) for s in segments
-        )
+    for i, segments in enumerate(parts):
         for s in segments:
             inside[i, s.begin : s.end] = 1
+        out["incidents"][rows[i]] = tuple(
+            replace(s, begin=int(at[i, s.begin]), end=int(at[i, s.end - 1]) + 1) for s in segments
+        )
     return inside
 
 
@@ -460,34 +460,36 @@ def _against_noise(out: Columns) -> None:
 
 def _against_days(out: Columns, size: Floats) -> None:
     """Judge level, spread and segments by how days differ, not by the noise within them alone."""
+    some = np.flatnonzero(np.isfinite(out["spread_ratio"]))
+    ratio = out["spread_ratio"][some]
+    out["spread_p"][some] = error_between_days(out["_spreads"][some], ratio, RATIO).p_value(ratio)
     levels = out["_levels"]
     differ = np.ptp(np.where(np.isfinite(levels), levels, 0), axis=1) > ROUNDING * size
     some = np.flatnonzero((out["reason"] == "") & (size > 0) & (differ | (out["_error"] > 0)))
     unit = size[some].astype(np.float64)
-    within = (out["_error"][some] / unit) ** 2
-    change = out["effect"][some] / unit
+    within, change = out["_error"][some] / unit, out["effect"][some] / unit
+    if levels.shape[1] == 1 and alike(change, within, out["_dof"][some]):
+        return
     error = error_between_days(
-        levels[some] / unit[:, None], change, LEVEL, within, out["_dof"][some]
+        levels[some] / unit[:, None], change, LEVEL, within**2, out["_dof"][some]
     )
     out["p_value"][some], out["_half"][some] = (
         error.p_value(change),
         error.half_width(ALPHA) * unit,
     )
-    some = np.flatnonzero(np.isfinite(out["spread_ratio"]))
-    ratio = out["spread_ratio"][some]
-    out["spread_p"][some] = error_between_days(out["_spreads"][some], ratio, RATIO).p_value(ratio)
     some = np.flatnonzero(np.isfinite(out["_segments"]).any(axis=1))
     usual = mean(out["_segments"][some], axis=1)
+    beyond = np.maximum(0, out["_farthest"][some] - usual)
     error = error_between_days(out["_segments"][some], out["_farthest"][some] - usual, RATIO)
-    for rank in range(max((len(p) for p in out["incidents"][some]), default=0)):
-        have = np.array([len(parts) > rank for parts in out["incidents"][some]])
-        extents = np.array([parts[rank].extent for parts in out["incidents"][some[have]]])
-        p_values = error.of(have).p_value(np.maximum(0, _log(extents) - usual[have]))
-        for row, p_value in zip(some[have], p_values, strict=True):
-            parts = list(out["incidents"][row])
-            parts[rank] = replace(parts[rank], p_value=max(parts[rank].p_value, float(p_value)))
-            out["incidents"][row] = tuple(parts)
-            out["incident_p"][row] = parts[0].p_value
+    out["incident_p"][some] = np.maximum(out["incident_p"][some], error.p_value(beyond))
+    for i, row in enumerate(some):
+        if parts := out["incidents"][row]:
+            extents = _log(np.array([part.extent for part in parts]))
+            p_values = error.of([i] * len(parts)).p_value(np.maximum(0, extents - usual[i]))
+            out["incidents"][row] = tuple(
+                replace(part, p_value=max(part.p_value, float(p)))
+                for part, p in zip(parts, p_values, strict=True)
+            )
 
 
 def _finish(out: Columns, matters: Floats) -> None:
