@@ -215,10 +215,11 @@ def ruptures_pelt(w: Windows) -> Floats:
     def test(before: Floats, after: Floats) -> float:
         x = np.concatenate([before, after])
         x = (x - np.median(x)) / (np.median(np.abs(np.diff(x))) or x.std() or 1)
-        algorithm = ruptures.Pelt(model="l2", min_size=3, jump=3).fit(x)
+        jump = max(1, len(x) // 200)  # its time grows with the square of the samples
+        algorithm = ruptures.Pelt(model="l2", min_size=3, jump=jump).fit(x)
         for penalty in (1000, 300, 100, 30, 10, 3):
             found = algorithm.predict(pen=penalty * np.log(len(x)))[:-1]
-            if any(point >= len(before) - 3 for point in found):
+            if any(point >= len(before) - max(3, jump) for point in found):
                 return float(penalty)
         return 0.0
 
@@ -265,6 +266,7 @@ def report(folder: Path, quick: bool) -> str:
         if quick:
             some = np.random.default_rng(0).permutation(len(w.window))[:200]
             w = Windows(w.step, w.baseline[some], w.window[some], w.labelled[some], w.held[some])
+        print(name, k, flush=True)
         mine = ours(w)
         scores = {
             "ours": mine["score"],

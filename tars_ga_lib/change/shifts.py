@@ -104,10 +104,9 @@ class Shifts:
         self._columns = columns
 
     def __getattr__(self, name: str) -> NDArray[Any]:
-        try:
-            return self._columns[name]
-        except KeyError:
-            raise AttributeError(name) from None
+        if name.startswith("_") or name not in self._columns:
+            raise AttributeError(name)
+        return self._columns[name]
 
     def __len__(self) -> int:
         return len(self.effect)
