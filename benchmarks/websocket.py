@@ -56,7 +56,7 @@ monitor(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
 def monitor(port: int, sessions: int, seconds: float) -> None:
     """Watch in this process, and print what it cost as JSON."""
     from tars_ga_lib.endpoints import WebSocketTargets
-    from tars_ga_lib.system import monitor as websocket
+    from tars_ga_lib.system import websocket
 
     marks: list[tuple[float, float, float]] = []  # wall, CPU, megabytes
 

@@ -22,7 +22,7 @@ import yaml
 from tars_ga_lib.endpoints import WebSocketTargets
 from tars_ga_lib.parameters import MEASURED
 from tars_ga_lib.recording import write_json
-from tars_ga_lib.system.monitor import Pace, watch
+from tars_ga_lib.system.websocket import Pace, watch
 from tests import stores, websocket_servers
 
 HERE = Path(__file__).resolve().parent

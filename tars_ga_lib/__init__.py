@@ -11,7 +11,7 @@ statistics of change (`change/`), `drift`,
 `regions`, the running system (`system/`, `measured`), `criteria`, `run`, `made`,
 what is told (`story/`, `fields/`) and what people see (`display`, `wording`, `ci`, `tables`,
 `charts`, `sparks`, `fingerprint`, `views/`, `report/`), the evidence (`atomic`,
-`evidence/`), `notify`, the live day (`watch/`), `pipeline` and `cli/`.
+`evidence/`), the live day (`live/`), `pipeline` and `cli/`.
 """
 
 __version__ = "0.1.0"

@@ -207,6 +207,8 @@ class Criterion(Model):
     moment must not be older than `max_age` at the window's end.
     """
 
+    EITHER = (("kpi", "drift", "evidence", "validation", "websocket", "alerts"),)
+
     title: Name
     kpi: Name | None = None
     objective: Name | None = None
@@ -241,13 +243,7 @@ class Criterion(Model):
     min_series_coverage: Annotated[Number, Field(ge=0.5, le=1)] = 0.8
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        names = ("kpi", "drift", "evidence", "validation", "websocket", "alerts")
-        if sum(getattr(self, name) is not None for name in names) != 1:
-            raise ValueError(
-                "give exactly one of 'kpi', 'drift', 'evidence', 'validation', 'websocket' and "
-                "'alerts'"
-            )
+    def _has_a_target(self) -> Self:
         if self.target is None and self.objective is None:
             raise ValueError("give a 'target', or the 'objective' that has it")
         if self.objective is not None and self.kpi is None:

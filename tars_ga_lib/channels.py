@@ -56,12 +56,6 @@ class StatusPage(Model):
     api: BaseUrl = "https://api.statuspage.io"
 
 
-class Email(Model):
-    """Mail over SMTP; the variable holds an Apprise URL, mailtos://user:password@host?to=…"""
-
-    url_env: Variable = "TARS_GA_MAIL_URL"
-
-
 class Webhook(Model):
     """Any HTTP endpoint: the event as JSON, signed with HMAC-SHA256 where a secret is given."""
 
@@ -73,6 +67,12 @@ class Apprise(Model):
     """Any other service that Apprise knows; the variable holds its Apprise URL."""
 
     url_env: Variable
+
+
+class Email(Apprise):
+    """Mail over SMTP; the variable holds an Apprise URL, mailtos://user:password@host?to=…"""
+
+    url_env: Variable = "TARS_GA_MAIL_URL"
 
 
 class Channel(Model):

@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from tars_ga_lib.display import CHIPS, clean, md_escape
-from tars_ga_lib.wording import limit_text, value_text, why
+from tars_ga_lib.wording import criteria_rows, limit_text, value_text, why
 
 Facts = Mapping[str, Any]
 
@@ -62,13 +62,8 @@ def summary(certification: Facts) -> str:
     if certification["simulated"]:
         lines += ["The data is **simulated**: this certifies nothing real.", ""]
     lines += ["| Verdict | Criterion | Value | Target |", "| --- | --- | ---: | ---: |"]
-    for outcome in certification["criteria"]:
-        optional = "" if outcome["mandatory"] else " (optional)"
-        cells = [
-            CHIPS["waived" if outcome["waiver"] else outcome["verdict"]].text,
-            md_escape(outcome["title"]) + optional,
-            md_escape(value_text(outcome)),
-            md_escape(limit_text(outcome["target"], outcome["unit"])),
-        ]
+    for row in criteria_rows(certification["criteria"]):
+        chip = CHIPS["waived" if row.waived else row.verdict].text
+        cells = [chip, *map(md_escape, (row.name, row.value, row.target))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

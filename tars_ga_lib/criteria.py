@@ -29,8 +29,10 @@ from tars_ga_lib.evidence_files import (
     Rollback,
     SecurityScan,
     SignOffs,
+    foreign,
+    untimely,
 )
-from tars_ga_lib.grammar import Interval, Limit, Verdict, format_duration, format_time
+from tars_ga_lib.grammar import Limit, Verdict, format_time
 from tars_ga_lib.intervals import overlaps
 from tars_ga_lib.kpis import Kpis, KpiValue, alerts
 from tars_ga_lib.measured import UNITS, Results
@@ -456,21 +458,6 @@ def _from_websocket(criterion: Criterion, results: Results | None) -> _Reading:
     )
 
 
-def _covers(interval: Interval, job: Job, file: str) -> str:
-    """Return why an evidence file does not speak of the whole window; empty if it does."""
-    window = job.parameters.window
-    if interval.start <= window.start and interval.stop >= window.stop:
-        return ""
-    return f"the {file} file ends before the window does, or begins after it did"
-
-
-def _same_release(version: str, job: Job, file: str) -> str:
-    release = job.parameters.release
-    if version in (release.version, f"{release.name} {release.version}"):
-        return ""
-    return f"the {file} file is about {version}, not {release.version}"
-
-
 def _incidents(facts: Incidents, job: Job, severities: Sequence[str]) -> _Reading:
     window = job.parameters.window
     inside = [
@@ -479,8 +466,7 @@ def _incidents(facts: Incidents, job: Job, severities: Sequence[str]) -> _Readin
         if incident.severity in severities
         and overlaps(incident.start, incident.end, window.start, window.stop)
     ]
-    reason = _covers(facts.covers, job, "incidents")
-    return _Reading(float(len(inside)), reason, where=", ".join(inside), lower_bound=True)
+    return _Reading(float(len(inside)), where=", ".join(inside), lower_bound=True)
 
 
 def _failures(tried: Sequence[Any]) -> _Reading:
@@ -488,29 +474,13 @@ def _failures(tried: Sequence[Any]) -> _Reading:
     return _Reading(float(len(failed)), where=", ".join(failed), lower_bound=True)
 
 
-def _when(facts: Evidence, job: Job, max_age: int | None) -> str:
-    """Say why the times of an evidence file cannot be right, or are too long ago."""
-    parameters = job.parameters
-    latest = parameters.window.stop + parameters.measured.within
-    for moment in facts.moments():
-        if moment > latest:
-            within = format_duration(parameters.measured.within)
-            return f"its time {format_time(moment)} is more than {within} after the window ended"
-        if max_age is not None and moment < parameters.window.stop - max_age:
-            return (
-                f"its time {format_time(moment)} is more than {format_duration(max_age)} before "
-                "the window's end"
-            )
-    return ""
-
-
 def _from_evidence(field: str, job: Job, max_age: int | None) -> _Reading:
     kind, _, item = field.partition(".")
     facts: Evidence | None = job.evidence.get(kind)
     if facts is None:
         return _Reading(None, f"no {kind} file was given")
-    if facts.simulated and not job.parameters.simulated:
-        return _Reading(None, f"the {kind} file says that it is simulated, and this run is not")
+    if other := foreign(kind, facts, job.parameters):
+        return _Reading(None, other)
     severe = ("sev1",) if item == "critical" else ("sev1", "sev2", "sev3", "sev4")
     readers: dict[type[Evidence], Callable[[Any], _Reading]] = {
         Incidents: lambda f: _incidents(f, job, severe),
@@ -518,13 +488,11 @@ def _from_evidence(field: str, job: Job, max_age: int | None) -> _Reading:
             float(f.successful), where=f"tested {format_time(f.tested_at)}"
         ),
         SecurityScan: lambda f: _Reading(float(getattr(f, item))),
-        Customer: lambda f: _Reading(float(f.escalated), _covers(f.covers, job, kind)),
+        Customer: lambda f: _Reading(float(f.escalated)),
         SignOffs: lambda f: _Reading(float(sum(not s.approved for s in f.sign_offs))),
         Canary: lambda f: _Reading(float(f.decision == "promoted"), where=f.decision),
         Hotfixes: lambda f: _failures(f.fixes),
         LoadTest: lambda f: _failures(f.scenarios),
     }
     reading = readers[type(facts)](facts)
-    if other := _same_release(facts.release, job, kind):
-        return replace(reading, reason=other, lower_bound=False)
-    return replace(reading, reason=reading.reason or _when(facts, job, max_age))
+    return replace(reading, reason=untimely(kind, facts, job.parameters, max_age))

@@ -23,17 +23,6 @@ from tars_ga_lib.grammar import (
     format_duration,
 )
 
-FIGURES = (
-    "uptime",
-    "longest_downtime",
-    "handshake_p99",
-    "ping_p99",
-    "reconnect_success_rate",
-    "reconnect_latency_mean",
-    "reconnect_latency_p99",
-)
-"""What a criterion can take from the WebSocket sessions' results."""
-
 Facts = Mapping[str, Any]
 
 MIN_OBSERVED = 0.95
@@ -55,6 +44,9 @@ _LOOKS = {
     "reconnect_latency_mean": _Look("Reconnect latency, mean", "s", "nothing reconnected"),
     "reconnect_latency_p99": _Look("Reconnect latency P99", "s", "nothing reconnected"),
 }
+FIGURES = tuple(_LOOKS)
+"""What a criterion can take from the WebSocket sessions' results."""
+
 _RECONNECTS = tuple(name for name in FIGURES if name.startswith("reconnect"))
 _SECRET = re.compile(r"token|secret|pass|pwd|auth|key|sig|jwt|cred|session", re.IGNORECASE)
 
@@ -142,11 +134,6 @@ class WebSocketTargets(Model):
 # --- judging ----------------------------------------------------------------------------------
 
 
-def title(figure: str) -> str:
-    """Return how a figure is called before a reader."""
-    return _LOOKS[figure].title
-
-
 def unit(figure: str) -> str:
     """Return a figure's unit: `ratio` or `s`."""
     return _LOOKS[figure].unit
@@ -230,19 +217,15 @@ def outcome(results: Facts, figure: str, limit: Limit) -> tuple[float | None, Ve
 
     The reason begins with the endpoint's name. Without any endpoint it is `no_data`.
     """
-    rank = {"fail": 0, "no_data": 1, "pass": 2}
-    higher = unit(figure) == "ratio"
-    found = [
-        (judge(results, endpoint, figure, limit), endpoint["name"])
-        for endpoint in results["endpoints"]
-    ]
-    if not found:
+    if not results["endpoints"]:
         return None, "no_data", "no endpoint was watched"
+    judged = [(judge(results, e, figure, limit), e["name"]) for e in results["endpoints"]]
+    sign = 1 if unit(figure) == "ratio" else -1  # a share is the worse the lower
 
-    def badness(one: tuple[dict[str, Any], str]) -> tuple[int, float]:
-        value = one[0]["value"]
-        return rank[one[0]["verdict"]], 0.0 if value is None else value if higher else -value
+    def goodness(one: tuple[dict[str, Any], str]) -> tuple[int, float]:
+        rank = ("fail", "no_data", "pass").index(one[0]["verdict"])
+        return rank, sign * (one[0]["value"] or 0.0)
 
-    judged, name = min(found, key=badness)
-    reason = f"{name}: {judged['reason']}" if judged["reason"] else name
-    return judged["value"], judged["verdict"], reason
+    worst_one, name = min(judged, key=goodness)
+    reason = f"{name}: {worst_one['reason']}" if worst_one["reason"] else name
+    return worst_one["value"], worst_one["verdict"], reason

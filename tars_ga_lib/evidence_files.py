@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
-from tars_ga_lib.grammar import Duration, Interval, Model, Name, Number, Time, format_time
+from tars_ga_lib.grammar import (
+    Duration,
+    Interval,
+    Model,
+    Name,
+    Number,
+    Time,
+    format_duration,
+    format_time,
+)
+
+if TYPE_CHECKING:
+    from tars_ga_lib.parameters import Parameters
 
 EvidenceKind = Literal[
     "incidents",
@@ -62,10 +74,12 @@ def _in_order(start: int, end: int | None) -> None:
 class Evidence(Model):
     """What every evidence file says of itself; `release` is the version that it speaks of.
 
-    `SHARES` are its keys that hold a share, 0 to 1.
+    `SHARES` are its keys that hold a share, 0 to 1; `MOMENT` is the key of the time at which what
+    it tells was done, or of a list's entries that have one: `fixes.validated_at`.
     """
 
     SHARES: ClassVar[frozenset[str]] = frozenset()
+    MOMENT: ClassVar[str] = ""
 
     source: Name
     release: Name
@@ -73,7 +87,9 @@ class Evidence(Model):
 
     def moments(self) -> list[int]:
         """Return the times at which what it tells was done, in epoch seconds."""
-        return []
+        entries, _, key = self.MOMENT.rpartition(".")
+        tellers = getattr(self, entries) if entries else [self]
+        return [getattr(one, key) for one in tellers] if key else []
 
 
 class Incident(Model):
@@ -110,15 +126,13 @@ class Incidents(Evidence):
 class Rollback(Evidence):
     """A test that the release can be rolled back."""
 
+    MOMENT = "tested_at"
+
     tested_at: Time
     successful: StrictBool
     duration: Duration | None = None
     environment: Name | None = None
     data_migration_reversible: StrictBool | None = None
-
-    def moments(self) -> list[int]:
-        """Return the times at which what it tells was done, in epoch seconds."""
-        return [self.tested_at]
 
 
 class SignOff(Model):
@@ -134,25 +148,21 @@ class SignOff(Model):
 class SignOffs(Evidence):
     """Who has signed, and who has refused."""
 
-    sign_offs: Annotated[list[SignOff], Field(min_length=1)]
+    MOMENT = "sign_offs.at"
 
-    def moments(self) -> list[int]:
-        """Return the times at which what it tells was done, in epoch seconds."""
-        return [one.at for one in self.sign_offs]
+    sign_offs: Annotated[list[SignOff], Field(min_length=1)]
 
 
 class SecurityScan(Evidence):
     """A vulnerability scan of the release."""
+
+    MOMENT = "scanned_at"
 
     scanner: Name
     scanned_at: Time
     critical: Count
     high: Count
     patched: Count | None = None
-
-    def moments(self) -> list[int]:
-        """Return the times at which what it tells was done, in epoch seconds."""
-        return [self.scanned_at]
 
 
 class Customer(Evidence):
@@ -211,6 +221,7 @@ class Canary(Evidence):
     """The canary of the release: a share of the traffic for a while, and what was decided then."""
 
     SHARES = frozenset({"traffic", "success_rate", "error_rate"})
+    MOMENT = "start"
 
     start: Time
     duration: Duration
@@ -221,10 +232,6 @@ class Canary(Evidence):
     summary: Name | None = None
     gates: list[Gate] = Field(default=[])
     compared: list[Compared] = Field(default=[])
-
-    def moments(self) -> list[int]:
-        """Return the times at which what it tells was done, in epoch seconds."""
-        return [self.start]
 
 
 class Fix(Model):
@@ -241,11 +248,9 @@ class Fix(Model):
 class Hotfixes(Evidence):
     """The fixes of the release and their validation."""
 
-    fixes: Annotated[list[Fix], Field(min_length=1)]
+    MOMENT = "fixes.validated_at"
 
-    def moments(self) -> list[int]:
-        """Return the times at which what it tells was done, in epoch seconds."""
-        return [one.validated_at for one in self.fixes]
+    fixes: Annotated[list[Fix], Field(min_length=1)]
 
 
 class Load(Model):
@@ -269,13 +274,11 @@ class Load(Model):
 class LoadTest(Evidence):
     """A load test of the release."""
 
+    MOMENT = "tested_at"
+
     tool: Name
     tested_at: Time
     scenarios: Annotated[list[Load], Field(min_length=1)]
-
-    def moments(self) -> list[int]:
-        """Return the times at which what it tells was done, in epoch seconds."""
-        return [self.tested_at]
 
 
 class ActionItem(Model):
@@ -360,3 +363,40 @@ EVIDENCE_MODELS: dict[EvidenceKind, type[Evidence]] = {
     "lessons": Lessons,
     "links": Links,
 }
+
+
+# --- whether a file counts ------------------------------------------------------------------------
+
+
+def foreign(kind: str, facts: Evidence, parameters: Parameters) -> str:
+    """Return why a file speaks of something else than this run; empty if it speaks of it."""
+    release = parameters.release
+    if facts.simulated and not parameters.simulated:
+        return f"the {kind} file says that it is simulated, and this run is not"
+    if facts.release not in (release.version, f"{release.name} {release.version}"):
+        return f"the {kind} file is about {facts.release}, not {release.version}"
+    return ""
+
+
+def untimely(kind: str, facts: Evidence, parameters: Parameters, max_age: int | None = None) -> str:
+    """Return why a file's times leave the window open; empty if they do not.
+
+    What it covers must hold the window, and what it tells must neither be later than
+    `measured.within` after the window nor more than `max_age` seconds older than its end.
+    """
+    window, within = parameters.window, parameters.measured.within
+    covers: Interval | None = getattr(facts, "covers", None)
+    if covers and (covers.start > window.start or covers.stop < window.stop):
+        return f"the {kind} file ends before the window does, or begins after it did"
+    for moment in facts.moments():
+        if moment > window.stop + within:
+            return (
+                f"its time {format_time(moment)} is more than {format_duration(within)} after the "
+                "window ended"
+            )
+        if max_age is not None and moment < window.stop - max_age:
+            return (
+                f"its time {format_time(moment)} is more than {format_duration(max_age)} before "
+                "the window's end"
+            )
+    return ""

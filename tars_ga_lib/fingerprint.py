@@ -22,7 +22,7 @@ the package cannot be among them: the report is inside the package.
 from __future__ import annotations
 
 import hashlib
-import re
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,16 +73,10 @@ def qr_svg(text: str) -> str:
     import segno  # only the reports draw
 
     try:
-        matrix = segno.make(text, error="m", micro=False, boost_error=False).matrix
+        code = segno.make(text, error="m", micro=False, boost_error=False)
     except segno.DataOverflowError:
         return ""
-    size = len(matrix) + 8  # four modules of white around it belong to the code
-    path = []
-    for y, row in enumerate(matrix, 4):
-        for run in re.finditer(b"\x01+", bytes(row)):
-            path.append(f"M{run.start() + 4} {y}h{len(run[0])}v1h-{len(run[0])}z")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" '
-        f'shape-rendering="crispEdges"><path fill="#fff" d="M0 0h{size}v{size}h-{size}z"/>'
-        f'<path d="{"".join(path)}"/></svg>'
-    )
+    drawn = io.BytesIO()
+    code.save(drawn, kind="svg", border=4, light="#fff", omitsize=True, xmldecl=False, nl=False,
+              svgclass=None, lineclass=None)  # fmt: skip
+    return drawn.getvalue().decode().replace("<svg ", '<svg shape-rendering="crispEdges" ', 1)

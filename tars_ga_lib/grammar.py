@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
+import operator
 import os
 import re
 import reprlib
@@ -17,7 +18,7 @@ import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -185,6 +186,11 @@ Variable = Annotated[StrictStr, Field(pattern=_VARIABLE), BeforeValidator(_varia
 """Name of an environment variable that holds a secret."""
 
 
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt, "==": operator.eq,
+}  # fmt: skip
+
+
 class Limit(NamedTuple):
     """One comparison of a criterion, like `>= 0.999`."""
 
@@ -193,13 +199,7 @@ class Limit(NamedTuple):
 
     def holds(self, value: float) -> bool:
         """Whether `value` satisfies the limit; a NaN never does."""
-        return {
-            ">=": value >= self.value,
-            ">": value > self.value,
-            "<=": value <= self.value,
-            "<": value < self.value,
-            "==": value == self.value,
-        }[self.operator]
+        return _COMPARISONS[self.operator](value, self.value)
 
     def __str__(self) -> str:
         return f"{self.operator} {self.value:.15g}"
@@ -230,9 +230,21 @@ LimitText = Annotated[Limit, BeforeValidator(parse_limit), PlainSerializer(str)]
 
 
 class Model(BaseModel):
-    """Base of every file's model: unknown keys are refused, values never change."""
+    """Base of every file's model: unknown keys are refused, values never change.
+
+    `EITHER` holds the keys of which exactly one is to be given, a group each.
+    """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
+    EITHER: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        for names in self.EITHER:
+            if sum(getattr(self, name) is not None for name in names) != 1:
+                *others, last = map(repr, names)
+                raise ValueError(f"give exactly one of {', '.join(others)} and {last}")
+        return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy with changes, checked as strictly as a file: pydantic's own copy checks nothing.
@@ -249,14 +261,14 @@ class Model(BaseModel):
 class Interval(Model):
     """Times [start, end), given by a duration or by an end."""
 
+    EITHER = (("duration", "end"),)
+
     start: Time
     duration: Duration | None = None
     end: Time | None = None
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.duration is None) == (self.end is None):
-            raise ValueError("give either 'duration' or 'end', and not both")
+    def _ends_after_it_starts(self) -> Self:
         if self.end is not None and self.end <= self.start:
             raise ValueError(
                 f"the end {format_time(self.end)} is not after the start {format_time(self.start)}"
@@ -288,17 +300,13 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[object] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
-            raise yaml.constructor.ConstructorError(
-                None, None, "a key must be a plain name", key_node.start_mark
-            )
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} is there twice", key_node.start_mark
-            )
+        problem = "a key must be a plain name" if not isinstance(key, Hashable) else ""
+        if problem or key in seen:
+            problem = problem or f"the key {key!r} is there twice"
+            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
         seen.add(key)
-    found: dict[Any, Any] = loader.construct_mapping(node, deep=True)
-    return found
+    mapping: dict[Any, Any] = loader.construct_mapping(node, deep=True)
+    return mapping
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
@@ -315,9 +323,19 @@ def parse_yaml(text: str, name: str) -> Any:
     ParametersError
         If it is not YAML, a key stands twice, or it is built to break its reader.
     """
+    return _parsed(text, name, lambda: yaml.load(text, Loader=_StrictLoader))
+
+
+def parse_documents(text: str, name: str) -> list[Any]:
+    """Read a stream of YAML documents as `parse_yaml` reads one."""
+    documents: list[Any] = _parsed(text, name, lambda: [*yaml.load_all(text, Loader=_StrictLoader)])
+    return documents
+
+
+def _parsed(text: str, name: str, load: Callable[[], Any]) -> Any:
     try:
         check_yaml(text)
-        return _plain(yaml.load(text, Loader=_StrictLoader))
+        return _plain(load())
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -383,6 +401,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def read_text(path: Path) -> str:
+    """Read a text file that a user names.
+
+    Raises
+    ------
+    ParametersError
+        If the file is missing, unreadable or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParametersError(f"{path}: there is no such file; check the name") from None
+    except OSError as error:
+        raise ParametersError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ParametersError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file strictly.
 
@@ -391,39 +427,10 @@ def read_yaml(path: Path) -> Any:
     ParametersError
         If the file is missing, unreadable, not UTF-8 or not YAML.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ParametersError(f"{path}: there is no such file; check the name") from None
-    except OSError as error:
-        raise ParametersError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ParametersError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    return parse_yaml(text, str(path))
+    return parse_yaml(read_text(path), str(path))
 
 
-def _keys_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
-    """Return the keys that the model allows at an error's location, to suggest the right one."""
-    here: Any = model
-    for part in location:
-        if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
-            here = here.model_fields[str(part)].annotation
-        else:
-            here = getattr(here, "__args__", [None])[-1]
-        here = (
-            getattr(here, "__args__", [here])[0]
-            if type(None) in getattr(here, "__args__", [])
-            else here
-        )
-    # A union allows the keys of each of its models.
-    several = [here, *getattr(here, "__args__", [])]
-    models = [m for m in several if isinstance(m, type) and issubclass(m, BaseModel)]
-    return [key for model in models for key in model.model_fields]
-
-
-_BRANCHES = ("Baseline", "BaselineRun", "float", "int", "[key]")
-"""What pydantic puts into an error's location that is no key of the file."""
-
+# --- checking ------------------------------------------------------------------------------------
 
 Namer = Callable[[Sequence[int | str]], str]
 """Says which file, or option, a place of a document came from."""
@@ -431,46 +438,8 @@ Namer = Callable[[Sequence[int | str]], str]
 MOST_PROBLEMS = 50
 """Problems of one file that are told; what more there are is counted."""
 
-
-def _sentences(name: str | Namer, model: type[BaseModel], error: ValidationError) -> str:
-    """Write every problem of a validation as a sentence on a line of its own."""
-    problems: dict[str, str] = {}
-    for problem in error.errors():
-        location = [part for part in problem["loc"] if part not in _BRANCHES]
-        told = name if isinstance(name, str) else name(location)
-        # Of one place that fits none of several types, the first is told.
-        problems.setdefault(str(location), f"{told}: {_sentence(model, location, problem)}")
-    lines = list(problems.values())
-    if len(lines) > MOST_PROBLEMS:
-        told = name if isinstance(name, str) else name(())
-        more = f"{told}: and {len(lines) - MOST_PROBLEMS} more problems; mend these first"
-        lines = [*lines[:MOST_PROBLEMS], more]
-    return "\n".join(lines)
-
-
-def _sentence(model: type[BaseModel], location: Sequence[int | str], first: Any) -> str:
-    """Write a problem as one sentence: key and remedy."""
-    key, kind = ".".join(map(str, location)), first["type"]
-    if kind == "extra_forbidden" and location:
-        near = difflib.get_close_matches(str(location[-1]), _keys_at(model, location[:-1]), 1)
-        remedy = f"did you mean '{near[0]}'?" if near else "take it out"
-        text = f"unknown key '{key}'; {remedy}"
-    elif kind == "missing":
-        text = f"the key '{key}' is missing; add it"
-    elif kind == "value_error":
-        text = f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
-    else:
-        wanted = first["msg"].replace("Input should be", "must be").replace("Input", "it")
-        if kind in ("model_type", "dict_type"):
-            wanted = "must be a mapping of keys to values"
-        elif kind == "path_type":
-            wanted = "must be a path"
-        # A URL may hold a secret, so it is not repeated.
-        hidden = isinstance(first["input"], (dict, list)) or "@" in str(first["input"])
-        given = "" if hidden else f", not {reprlib.repr(first['input'])}"
-        hint = "; put it in quotes" if kind == "string_type" else ""
-        text = f"{key}: {wanted}{given}{hint}" if key else f"{wanted}{given}"
-    return text.replace("\n", " ")
+_BRANCHES = ("Baseline", "BaselineRun", "float", "int", "[key]")
+"""What pydantic puts into an error's location that is no key of the file."""
 
 
 def check(model: type[M], raw: object, name: str | Namer) -> M:
@@ -487,11 +456,72 @@ def check(model: type[M], raw: object, name: str | Namer) -> M:
         raise ParametersError(_sentences(name, model, error)) from None
 
 
+def _sentences(name: str | Namer, model: type[BaseModel], error: ValidationError) -> str:
+    """Write every problem of a validation as a sentence on a line of its own."""
+
+    def blamed(place: Sequence[int | str]) -> str:
+        return name if isinstance(name, str) else name(place)
+
+    problems: dict[str, str] = {}
+    for problem in error.errors():
+        place = [part for part in problem["loc"] if part not in _BRANCHES]
+        # Of one place that fits none of several types, the first is told.
+        problems.setdefault(str(place), f"{blamed(place)}: {_sentence(model, place, problem)}")
+    lines = [*problems.values()][:MOST_PROBLEMS]
+    if more := len(problems) - len(lines):
+        lines.append(f"{blamed(())}: and {more} more problems; mend these first")
+    return "\n".join(lines)
+
+
+def _sentence(model: type[BaseModel], place: Sequence[int | str], problem: Any) -> str:
+    """Write a problem as one sentence: key and remedy."""
+    key, kind = ".".join(map(str, place)), problem["type"]
+    if kind == "extra_forbidden" and place:
+        near = difflib.get_close_matches(str(place[-1]), _keys_at(model, place[:-1]), 1)
+        remedy = f"did you mean '{near[0]}'?" if near else "take it out"
+        return f"unknown key '{key}'; {remedy}"
+    if kind == "missing":
+        return f"the key '{key}' is missing; add it"
+    if kind == "value_error":
+        text = str(problem["ctx"]["error"])
+    else:
+        wanted = {
+            "model_type": "must be a mapping of keys to values",
+            "dict_type": "must be a mapping of keys to values",
+            "path_type": "must be a path",
+        }
+        plain = problem["msg"].replace("Input should be", "must be").replace("Input", "it")
+        # A URL may hold a secret, so it is not repeated.
+        hidden = isinstance(problem["input"], (dict, list)) or "@" in str(problem["input"])
+        given = "" if hidden else f", not {reprlib.repr(problem['input'])}"
+        hint = "; put it in quotes" if kind == "string_type" and key else ""
+        text = f"{wanted.get(kind, plain)}{given}{hint}"
+    return (f"{key}: {text}" if key else text).replace("\n", " ")
+
+
+def _keys_at(model: type[BaseModel], place: Iterable[int | str]) -> list[str]:
+    """Return the keys that the model allows at an error's place, to suggest the right one."""
+    models = [model]
+    for part in place:
+        fields = [one.model_fields[str(part)] for one in models if str(part) in one.model_fields]
+        # A name or a number of an entry is no field: its model was reached with the key before.
+        models = [one for field in fields for one in _models(field.annotation)] or models
+    return [key for one in models for key in one.model_fields]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models in a type: a union allows the keys of all of its models."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
+
+
 class Problems:
     """What is wrong with several files, told all at once."""
 
     def __init__(self) -> None:
-        self._found: dict[str, None] = {}
+        self._lines: dict[str, None] = {}
 
     @contextlib.contextmanager
     def collected(self) -> Iterator[None]:
@@ -499,7 +529,11 @@ class Problems:
         try:
             yield
         except ParametersError as error:
-            self._found |= dict.fromkeys(str(error).splitlines())
+            self.add(*str(error).splitlines())
+
+    def add(self, *lines: str) -> None:
+        """Keep sentences, each a problem."""
+        self._lines |= dict.fromkeys(lines)
 
     def refuse(self) -> None:
         """Refuse the input if anything was wrong.
@@ -509,18 +543,17 @@ class Problems:
         ParametersError
             With a sentence a problem, a line each.
         """
-        if self._found:
-            raise ParametersError("\n".join(self._found))
+        if self._lines:
+            raise ParametersError("\n".join(self._lines))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Write the remedy for a name that is not known: the nearest ones, or all if none is near."""
-    names = [str(each) for each in known]
-    near = difflib.get_close_matches(name, names, 3) or difflib.get_close_matches(
-        name.lower(), names, 3, 0.5
-    )
+    names = [str(one) for one in known]
+    near = difflib.get_close_matches(name, names, 3)
+    near = near or difflib.get_close_matches(name.lower(), names, 3, 0.5)
     if near:
-        return f"did you mean {' or '.join(repr(each) for each in near)}?"
+        return f"did you mean {' or '.join(map(repr, near))}?"
     return f"there are {', '.join(names[:20])}" + (", …" if len(names) > 20 else "")
 
 

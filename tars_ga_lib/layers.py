@@ -118,10 +118,8 @@ class Layered:
         """Return what last spoke of a place, or of what it is in."""
         if not place and self.whole:
             return self.whole
-        for length in range(len(place), -1, -1):
-            if (found := self.origins.get(tuple(place[:length]))) is not None:
-                return found
-        return self.origins[()]
+        above = (tuple(place[:length]) for length in range(len(place), -1, -1))
+        return next(self.origins[outer] for outer in above if outer in self.origins)
 
     def _joined(self, base: Any, value: Any, place: Place, name: str) -> Any:
         if not (isinstance(base, dict) and isinstance(value, dict)):
@@ -133,9 +131,8 @@ class Layered:
             if inner is None and key in joined:
                 del joined[key]
                 self._forget((*place, key))
-                continue
-            there = joined.get(key)
-            joined[key] = self._joined(there, inner, (*place, key), name)
+            else:
+                joined[key] = self._joined(joined.get(key), inner, (*place, key), name)
         return joined
 
     def _assigned(self, base: Any, keys: Sequence[str], value: Any, place: Place, name: str) -> Any:
@@ -175,39 +172,35 @@ def text_of(document: Any) -> str:
 
 def lines_of(text: str) -> dict[Place, int]:
     """Line, from 1, on which each place of the first document of a YAML text begins."""
-    found: dict[Place, int] = {}
+    lines: dict[Place, int] = {}
 
     def walk(node: yaml.Node | None, place: Place) -> None:
         if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                inner = (*place, key.value)
-                found[inner] = key.start_mark.line + 1
-                walk(value, inner)
+            inner = [(key.value, key, value) for key, value in node.value]
         elif isinstance(node, yaml.SequenceNode):
-            for number, value in enumerate(node.value):
-                found[(*place, number)] = value.start_mark.line + 1
-                walk(value, (*place, number))
+            inner = [(number, value, value) for number, value in enumerate(node.value)]
+        else:
+            return
+        for name, begins, value in inner:
+            lines[(*place, name)] = begins.start_mark.line + 1
+            walk(value, (*place, name))
 
     walk(next(yaml.compose_all(text, Loader=yaml.SafeLoader), None), ())
-    return found
+    return lines
 
 
-def told(layered: Layered, sources: Mapping[str, Mapping[Place, int]]) -> list[tuple[str, str]]:
-    """Return the lines of a document, each with where it came from.
-
-    Parameters
-    ----------
-    sources
-        `lines_of` each file that a layer is named after.
-    """
+def with_origins(layered: Layered) -> list[tuple[str, str]]:
+    """Return a document as lines of YAML, each with the file and line, or option, it is from."""
     text = text_of(layered.value)
+    files = {name: Path(name) for name in set(layered.origins.values()) if Path(name).is_file()}
+    sources = {name: lines_of(file.read_text(encoding="utf-8")) for name, file in files.items()}
     places = {line: place for place, line in reversed(lines_of(text).items())}
-    found = []
+    told = []
     for number, line in enumerate(text.splitlines(), 1):
         origin = ""
         if (place := places.get(number)) is not None:
             name = layered.name_of(place)
             at = sources.get(name, {}).get(place)
             origin = f"{name}:{at}" if at else name
-        found.append((line, origin))
-    return found
+        told.append((line, origin))
+    return told

@@ -24,7 +24,7 @@ def record(folder: Path, names: Sequence[str] | None = None) -> None:
     found = _listed(folder) if names is not None else {}
     if names is not None and not found:
         return
-    for name in names if names is not None else _files(folder):
+    for name in names if names is not None else files(folder):
         if (folder / name).is_file():
             found[name] = _digest(folder / name)
     lines = [f"{digest}  {name}\n" for name, digest in sorted(found.items()) if name != LIST]
@@ -47,7 +47,8 @@ def keep(earlier: Path, new: Path, ours: Sequence[str] = ()) -> list[str]:
     made = _listed(earlier)
     a_run = (earlier / "parameters" / "run.yaml").is_file()
     aside = []
-    for name in _files(earlier):
+    # What was kept before comes first.
+    for name in sorted(files(earlier), key=lambda n: not n.startswith(KEPT)):
         if name == LIST or (name in made and _digest(earlier / name) == made[name]):
             continue
         unknown = a_run and not made and name.partition("/")[0] not in (*ours, KEPT)
@@ -73,15 +74,14 @@ def _aside(file: Path, name: str, new: Path) -> str | None:
         number += 1
 
 
-def _files(folder: Path) -> Iterator[str]:
+def files(folder: Path) -> Iterator[str]:
     """Yield the relative paths of all files below a folder, links and hidden ones included.
 
-    What was kept before comes first.
+    No link is followed. They are sorted by name, folder by folder.
     """
-    entries = sorted(os.scandir(folder), key=lambda e: (not e.name.startswith(KEPT), e.name))
-    for entry in entries:
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         if entry.is_dir(follow_symlinks=False):
-            yield from (f"{entry.name}/{name}" for name in _files(Path(entry.path)))
+            yield from (f"{entry.name}/{name}" for name in files(Path(entry.path)))
         else:
             yield entry.name
 

@@ -22,6 +22,7 @@ from tars_ga_lib.grammar import ParametersError, check, format_duration, parse_l
 from tars_ga_lib.parameters import MEASURED, Job
 from tars_ga_lib.recording import write_bytes
 from tars_ga_lib.results_files import MODELS
+from tars_ga_lib.targets import SPECIFIED
 
 SCHEMAS = {"validation": "tars-ga/validation/1", "websocket": "tars-ga/websocket/1"}
 
@@ -33,18 +34,7 @@ BESIDE = {
 
 _COMMANDS = {"validation": "tars-ga validate", "websocket": "tars-ga websocket"}
 
-UNITS = {
-    "failed": "count",
-    "count_difference": "count",
-    "replication_lag": "s",
-    "mission_query_time": "s",
-    "analytics_query_time": "s",
-    "dashboard_load_time": "s",
-    "panel_query_time": "s",
-    "agent_memory": "bytes",
-    "agent_memory_growth": "bytes/h",
-    "oom_kills": "count",
-}
+UNITS = {name: measure.unit for name, measure in SPECIFIED.items()}
 """Unit of each of `targets.MEASURES`."""
 
 

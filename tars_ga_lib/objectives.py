@@ -1,8 +1,9 @@
 # ruff: noqa: N815 - the keys are OpenSLO's own
 """Service level objectives, as OpenSLO v1 documents say them: the models of `slos.yaml`.
 
-`read` takes a stream of documents (`SLO`, `SLI`, `Service`, `DataSource`) and returns one
-`Objective` for each target. What the specification allows but this project does not do is refused,
+A file is a stream of documents (`SLO`, `SLI`, `Service`, `DataSource`), which are read as a mapping
+by kind and name, so that files are laid over each other like any other; `objectives_of` makes one
+`Objective` of each target. What the specification allows but this project does not do is refused,
 never ignored.
 Source: OpenSLO specification, apiVersion openslo/v1.
 
@@ -19,23 +20,24 @@ from __future__ import annotations
 import calendar
 import re
 import zoneinfo
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    InstanceOf,
     PlainSerializer,
     RootModel,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -46,11 +48,9 @@ from tars_ga_lib.grammar import (
     Number,
     ParametersError,
     Problems,
-    check,
-    nearest,
-    parse_yaml,
+    parse_documents,
+    read_text,
 )
-from tars_ga_lib.layers import Assignment, Files, Layered
 
 Dimension = Literal["region", "service"]
 Operator = Literal["lte", "gte", "lt", "gt"]
@@ -59,21 +59,15 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 _MONTHS = {"M": 1, "Q": 3, "Y": 12}
 OURS = "tars-ga"
 _OURS = OURS + "/"
-_ANNOTATIONS = {
-    "SLI": ("by", "region-label", "service-label"),
-    "SLO": ("runbook",),
-    "Service": (),
-    "DataSource": (),
-}
 
 
 # --- single values -------------------------------------------------------------------------------
 
 
-class Period(Model):
+class Period(NamedTuple):
     """Length of a time window: `28d`, or calendar months, which have no length in seconds."""
 
-    text: StrictStr
+    text: str
     seconds: int = 0
     months: int = 0
 
@@ -90,9 +84,7 @@ class Period(Model):
         if not isinstance(text, str) or not match:
             raise ValueError(f"{text!r} is not a duration of OpenSLO; write it like 28d, 1h or 1M")
         count, unit = int(match[1]), match[2]
-        return cls(
-            text=text, seconds=count * _UNITS.get(unit, 0), months=count * _MONTHS.get(unit, 0)
-        )
+        return cls(text, count * _UNITS.get(unit, 0), count * _MONTHS.get(unit, 0))
 
 
 def _parse_slice(value: object) -> int:
@@ -103,10 +95,6 @@ def _parse_slice(value: object) -> int:
     if not seconds:
         raise ValueError(f"{value!r} is no length of a time slice; write it like 5m or 1h")
     return seconds
-
-
-def _minutes(seconds: int) -> int:
-    return seconds // 60
 
 
 def _parse_start(value: object) -> str:
@@ -142,10 +130,16 @@ def _object_name(name: str) -> str:
 
 ObjectName = Annotated[StrictStr, AfterValidator(_object_name)]
 PeriodText = Annotated[
-    Period, BeforeValidator(Period.parse), PlainSerializer(lambda period: period.text, str)
+    InstanceOf[Period],
+    BeforeValidator(Period.parse),
+    PlainSerializer(lambda period: period.text, str),
+    WithJsonSchema({"type": "string"}),
 ]
-Slice = Annotated[int, BeforeValidator(_parse_slice), PlainSerializer(_minutes, int | str)]
+Slice = Annotated[
+    int, BeforeValidator(_parse_slice), PlainSerializer(lambda seconds: seconds // 60, int | str)
+]
 Description = Annotated[StrictStr, Field(max_length=1050)]
+Share = Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictInt
 
 
 # --- the documents -------------------------------------------------------------------------------
@@ -159,19 +153,36 @@ class Metadata(Model):
     labels: dict[Name, StrictStr | list[StrictStr]] = Field(default={})
     annotations: dict[Name, StrictStr] = Field(default={})
 
+    def ours(self, *known: str) -> dict[str, str]:
+        """Return our annotations, of which those named are known, without what they begin with.
+
+        Raises
+        ------
+        ValueError
+            If there is another.
+        """
+        given = {
+            key.removeprefix(_OURS): text
+            for key, text in self.annotations.items()
+            if key.startswith(_OURS)
+        }
+        for key in given:
+            if key not in known:
+                names = ", ".join(_OURS + name for name in known) or "none"
+                raise ValueError(
+                    f"metadata.annotations: unknown key '{_OURS}{key}'; known here: {names}"
+                )
+        return given
+
 
 class QuerySpec(Model):
     """What a Prometheus is asked: a query, or a part of a KPI of the catalogue."""
 
+    EITHER = (("query", "kpi"), ("query", "part"))
+
     query: Name | None = None
     kpi: Name | None = None
     part: Literal["numerator", "denominator"] | None = None
-
-    @model_validator(mode="after")
-    def _one_query(self) -> Self:
-        if (self.query is None) == (self.kpi is None) or (self.kpi is None) != (self.part is None):
-            raise ValueError("give either 'query', or 'kpi' and its 'part'")
-        return self
 
 
 class MetricSource(Model):
@@ -203,37 +214,29 @@ class Metric(Model):
 class RatioMetric(Model):
     """Good or bad events over all events."""
 
+    EITHER = (("good", "bad"),)
+
     counter: StrictBool = False
     good: Metric | None = None
     bad: Metric | None = None
-    total: Metric | None = None
-    raw: Metric | None = None
-    rawType: Literal["success", "failure"] | None = None
-
-    @model_validator(mode="after")
-    def _two_queries(self) -> Self:
-        if self.raw is not None or self.rawType is not None:
-            raise ValueError(
-                "a 'raw' ratio has no events that could be counted; give 'total' with 'good' or "
-                "'bad' instead"
-            )
-        if self.total is None or (self.good is None) == (self.bad is None):
-            raise ValueError("give 'total' with either 'good' or 'bad'")
-        return self
+    total: Metric
 
 
 class SliSpec(Model):
     """How a service level is measured."""
 
+    EITHER = (("ratioMetric", "thresholdMetric"),)
+
     description: Description = ""
     ratioMetric: RatioMetric | None = None
     thresholdMetric: Metric | None = None
 
-    @model_validator(mode="after")
-    def _one_metric(self) -> Self:
-        if (self.ratioMetric is None) == (self.thresholdMetric is None):
-            raise ValueError("give either 'ratioMetric' or 'thresholdMetric'")
-        return self
+    @property
+    def sources(self) -> list[MetricSource]:
+        """Where its metrics come from: the part and the total of a ratio, or a threshold's."""
+        ratio = self.ratioMetric
+        metrics = (ratio.good, ratio.bad, ratio.total) if ratio else (self.thresholdMetric,)
+        return [metric.metricSource for metric in metrics if metric]
 
 
 class Indicator(Model):
@@ -259,10 +262,8 @@ class TimeWindow(Model):
 
     @model_validator(mode="after")
     def _rolling_or_calendar(self) -> Self:
-        if self.isRolling is None and self.calendar is None:
-            raise ValueError("give 'isRolling: true', or a 'calendar'")
         if bool(self.isRolling) == (self.calendar is not None):
-            raise ValueError("a rolling window has no 'calendar', and another needs one")
+            raise ValueError("give either 'isRolling: true' or a 'calendar'")
         if self.calendar is None and self.duration.months:
             raise ValueError(
                 f"a rolling window of {self.duration.text} has no fixed length; give days, like 30d"
@@ -302,11 +303,10 @@ class TimeWindow(Model):
         return int(begin.replace(tzinfo=zone).timestamp())
 
 
-Share = Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictInt
-
-
 class Target(Model):
     """One of an SLO's `objectives`."""
+
+    EITHER = (("target", "targetPercent"),)
 
     displayName: Name | None = None
     op: Operator | None = None
@@ -315,18 +315,11 @@ class Target(Model):
     targetPercent: Annotated[Share, Field(ge=0, lt=100)] | None = None
     timeSliceTarget: Annotated[Share, Field(gt=0, le=1)] | None = None
     timeSliceWindow: Slice | None = None
-    indicator: Any = None
-    indicatorRef: Any = None
-    compositeWeight: Any = None
 
     @model_validator(mode="after")
-    def _one_target(self) -> Self:
-        if any(x is not None for x in (self.indicator, self.indicatorRef, self.compositeWeight)):
-            raise ValueError(
-                "composite SLOs are not supported; write an SLO of its own for each indicator"
-            )
-        if (self.target is None) == (self.targetPercent is None):
-            raise ValueError("give either 'target' or 'targetPercent'")
+    def _whole_comparison(self) -> Self:
+        if (self.op is None) != (self.value is None):
+            raise ValueError("'op' and 'value' go together; give both")
         return self
 
     @property
@@ -340,6 +333,8 @@ class Target(Model):
 class SloSpec(Model):
     """What an SLO promises, of which indicator, over which time."""
 
+    EITHER = (("indicator", "indicatorRef"),)
+
     description: Description = ""
     service: Name
     indicator: Indicator | None = None
@@ -347,31 +342,11 @@ class SloSpec(Model):
     timeWindow: Annotated[list[TimeWindow], Field(max_length=1)] = Field(default=[])
     budgetingMethod: Literal["Occurrences", "Timeslices"]
     objectives: Annotated[list[Target], Field(min_length=1)]
-    alertPolicies: list[Any] = Field(default=[])
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_method(cls, raw: Any) -> Any:
-        if isinstance(raw, Mapping) and raw.get("budgetingMethod") == "RatioTimeslices":
-            raise ValueError(
-                "the budgetingMethod RatioTimeslices is not supported; use Occurrences or "
-                "Timeslices"
-            )
-        return raw
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        composite = any(t.indicatorRef is not None or t.indicator is not None
-                        for t in self.objectives)  # fmt: skip
-        if not composite and (self.indicator is None) == (self.indicatorRef is None):
-            raise ValueError("give either 'indicator' or 'indicatorRef'")
-        if self.alertPolicies:
-            raise ValueError(
-                "alert policies are not read, as burn rates alert over the project's own windows "
-                "(tars-ga rules); take 'alertPolicies' out"
-            )
-        for each in self.objectives:
-            sliced = (each.timeSliceTarget, each.timeSliceWindow)
+    def _sliced_or_not(self) -> Self:
+        for one in self.objectives:
+            sliced = (one.timeSliceTarget, one.timeSliceWindow)
             if self.budgetingMethod == "Timeslices" and None in sliced:
                 raise ValueError("Timeslices need 'timeSliceTarget' and 'timeSliceWindow'")
             if self.budgetingMethod == "Occurrences" and sliced != (None, None):
@@ -443,12 +418,20 @@ class DataSource(_Object):
 
 
 class Document(RootModel[Annotated[Slo | Sli | Service | DataSource, Field(discriminator="kind")]]):
-    """One OpenSLO document."""
+    """One OpenSLO document, as an editor checks it."""
 
 
-_KINDS: dict[str, type[_Object]] = {
-    "SLO": Slo, "SLI": Sli, "Service": Service, "DataSource": DataSource,
-}  # fmt: skip
+_Services = dict[str, Service]  # pydantic takes a field's name for its type otherwise
+_DataSources = dict[str, DataSource]
+
+
+class Documents(Model):
+    """The documents of `slos.yaml`, by kind and name."""
+
+    SLO: dict[str, Slo] = Field(default={})
+    SLI: dict[str, Sli] = Field(default={})
+    Service: _Services = Field(default={})
+    DataSource: _DataSources = Field(default={})
 
 
 # --- what is evaluated ---------------------------------------------------------------------------
@@ -506,263 +489,119 @@ class Objective(Model):
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read(
-    files: Path | Sequence[Path],
-    assignments: Sequence[Assignment] = (),
-    kpis: Mapping[str, Kpi] | None = None,
-) -> dict[str, Objective]:
-    """Read the objectives of a file, or of several laid over each other, by name.
-
-    Their sources may be parts of `kpis`.
-
-    An SLO with several targets gives several objectives, named `NAME-PERCENT`. Of several files,
-    documents of the same kind and name are laid over each other.
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a stream of documents, not checked yet, by kind and name.
 
     Raises
     ------
     ParametersError
-        In a sentence a problem that names the file, the document and the remedy.
+        If it cannot be read, or a document has no name or that of another.
     """
-    several = Files([files] if isinstance(files, Path) else files)
-    return objectives_of(layers_of(several, assignments), str(several), kpis or {})
-
-
-def objectives_of(
-    layers: Iterable[Layered], named: str, kpis: Mapping[str, Kpi]
-) -> dict[str, Objective]:
-    """Check documents and return their objectives, by name; `named` is what an error calls all.
-
-    Raises
-    ------
-    ParametersError
-        In a sentence a problem that names the file, the document and the remedy.
-    """
-    documents: dict[tuple[str, str], _Object] = {}
-    places: dict[tuple[str, str], str] = {}
-    problems = Problems()
-    for layered in layers:
-        with problems.collected():
-            document = _document(layered)
-            key = document.kind, document.metadata.name  # type: ignore[attr-defined]
-            documents[key], places[key] = document, layered.name_of(())
-    problems.refuse()
-    found: dict[str, Objective] = {}
-    for (kind, name), document in documents.items():
-        if kind == "SLO":
-            assert isinstance(document, Slo)
-            for each in _objectives(document, documents, places[kind, name], kpis):
-                if each.name in found:
-                    raise ParametersError(
-                        f"{places[kind, name]}: the objective '{each.name}' is there twice; give "
-                        "its target or its SLO another name or value"
-                    )
-                found[each.name] = each
-    if not found:
-        raise ParametersError(f"{named}: it holds no SLO; add a document of kind SLO")
+    found: dict[str, dict[str, Any]] = {}
+    for raw in parse_documents(read_text(path), str(path)):
+        for document in raw if isinstance(raw, list) else [raw]:
+            if document is None:
+                continue
+            kind, name = _named(document)
+            if kind is None or name is None:
+                raise ParametersError(
+                    f"{path}: a document is not one of OpenSLO; begin each with "
+                    "'apiVersion: openslo/v1', a 'kind' and its 'metadata: {name: …}'"
+                )
+            if name in found.setdefault(kind, {}):
+                raise ParametersError(f"{path}: the {kind} '{name}' is there twice; rename one")
+            found[kind][name] = document
     return found
 
 
-def layers_of(files: Sequence[Path], assignments: Sequence[Assignment] = ()) -> list[Layered]:
-    """Return the documents of several files, those of the same kind and name joined.
+def _named(document: Any) -> tuple[str | None, str | None]:
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    if not isinstance(metadata, dict):
+        return None, None
+    kind, name = document.get("kind"), metadata.get("name")
+    return kind if isinstance(kind, str) else None, name if isinstance(name, str) else None
+
+
+def objectives_of(documents: Documents, file: str, kpis: Mapping[str, Kpi]) -> dict[str, Objective]:
+    """Return the objectives of documents by name; their sources may be parts of `kpis`.
+
+    An SLO with several targets gives several objectives, named `NAME-PERCENT`. `file` is what an
+    error names.
 
     Raises
     ------
     ParametersError
-        If a file cannot be read, a document is there twice in it, or an assignment names none.
+        In a sentence a problem that names the file, the document and the remedy.
     """
-    found: dict[tuple[str, str], Layered] = {}
-    unnamed: list[Layered] = []
+    found: dict[str, Objective] = {}
     problems = Problems()
-    for file in files:
-        with problems.collected():
-            seen = set()
-            for place, raw in _raw(file):
-                key = _named(raw)
-                if not all(key):
-                    unnamed.append(Layered.of(raw, place))
-                    continue
-                if key in seen:
-                    raise ParametersError(
-                        f"{place}: the {key[0]} '{key[1]}' is there twice; rename one"
+    if not documents.SLO:
+        problems.add(f"{file}: it holds no SLO; add a document of kind SLO")
+    for name, slo in documents.SLO.items():
+        try:
+            for one in _objectives(slo, documents, kpis):
+                if one.name in found:
+                    raise ValueError(
+                        f"the objective '{one.name}' is there twice; give its target or its SLO "
+                        "another name or value"
                     )
-                seen.add(key)
-                if key in found:
-                    found[key].lay(raw, place)
-                    found[key].whole = place
-                else:
-                    found[key] = Layered.of(raw, place)
-    for option, keys, value in assignments:
-        with problems.collected():
-            names = {name: one for (kind, name), one in found.items() if kind == "SLO"}
-            if keys[0] not in names:
-                raise ParametersError(
-                    f"{option}: there is no SLO named {keys[0]!r}; {nearest(keys[0], names)}"
-                )
-            if not keys[1:]:
-                raise ParametersError(
-                    f"{option}: names a whole SLO; name a key in it, like "
-                    f"slos.{keys[0]}.spec.objectives.0.target"
-                )
-            names[keys[0]].assign(Assignment(option, keys[1:], value))
+                found[one.name] = one
+        except ValueError as error:
+            problems.add(f"{file}: SLO.{name}: {error}")
     problems.refuse()
-    return [*found.values(), *unnamed]
+    return found
 
 
-def _texts(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield each document's text, on its own lines of the file, and what an error calls it.
-
-    So every document is read by `parse_yaml`, as strictly as any other file.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ParametersError(f"{path}: there is no such file; check the name") from None
-    except OSError as error:
-        raise ParametersError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ParametersError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
-    starts = []
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.DocumentStartEvent) and event.start_mark:
-                starts.append(event.start_mark.line)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        pass  # `parse_yaml` says what is wrong with the last of them
-    lines = text.splitlines(keepends=True)
-    starts = starts or [0]
-    starts[0] = 0
-    for number, (first, last) in enumerate(zip(starts, [*starts[1:], len(lines)], strict=True), 1):
-        yield f"{path}, document {number}", "\n" * first + "".join(lines[first:last])
-
-
-def _raw(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield every document of a file as it was read, and what an error calls it."""
-    for place, text in _texts(path):
-        raw = parse_yaml(text, place)
-        for one in raw if isinstance(raw, list) else [raw]:
-            if one is not None:
-                kind, name = _named(one)
-                yield (f"{place} ({kind} {name})" if name else place), one
-
-
-def _document(layered: Layered) -> _Object:
-    """Check one document."""
-    called, (kind, _) = layered.name_of(()), _named(layered.value)
-    if not kind:
-        raise ParametersError(
-            f"{called}: it is no OpenSLO document; begin it with 'apiVersion: openslo/v1' "
-            "and a 'kind'"
+def _objectives(slo: Slo, documents: Documents, kpis: Mapping[str, Kpi]) -> list[Objective]:
+    """Return the objectives of one SLO document; a `ValueError` says what does not fit."""
+    spec, title = slo.spec, slo.metadata.displayName or slo.metadata.name
+    if documents.Service and spec.service not in documents.Service:
+        raise ValueError(
+            f"spec.service: '{spec.service}' is not one of the file's services "
+            f"({', '.join(documents.Service)}); correct it, or add a document of kind Service"
         )
-    if kind not in _KINDS:
-        raise ParametersError(
-            f"{called}: the kind {kind!r} is not supported; use "
-            f"{', '.join(_KINDS)}, and take others out"
+    indicator = spec.indicator or documents.SLI.get(str(spec.indicatorRef))
+    if indicator is None:
+        raise ValueError(
+            f"spec.indicatorRef: there is no SLI '{spec.indicatorRef}' in the file; add it or "
+            "correct the name"
         )
-    document = check(_KINDS[kind], layered.value, layered.name_of)
-    _check_annotations(document.metadata, kind, called)
-    return document
-
-
-def _named(raw: Any) -> tuple[str, str]:
-    """Kind and name of a raw document, as far as it has them."""
-    if not isinstance(raw, Mapping):
-        return "", ""
-    metadata = raw.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, Mapping) else None
-    return str(raw.get("kind", "")), name if isinstance(name, str) else ""
-
-
-def _check_annotations(metadata: Metadata, kind: str, place: str) -> None:
-    for key in metadata.annotations:
-        if key.startswith(_OURS) and key.removeprefix(_OURS) not in _ANNOTATIONS[kind]:
-            known = ", ".join(_OURS + each for each in _ANNOTATIONS[kind]) or "none"
-            raise ParametersError(
-                f"{place}: metadata.annotations: unknown key '{key}'; of ours, a document of kind "
-                f"{kind} has: {known}"
+    sli, several = indicator.spec, len(spec.objectives) > 1
+    for source in sli.sources:
+        reference = source.metricSourceRef
+        if reference and source.type is None and reference not in documents.DataSource:
+            raise ValueError(
+                f"the data source '{reference}' is not in the file; add it, or write "
+                "'type: Prometheus'"
             )
-
-
-def _objectives(
-    slo: Slo,
-    documents: Mapping[tuple[str, str], _Object],
-    place: str,
-    kpis: Mapping[str, Kpi],
-) -> Iterator[Objective]:
-    """Yield the objectives of one SLO document."""
-    spec = slo.spec
-    services = [name for kind, name in documents if kind == "Service"]
-    if services and spec.service not in services:
-        raise ParametersError(
-            f"{place}: spec.service: '{spec.service}' is not one of the file's services "
-            f"({', '.join(services)}); correct it, or add a document of kind Service"
-        )
-    metadata, sli = _indicator(slo, documents, place)
-    indicator = _queries(metadata, sli, place, kpis) | {
+    if several and sli.thresholdMetric:
+        raise ValueError("a thresholdMetric has only one objective; write an SLO for each")
+    common = _queries(indicator.metadata, sli, kpis) | {
         "about": spec.description or sli.description,
         "service": spec.service,
         "window": spec.timeWindow[0] if spec.timeWindow else None,
-        "runbook": slo.metadata.annotations.get(_OURS + "runbook", ""),
+        "runbook": slo.metadata.ours("runbook").get("runbook", ""),
     }
-    for source in _sources(sli):
-        reference = source.metricSourceRef
-        if reference and source.type is None and ("DataSource", reference) not in documents:
-            raise ParametersError(
-                f"{place}: the data source '{reference}' is not in the file; add it, or write "
-                "'type: Prometheus'"
+    found = []
+    for one in spec.objectives:
+        if (one.op is None) == (sli.thresholdMetric is not None):
+            raise ValueError(
+                "a thresholdMetric needs 'op' and 'value'; add them"
+                if sli.thresholdMetric
+                else "'op' and 'value' go with a thresholdMetric; take them out"
             )
-    several = len(spec.objectives) > 1
-    if several and sli.thresholdMetric:
-        raise ParametersError(
-            f"{place}: spec.objectives: a thresholdMetric has only one objective; write an SLO "
-            "for each"
-        )
-    for each in spec.objectives:
-        compared = (each.op, each.value)
-        if sli.thresholdMetric and None in compared:
-            raise ParametersError(
-                f"{place}: spec.objectives: a thresholdMetric needs 'op' and 'value'; add them"
-            )
-        if sli.ratioMetric and compared != (None, None):
-            raise ParametersError(
-                f"{place}: spec.objectives: 'op' and 'value' go with a thresholdMetric; take them "
-                "out"
-            )
-        percent = f"{Decimal(repr(each.share)) * 100:f}".rstrip("0").rstrip(".")
-        title = slo.metadata.displayName or slo.metadata.name
-        yield Objective(
+        percent = f"{Decimal(repr(one.share)) * 100:f}".rstrip("0").rstrip(".")
+        found.append(Objective(
             name=f"{slo.metadata.name}-{percent}" if several else slo.metadata.name,
-            title=(each.displayName or f"{title} ({percent} %)") if several else title,
-            target=each.share,
-            op=each.op,
-            threshold=None if each.value is None else float(each.value),
-            slice_seconds=each.timeSliceWindow,
-            slice_target=None if each.timeSliceTarget is None else float(each.timeSliceTarget),
-            **indicator,
-        )
-
-
-def _indicator(
-    slo: Slo, documents: Mapping[tuple[str, str], _Object], place: str
-) -> tuple[Metadata | None, SliSpec]:
-    """Return the indicator of an SLO, written in it or referred to."""
-    if slo.spec.indicator is not None:
-        metadata = slo.spec.indicator.metadata
-        if metadata is not None:
-            _check_annotations(metadata, "SLI", f"{place}: spec.indicator")
-        return metadata, slo.spec.indicator.spec
-    sli = documents.get(("SLI", str(slo.spec.indicatorRef)))
-    if not isinstance(sli, Sli):
-        raise ParametersError(
-            f"{place}: spec.indicatorRef: there is no SLI '{slo.spec.indicatorRef}' in the file; "
-            "add it or correct the name"
-        )
-    return sli.metadata, sli.spec
-
-
-def _sources(sli: SliSpec) -> list[MetricSource]:
-    ratio = sli.ratioMetric
-    metrics = (ratio.good, ratio.bad, ratio.total) if ratio else (sli.thresholdMetric,)
-    return [metric.metricSource for metric in metrics if metric]
+            title=(one.displayName or f"{title} ({percent} %)") if several else title,
+            target=one.share,
+            op=one.op,
+            threshold=None if one.value is None else float(one.value),
+            slice_seconds=one.timeSliceWindow,
+            slice_target=None if one.timeSliceTarget is None else float(one.timeSliceTarget),
+            **common,
+        ))  # fmt: skip
+    return found
 
 
 # --- queries -------------------------------------------------------------------------------------
@@ -780,24 +619,23 @@ def _has_marks(text: str) -> bool:
     return "$" in re.sub(_STRING, '""', text, flags=re.DOTALL)
 
 
-def _of_kpi(sli: SliSpec, place: str, kpis: Mapping[str, Kpi]) -> dict[str, Any]:
+def _of_kpi(sli: SliSpec, kpis: Mapping[str, Kpi]) -> dict[str, Any]:
     """Return the query templates, dimensions and labels of a ratio of the catalogue."""
-    names = {source.spec.kpi for source in _sources(sli)}
+    names = {source.spec.kpi for source in sli.sources}
     name = next(iter(names - {None}))
     kpi, ratio = kpis.get(str(name)), sli.ratioMetric
     if len(names) > 1 or ratio is None or kpi is None or kpi.kind != "ratio":
         known = ", ".join(key for key, one in kpis.items() if one.kind == "ratio" and one.by)
-        raise ParametersError(
-            f"{place}: 'good' or 'bad', and 'total', are to be parts of one ratio of the KPI "
-            f"catalogue, which has: {known or 'none'}"
+        raise ValueError(
+            "'good' or 'bad', and 'total', are to be parts of one ratio of the KPI catalogue, "
+            f"which has: {known or 'none'}"
         )
-    wanted = {"good": "higher", "bad": "lower"}
-    counts: Any = "good" if ratio.good else "bad"
-    parts = [source.spec.part for source in _sources(sli)]
-    if parts != ["numerator", "denominator"] or kpi.better != wanted[counts]:
-        raise ParametersError(
-            f"{place}: the numerator of '{name}' counts "
-            f"{'good' if kpi.better == 'higher' else 'bad'} events, and its denominator is 'total'"
+    counts, better = ("good", "higher") if ratio.good else ("bad", "lower")
+    parts = [source.spec.part for source in sli.sources]
+    if parts != ["numerator", "denominator"] or kpi.better != better:
+        raise ValueError(
+            f"the numerator of '{name}' counts {'good' if kpi.better == 'higher' else 'bad'} "
+            "events, and its denominator is 'total'"
         )
     return {
         "counts": counts, "part": kpi.numerator, "total": kpi.denominator,
@@ -805,82 +643,59 @@ def _of_kpi(sli: SliSpec, place: str, kpis: Mapping[str, Kpi]) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _queries(
-    metadata: Metadata | None, sli: SliSpec, place: str, kpis: Mapping[str, Kpi]
-) -> dict[str, Any]:
+def _queries(metadata: Metadata | None, sli: SliSpec, kpis: Mapping[str, Kpi]) -> dict[str, Any]:
     """Return an indicator's query templates, dimensions and labels."""
-    if any(source.spec.kpi for source in _sources(sli)):
-        return _of_kpi(sli, place, kpis)
-    annotations = metadata.annotations if metadata else {}
-    texts = [str(source.spec.query) for source in _sources(sli)]
-    marked = any(map(_has_marks, texts))
-    default = "region, service" if marked or sli.ratioMetric else "none"
-    words = annotations.get(_OURS + "by", default).replace(",", " ").split()
-    by = [] if words == ["none"] else words
+    ours = metadata.ours("by", "region-label", "service-label") if metadata else {}
+    if any(source.spec.kpi for source in sli.sources):
+        return _of_kpi(sli, kpis)
+    texts = [str(source.spec.query) for source in sli.sources]
+    marked, ratio = any(map(_has_marks, texts)), sli.ratioMetric
+    words = ours.pop("by", "region, service" if marked or ratio else "none")
+    by = [] if words == "none" else words.replace(",", " ").split()
     if by not in ([], ["region"], ["region", "service"]):
-        raise ParametersError(
-            f"{place}: the annotation {_OURS}by is '{' '.join(words)}'; write none, region, or "
-            "region, service"
+        raise ValueError(
+            f"the annotation {_OURS}by is '{words}'; write none, region, or region, service"
         )
-    labels = {
-        each: annotations[f"{_OURS}{each}-label"]
-        for each in ("region", "service")
-        if f"{_OURS}{each}-label" in annotations
+    found: dict[str, Any] = {
+        "by": by,
+        "labels": {key.removesuffix("-label"): label for key, label in ours.items()},
     }
-    found: dict[str, Any] = {"by": by, "labels": labels}
-    if sli.thresholdMetric:
-        (text,) = texts
-        if by and not marked:
-            raise ParametersError(_without_by(text, place))
-        value = _marked(text, by, place, steps=False) if marked else text.replace("$", "$$")
+    for text in texts:
+        if by and (marked or ratio is None) and not re.search(r"\$\{?by\b", text):
+            raise ValueError(
+                f"the query {text!r} has no $by, so it could not be told by region or service; "
+                f"add it, or set the annotation {_OURS}by: none"
+            )
+        if marked and ratio and not re.search(r"\$\{?step\b", text):
+            raise ValueError(
+                f"the query {text!r} has no $step, so it does not say what was counted in a step; "
+                "write it like sum by ($by) (increase(name{$match}[$step]))"
+            )
+    if ratio is None:
+        value = texts[0] if marked else texts[0].replace("$", "$$")
         return found | {"counts": "samples", "value": value}
-    ratio = sli.ratioMetric
-    assert ratio is not None
-    part, total = texts
-    counts = "good" if ratio.good else "bad"
-    if marked:
-        parts = [_marked(text, by, place, steps=True) for text in texts]
-        return found | {"counts": counts, "part": parts[0], "total": parts[1]}
-    if not ratio.counter:
-        raise ParametersError(
-            f"{place}: a ratioMetric of plain selectors is read as increases of counters; set "
-            "'counter: true', or write queries with $match, $by and $step"
-        )
-    name, counted = _increase(part, by, place)
-    whole, every = _increase(total, by, place)
-    if counts == "bad" and name == whole:
-        # A client library makes the series of an answer's code at the first such answer. Before
-        # that, "no bad event" is known only where the same metric was read.
-        counted = f"{counted} or 0 * {every}"
-    return found | {"counts": counts, "part": counted, "total": every}
+    counts, (part, total) = "good" if ratio.good else "bad", texts
+    if not marked:
+        if not ratio.counter:
+            raise ValueError(
+                "a ratioMetric of plain selectors is read as increases of counters; set "
+                "'counter: true', or write queries with $match, $by and $step"
+            )
+        (name, part), (whole, total) = _increase(part, by), _increase(total, by)
+        if counts == "bad" and name == whole:
+            # A client library makes the series of an answer's code at the first such answer. Before
+            # that, "no bad event" is known only where the same metric was read.
+            part = f"{part} or 0 * {total}"
+    return found | {"counts": counts, "part": part, "total": total}
 
 
-def _without_by(text: str, place: str) -> str:
-    return (
-        f"{place}: the query {text!r} has no $by, so it could not be told by region or service; "
-        f"add it, or set the annotation {_OURS}by: none"
-    )
-
-
-def _marked(text: str, by: list[str], place: str, *, steps: bool) -> str:
-    """Check a query with marks."""
-    if by and not re.search(r"\$\{?by\b", text):
-        raise ParametersError(_without_by(text, place))
-    if steps and not re.search(r"\$\{?step\b", text):
-        raise ParametersError(
-            f"{place}: the query {text!r} has no $step, so it does not say what was counted in a "
-            "step; write it like sum by ($by) (increase(name{$match}[$step]))"
-        )
-    return text
-
-
-def _increase(text: str, by: list[str], place: str) -> tuple[str, str]:
+def _increase(text: str, by: list[str]) -> tuple[str, str]:
     """Name of a plain counter selector's metric, and the template of its increase in a step."""
     match = _SELECTOR.fullmatch(text.strip())
     if not match:
-        raise ParametersError(
-            f"{place}: the query {text!r} is no plain counter selector; write name{{…}} or "
-            "sum(name{…}), or a query with $match, $by and $step"
+        raise ValueError(
+            f"the query {text!r} is no plain counter selector; write name{{…}} or sum(name{{…}}), "
+            "or a query with $match, $by and $step"
         )
     matchers = (match["matchers"] or "").strip().rstrip(",").strip().replace("$", "$$")
     inside = ",".join(filter(None, [matchers, "$match" if by else ""]))

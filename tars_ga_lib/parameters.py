@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -64,6 +63,7 @@ from tars_ga_lib.grammar import (
     nearest,
     parse_duration,
     parse_yaml,
+    read_text,
     read_yaml,
 )
 from tars_ga_lib.layers import Assignment, Files, Layered, Layers, text_of
@@ -142,6 +142,8 @@ class Source(Model):
     not given.
     """
 
+    EITHER = (("prometheus", "recording"),)
+
     prometheus: StrictStr | None = None
     recording: Path | None = None
     timeout: Duration = 120
@@ -168,12 +170,6 @@ class Source(Model):
         if not good:
             raise ValueError(f"{url!r} is not a URL; write it like http://127.0.0.1:9090")
         return url.rstrip("/")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.prometheus is None) == (self.recording is None):
-            raise ValueError("give either 'prometheus' (a URL) or 'recording' (a path)")
-        return self
 
     @property
     def whole_deadline(self) -> int:
@@ -363,43 +359,30 @@ MEASURED = {"validation": "validation_results.json", "websocket": "ws_health_met
 PREVIOUS = "previous.json"
 """File in a run's `parameters` with the facts of the last certified release."""
 
-
-def _anchor(raw: Any, base: Path) -> Any:
-    """Make every relative path of a run's raw YAML relative to `base`."""
-    if not isinstance(raw, dict):
-        return raw
-
-    def anchored(value: Any) -> Any:
-        if isinstance(value, list):
-            return [anchored(each) for each in value]
-        return str(base / value) if isinstance(value, str) else value
-
-    def join(holder: Any, *keys: str) -> Any:
-        if not isinstance(holder, dict):
-            return holder
-        return {**holder, **{k: anchored(v) for k, v in holder.items() if k in keys}}
-
-    raw = join(raw, *NAMED, "previous")
-    inside = {
-        "source": ("recording",),
-        "baseline": ("run",),
-        "measured": tuple(MEASURED),
-    }
-    for key, inner in inside.items():
-        if key in raw:
-            raw[key] = join(raw[key], *inner)
-    if isinstance(raw.get("evidence"), dict):
-        raw["evidence"] = join(raw["evidence"], *raw["evidence"])
-    return raw
-
-
 ENTRIES = {
     "kpis": "kpis",
     "drift_rules": "rules",
     "criteria": "criteria",
     "waivers": "waivers",
+    "slos": "SLO",
 }
 """Key of each catalogue that holds its entries, so that `--set` need not name it."""
+
+_PATH = re.compile(
+    rf"({'|'.join(NAMED)}|previous|source\.recording|baseline\.run|evidence\.[^.]+"
+    rf"|measured\.({'|'.join(MEASURED)}))(\.\d+)?"
+)
+"""Places of a run's file that hold a path."""
+
+
+def _anchored(raw: Any, base: Path, place: str = "") -> Any:
+    """Make every relative path of a run's raw YAML, or of a part at a place, relative to `base`."""
+    inner = f"{place}." if place else ""
+    if isinstance(raw, dict):
+        return {key: _anchored(value, base, f"{inner}{key}") for key, value in raw.items()}
+    if isinstance(raw, list):
+        return [_anchored(value, base, f"{inner}{n}") for n, value in enumerate(raw)]
+    return str(base / raw) if isinstance(raw, str) and _PATH.fullmatch(place) else raw
 
 
 def _assignments(texts: Sequence[str]) -> dict[str, list[Assignment]]:
@@ -408,7 +391,7 @@ def _assignments(texts: Sequence[str]) -> dict[str, list[Assignment]]:
     A key of the run's file that names another file stands for the path, and with more keys behind
     it for what is in that file.
     """
-    found: dict[str, list[Assignment]] = {}
+    assigned: dict[str, list[Assignment]] = {}
     problems = Problems()
     for text in texts:
         with problems.collected():
@@ -418,72 +401,138 @@ def _assignments(texts: Sequence[str]) -> dict[str, list[Assignment]]:
                 raise ParametersError(
                     f"--set {text}: is not an assignment; write it like --set window.step=1m"
                 )
-            file, inner = "", keys
-            if keys[0] in NAMED and len(keys) > 1:
-                file, inner = keys[0], keys[1:]
-                entries = ENTRIES.get(file)
-                if entries and inner[0] not in (entries, "alerts", "drop"):
-                    inner = [entries, *inner]
-            elif keys[0] == "evidence" and len(keys) > 2:
-                file, inner = ".".join(keys[:2]), keys[2:]
+            depth = 2 if keys[0] == "evidence" else 1 if keys[0] in NAMED else len(keys)
+            file, inner = ".".join(keys[:depth]), keys[depth:]
+            if not inner:
+                file, inner = "", keys
+            elif (entries := ENTRIES.get(file)) and inner[0] not in (entries, "alerts", "drop"):
+                inner = [entries, *inner]
             # YAML takes a leading > for a block of text; on one line it begins a limit.
             limit = value.strip() if value.lstrip().startswith(">") else None
             assignment = Assignment(option, inner, limit or parse_yaml(value, option))
-            found.setdefault(file, []).append(assignment)
+            assigned.setdefault(file, []).append(assignment)
     problems.refuse()
-    return found
+    return assigned
 
 
 def _run_file(path: Path, assignments: Sequence[Assignment]) -> Layered:
     """Read a run's file and lay the assignments to it over it."""
-    layered = Layered.of(_anchor(read_yaml(path), path.parent), str(path))
+    layered = Layered.of(_anchored(read_yaml(path), path.parent), str(path))
     for option, keys, value in assignments:
-        nested: Any = value
-        for key in reversed(keys):
-            nested = {key: nested}
-        nested = _anchor(nested, Path.cwd())
-        for key in keys:
-            nested = nested[key]
-        if keys[0] == "source" and len(keys) == 2 and keys[1] in ("prometheus", "recording"):
+        source = layered.value.get("source") if isinstance(layered.value, dict) else None
+        either = {"prometheus", "recording"}
+        if keys[0] == "source" and either & {*keys[1:2]} and isinstance(source, dict):
             # The two exclude each other, so naming one on the command line replaces the other.
-            for other in {"prometheus", "recording"} - {keys[1]}:
-                if isinstance(layered.value, dict) and isinstance(
-                    layered.value.get("source"), dict
-                ):
-                    layered.value["source"].pop(other, None)
-        layered.assign(Assignment(option, keys, nested))
+            for other in either - {keys[1]}:
+                source.pop(other, None)
+        layered.assign(Assignment(option, keys, _anchored(value, Path.cwd(), ".".join(keys))))
     if assignments:
         # Where the parts do not fit together, either may be wrong.
-        options = ", ".join(dict.fromkeys(each.option for each in assignments))
+        options = ", ".join(dict.fromkeys(assignment.option for assignment in assignments))
         layered.whole = f"{path} (with {options})"
     return layered
 
 
-def _catalogue(files: Sequence[Path], assignments: Sequence[Assignment], key: str) -> Layered:
-    """Read a file, or several laid over each other, and lay assignments to it over them.
+class _Reader:
+    """The files of a run, each read once with what is laid over it."""
 
-    What the files drop is united.
-    """
-    layered: Layered | None = None
-    problems, drop = Problems(), []
-    for file in files:
-        with problems.collected():
-            raw = read_yaml(file)
-            if isinstance(raw, dict) and isinstance(raw.get("drop"), list):
-                drop += raw["drop"]
-            if layered is None:
-                layered = Layered.of(raw, str(file))
+    def __init__(self, path: Path, overrides: Sequence[str]) -> None:
+        self._assigned = _assignments(overrides)
+        self.run = _run_file(path, self._assigned.get("", ()))
+        self.parameters = check(Parameters, self.run.value, self.run.name_of)
+        self._layers: dict[str, Layered] = {}
+        given = {key: getattr(self.parameters, key) for key in NAMED}
+        self.files: dict[str, Files] = {key: files for key, files in given.items() if files}
+        self.files |= {f"evidence.{k}": Files([f]) for k, f in self.parameters.evidence.items()}
+        if unknown := self._assigned.keys() - {"", *self.files}:
+            key = min(unknown)
+            raise ParametersError(
+                f"{self._assigned[key][0].option}: the run names no file for '{key}' to reach "
+                f"into; add the key to {path}"
+            )
+
+    def layered(self, key: str) -> Layered:
+        """Return the files that a key names, laid over each other, and what is assigned to them.
+
+        What the files drop is united.
+        """
+        if key in self._layers:
+            return self._layers[key]
+        problems, layers = Problems(), []
+        for file in self.files[key]:
+            with problems.collected():
+                raw = objectives.read(file) if key == "slos" else read_yaml(file)
+                layers.append((raw, str(file)))
+        problems.refuse()
+        layered = Layered.of(*layers[0])
+        for raw, name in layers[1:]:
+            layered.lay(raw, name)
+        lists = [raw["drop"] for raw, _ in layers if isinstance(raw, dict) and "drop" in raw]
+        if len(layers) > 1 and lists and all(isinstance(one, list) for one in lists):
+            layered.value["drop"] = list(dict.fromkeys(itertools.chain(*lists)))
+        for assignment in self._assigned.get(key, ()):
+            with problems.collected():
+                layered.assign(assignment, entries=ENTRIES.get(key, ""))
+        problems.refuse()
+        self._layers[key] = layered
+        return layered
+
+    def given(self, key: str, model: type[M]) -> M | None:
+        """Read and check a file; None if the run names none."""
+        if key not in self.files:
+            return None
+        layered = self.layered(key)
+        return check(model, layered.value, layered.name_of)
+
+    def texts(self) -> dict[str, str]:
+        """Return the effective text of each file, by the name that it gets in the run's folder.
+
+        A file that nothing was laid over is kept to the letter, comments and all.
+        """
+        texts = {}
+        for key, files in self.files.items():
+            if len(files) == 1 and key not in self._assigned:
+                text = read_text(files[0])
+            elif key == "slos":
+                kinds = self.layered(key).value.values()
+                text = "---\n".join(text_of(one) for kind in kinds for one in kind.values())
             else:
-                layered.lay(raw, str(file))
-    problems.refuse()
-    assert layered is not None
-    if len(files) > 1 and drop:
-        layered.value["drop"] = list(dict.fromkeys(drop))
-    for each in assignments:
+                text = text_of(self.layered(key).value)
+            texts[f"{key.replace('.', '_')}.yaml"] = text
+        return texts
+
+
+def whom_to_tell(
+    path: Path | str, overrides: Sequence[str] = ()
+) -> tuple[Parameters, Channels | None]:
+    """Read only the run's file and its channels: a run that failed may have failed on the rest.
+
+    Raises
+    ------
+    ParametersError
+        If one of these two is wrong.
+    """
+    reader = _Reader(Path(path), overrides)
+    return reader.parameters, reader.given("notify", Channels)
+
+
+def effective(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Layered]:
+    """Return what a run's files say with all that is laid over them, by key; "" is the run's own.
+
+    Raises
+    ------
+    ParametersError
+        If a file cannot be read, or the run's own is wrong.
+    """
+    reader, problems, found = _Reader(Path(path), overrides), Problems(), {}
+    for key in reader.files:
         with problems.collected():
-            layered.assign(each, entries=ENTRIES.get(key, ""))
+            found[key] = reader.layered(key)
     problems.refuse()
-    return layered
+    return {"": reader.run, **found}
+
+
+# --- the job -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -528,106 +577,12 @@ class Job:
         ]
         raw |= {key: f"{key}.yaml" for key in NAMED if raw.get(key)}
         # Results that were measured lie beside the recording, where a replay finds them.
-        given = self.parameters.measured
-        raw["measured"] = {
-            key: format_duration(getattr(given, key)) for key in ("within", "min_watch")
-        }
+        raw["measured"] = {key: raw["measured"][key] for key in ("within", "min_watch")}
         raw["evidence"] = {kind: f"evidence_{kind}.yaml" for kind in self.evidence}
         if self.parameters.previous:
             raw["previous"] = PREVIOUS
-        for name, text in self.texts.items():
+        for name, text in {**self.texts, "run.yaml": text_of(raw)}.items():
             (folder / name).write_text(text, encoding="utf-8")
-        text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=100)
-        (folder / "run.yaml").write_text(text, encoding="utf-8")
-
-
-class _Reader:
-    """The files of a run, each read once with what is laid over it."""
-
-    def __init__(self, path: Path, overrides: Sequence[str]) -> None:
-        self._assigned = _assignments(overrides)
-        self.run = _run_file(path, self._assigned.get("", ()))
-        self.parameters = check(Parameters, self.run.value, self.run.name_of)
-        self.layers: dict[str, list[Layered]] = {}
-        unknown = set(self._assigned) - {"", *self._named()}
-        if unknown:
-            key = min(unknown)
-            option = self._assigned[key][0].option
-            raise ParametersError(
-                f"{option}: the run names no file for '{key}' to reach into; add the key to {path}"
-            )
-
-    def _named(self) -> dict[str, Files]:
-        """Return the files that the run names, by the key that names them."""
-        given = {key: getattr(self.parameters, key) for key in NAMED}
-        found = {key: files for key, files in given.items() if files is not None}
-        return found | {f"evidence.{k}": Files([f]) for k, f in self.parameters.evidence.items()}
-
-    def documents(self, key: str) -> list[Layered]:
-        """Return the effective documents of the file, or files, that a key names."""
-        if key not in self.layers:
-            files, assigned = self._named()[key], self._assigned.get(key, ())
-            if key == "slos":
-                self.layers[key] = objectives.layers_of(files, assigned)
-            else:
-                self.layers[key] = [_catalogue(files, assigned, key)]
-        return self.layers[key]
-
-    def every(self) -> dict[str, list[Layered]]:
-        """Return the effective documents of all files that the run names, by key."""
-        problems = Problems()
-        for key in self._named():
-            with problems.collected():
-                self.documents(key)
-        problems.refuse()
-        return self.layers
-
-    def given(self, key: str, model: type[M]) -> M | None:
-        """Read and check a file; None if the run names none."""
-        if key not in self._named():
-            return None
-        (layered,) = self.documents(key)
-        return check(model, layered.value, layered.name_of)
-
-    def texts(self) -> dict[str, str]:
-        """Return the effective text of each file, by the name that it gets in the run's folder.
-
-        A file that nothing was laid over is kept to the letter, comments and all.
-        """
-        found = {}
-        for key, files in self._named().items():
-            if len(files) == 1 and key not in self._assigned:
-                text = files[0].read_text(encoding="utf-8")
-            else:
-                text = "---\n".join(text_of(each.value) for each in self.documents(key))
-            found[f"{key.replace('.', '_')}.yaml"] = text
-        return found
-
-
-def whom_to_tell(
-    path: Path | str, overrides: Sequence[str] = ()
-) -> tuple[Parameters, Channels | None]:
-    """Read only the run's file and its channels: a run that failed may have failed on the rest.
-
-    Raises
-    ------
-    ParametersError
-        If one of these two is wrong.
-    """
-    reader = _Reader(Path(path), overrides)
-    return reader.parameters, reader.given("notify", Channels)
-
-
-def effective(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, list[Layered]]:
-    """Return what a run's files say with all that is laid over them, by key; "" is the run's own.
-
-    Raises
-    ------
-    ParametersError
-        If a file cannot be read, or the run's own is wrong.
-    """
-    reader = _Reader(Path(path), overrides)
-    return {"": [reader.run], **reader.every()}
 
 
 def load(
@@ -658,20 +613,10 @@ def load(
     ParametersError
         In a sentence a problem, a line each: all problems of all files that can be told at once.
     """
-    path = Path(path)
-    reader, problems = _Reader(path, overrides), Problems()
+    reader, problems = _Reader(Path(path), overrides), Problems()
     parameters = reader.parameters
     now = datetime.now(UTC).timestamp() if now is None else now
-    now = max(now, parameters.window.stop) if running else now
-    baselines = [("baseline", each) for each in parameters.baseline_intervals()]
-    for key, interval in [("window", parameters.window), *baselines]:
-        with problems.collected():
-            if interval.stop > now:
-                raise ParametersError(
-                    f"{reader.run.name_of((key,))}: {key}: it ends at "
-                    f"{format_time(interval.stop)}, which is in the future; wait for its end or "
-                    f"choose an earlier {key}"
-                )
+    problems.add(*_from_the_future(reader, max(now, parameters.window.stop) if running else now))
 
     def given(key: str, model: type[M]) -> M | None:
         with problems.collected():
@@ -681,19 +626,14 @@ def load(
     catalogue, rules = given("kpis", KpiCatalogue), given("drift_rules", DriftRules)
     criteria, waivers = given("criteria", Criteria), given("waivers", Waivers)
     slos: dict[str, Objective] = {}
-    with problems.collected():
-        if parameters.slos is not None:
-            documents = reader.documents("slos")
-            if catalogue is not None:
-                slos = objectives.objectives_of(documents, str(parameters.slos), catalogue.kpis)
+    if (documents := given("slos", objectives.Documents)) and catalogue:
+        with problems.collected():
+            slos = objectives.objectives_of(documents, str(parameters.slos), catalogue.kpis)
     evidence = {
         kind: given(f"evidence.{kind}", EVIDENCE_MODELS[kind]) for kind in parameters.evidence
     }
-    validation, websocket = (
-        given("validation", ValidationTargets),
-        given("websocket", WebSocketTargets),
-    )
-    channels = given("notify", Channels)
+    validation = given("validation", ValidationTargets)
+    websocket, channels = given("websocket", WebSocketTargets), given("notify", Channels)
     problems.refuse()
     assert catalogue
     assert rules
@@ -713,60 +653,127 @@ def load(
         channels=channels,
         texts=reader.texts(),
     )
-    _check_names(job, reader)
+    problems.add(*_unknown_kpis(job, reader))
+    problems.refuse()
     # What is dropped needs no objective, so it goes first.
     job = _without(job, [*parameters.drop, *catalogue.drop], rules.drop, criteria.drop)
-    job = replace(job, criteria=_aimed(parameters, job.criteria, job.slos, job.kpis))
-    _check_waivers(job)
-    _check_slices(job)
+    job = replace(job, criteria={name: _aimed(job, name) for name in job.criteria})
+    problems.add(*_bad_waivers(job), *_bad_slices(job))
+    problems.refuse()
     return job
 
 
-def _aimed(
-    parameters: Parameters,
-    criteria: Mapping[str, Criterion],
-    slos: Mapping[str, Objective],
-    kpis: Mapping[str, Kpi],
-) -> dict[str, Criterion]:
-    """Give the criteria that refer to an objective its target."""
-    aimed = dict(criteria)
-    for name, criterion in criteria.items():
-        place = f"{parameters.criteria}: criteria.{name}"
-        if criterion.objective is not None:
-            objective = slos.get(criterion.objective)
-            if objective is None:
-                known = ", ".join(slos) or "the run names no file of them under 'slos'"
-                raise ParametersError(
-                    f"{place}.objective: there is no objective '{criterion.objective}' ({known}); "
-                    "correct it, or give a 'target'"
-                )
-            target = _target_of(objective, kpis.get(str(criterion.kpi)))
-            if target is None:
-                raise ParametersError(
-                    f"{place}.objective: '{criterion.objective}' is not about the KPI "
-                    f"'{criterion.kpi}'; correct one of them, or give a 'target'"
-                )
-            try:
-                aimed[name] = criterion.aimed(target)
-            except ValueError as error:
-                raise ParametersError(f"{place}: {error}") from None
-        kpi, limit = kpis.get(str(criterion.kpi)), aimed[name].limit
-        if kpi and kpi.kind == "ratio" and not kpi.unbounded and _never_fails(limit):
-            raise ParametersError(
-                f"{place}.target: '{limit}' cannot fail, as a share lies between 0 and 1; give one "
-                "that can"
+# Each of these yields a sentence a problem.
+
+
+def _from_the_future(reader: _Reader, now: float) -> Iterator[str]:
+    parameters = reader.parameters
+    baselines = [("baseline", interval) for interval in parameters.baseline_intervals()]
+    for key, interval in [("window", parameters.window), *baselines]:
+        if interval.stop > now:
+            yield (
+                f"{reader.run.name_of((key,))}: {key}: it ends at {format_time(interval.stop)}, "
+                f"which is in the future; wait for its end or choose an earlier {key}"
             )
-    return aimed
+
+
+def _unknown_kpis(job: Job, reader: _Reader) -> Iterator[str]:
+    """Name each KPI that a service, rule or criterion names and the catalogue lacks."""
+    run, rules, criteria = reader.run, reader.layered("drift_rules"), reader.layered("criteria")
+    users = [
+        (run.name_of(("services",)), f"services.{service}.without", kpi)
+        for service, placed in job.parameters.services.items()
+        for kpi in placed.without or ()
+    ]
+    users += [
+        (rules.name_of(("rules", name, "kpi")), f"rules.{name}.kpi", kpi)
+        for name, rule in job.rules.items()
+        for kpi in rule.kpi
+    ]
+    users += [
+        (criteria.name_of(("criteria", name, "kpi")), f"criteria.{name}.kpi", criterion.kpi)
+        for name, criterion in job.criteria.items()
+        if criterion.kpi
+    ]
+    for file, place, kpi in users:
+        if kpi not in job.kpis:
+            yield (
+                f"{file}: {place}: the KPI '{kpi}' is not in {job.parameters.kpis}; "
+                f"{nearest(kpi, job.kpis)}"
+            )
+
+
+def _bad_waivers(job: Job) -> Iterator[str]:
+    parameters = job.parameters
+    release = parameters.release
+    for waiver in job.waivers:
+        head = f"{parameters.waivers}: the waiver for '{waiver.criterion}'"
+        if waiver.release not in (release.version, f"{release.name} {release.version}"):
+            yield (
+                f"{head} is of {waiver.release}, not {release.version}; take it out, or have it "
+                "given for this release"
+            )
+        elif waiver.criterion not in job.criteria:
+            yield (
+                f"{parameters.waivers}: a waiver names the criterion '{waiver.criterion}', which "
+                f"is not in {parameters.criteria}; {nearest(waiver.criterion, job.criteria)}"
+            )
+        elif waiver.until < parameters.window.stop:
+            yield (
+                f"{head} expired at {format_time(waiver.until)}, before the window ended; renew "
+                "it or take it out"
+            )
+
+
+def _bad_slices(job: Job) -> Iterator[str]:
+    """See that the objectives' time slices are whole steps, and the window whole slices."""
+    window = job.parameters.window
+    for name, objective in job.slos.items():
+        length = objective.slice_seconds
+        if length is not None and (length % window.step or window.seconds % length):
+            yield (
+                f"{job.parameters.slos}: {name}: its time slice of {format_duration(length)} is "
+                f"not whole steps of {format_duration(window.step)}, or does not divide the window "
+                f"of {format_duration(window.seconds)}; choose a slice that does both"
+            )
+
+
+def _aimed(job: Job, name: str) -> Criterion:
+    """Give a criterion that refers to an objective its target."""
+    criterion, place = job.criteria[name], f"{job.parameters.criteria}: criteria.{name}"
+    kpi = job.kpis.get(str(criterion.kpi))
+    if criterion.objective is not None:
+        objective = job.slos.get(criterion.objective)
+        if objective is None:
+            known = ", ".join(job.slos) or "the run names no file of them under 'slos'"
+            raise ParametersError(
+                f"{place}.objective: there is no objective '{criterion.objective}' ({known}); "
+                "correct it, or give a 'target'"
+            )
+        target = _target_of(objective, kpi)
+        if target is None:
+            raise ParametersError(
+                f"{place}.objective: '{criterion.objective}' is not about the KPI "
+                f"'{criterion.kpi}'; correct one of them, or give a 'target'"
+            )
+        try:
+            criterion = criterion.aimed(target)
+        except ValueError as error:
+            raise ParametersError(f"{place}: {error}") from None
+    if kpi and kpi.kind == "ratio" and not kpi.unbounded and _never_fails(criterion.limit):
+        raise ParametersError(
+            f"{place}.target: '{criterion.limit}' cannot fail, as a share lies between 0 and 1; "
+            "give one that can"
+        )
+    return criterion
 
 
 def _target_of(objective: Objective, kpi: Kpi | None) -> Limit | None:
     """Target of a KPI that says what an objective says; None if they speak of different things."""
     if kpi is None or objective.slice_seconds:
         return None
-    if kpi.kind == "ratio" and (objective.part, objective.total) == (
-        kpi.numerator,
-        kpi.denominator,
-    ):
+    asked = (objective.part, objective.total)
+    if kpi.kind == "ratio" and asked == (kpi.numerator, kpi.denominator):
         if objective.counts == "good":
             return Limit(">=", objective.target)
         return Limit("<", objective.allowed)
@@ -779,62 +786,60 @@ def _target_of(objective: Objective, kpi: Kpi | None) -> Limit | None:
 
 
 def _never_fails(limit: Limit) -> bool:
-    """Whether no share can break a limit."""
-    operator, value = limit
-    return {
-        ">=": value <= 0, ">": value < 0, "<=": value >= 1, "<": value > 1, "==": False,
-    }[operator]  # fmt: skip
+    """Whether no share can break a limit: one that fails, fails at 0 or at 1."""
+    return limit.operator != "==" and limit.holds(0) and limit.holds(1)
+
+
+# --- what is left out ----------------------------------------------------------------------------
 
 
 def _without(job: Job, kpis: Sequence[str], rules: Sequence[str], criteria: Sequence[str]) -> Job:
     """Take out what the files drop, with all that rests on it, and say so in the job."""
-    files = job.parameters
-    problems = Problems()
+    files, problems = job.parameters, Problems()
     given: list[tuple[Sequence[str], Iterable[str], Files, str]] = [
         (kpis, job.kpis, files.kpis, "KPI"),
         (rules, job.rules, files.drift_rules, "drift rule"),
         (criteria, job.criteria, files.criteria, "criterion"),
     ]
     for dropped, known, file, what in given:
-        for name in dropped:
-            with problems.collected():
-                if name not in known:
-                    raise ParametersError(
-                        f"{file}: drop: there is no {what} named '{name}'; {nearest(name, known)}"
-                    )
+        problems.add(*(
+            f"{file}: drop: there is no {what} named '{name}'; {nearest(name, known)}"
+            for name in dropped
+            if name not in known
+        ))  # fmt: skip
     problems.refuse()
-    if not (kpis or rules or criteria):
-        return job
-    kept_kpis = {name: kpi for name, kpi in job.kpis.items() if name not in kpis}
-    kept_rules = {
-        name: rule.model_copy(update={"kpi": [kpi for kpi in rule.kpi if kpi not in kpis]})
-        for name, rule in job.rules.items()
-        if name not in rules and not set(rule.kpi) <= set(kpis)
-    }
-    kept_criteria = {
-        name: each
-        for name, each in job.criteria.items()
-        if name not in criteria and each.kpi not in kpis
-    }
-    kept_slos = {
-        name: each for name, each in job.slos.items() if not _rests_on(each.kpi, job.kpis, kpis)
-    }
-    if not kept_kpis or not kept_rules or not any(c.mandatory for c in kept_criteria.values()):
+    kept = replace(
+        job,
+        kpis={name: kpi for name, kpi in job.kpis.items() if name not in kpis},
+        rules={
+            name: rule.model_copy(update={"kpi": [kpi for kpi in rule.kpi if kpi not in kpis]})
+            for name, rule in job.rules.items()
+            if name not in rules and not set(rule.kpi) <= set(kpis)
+        },
+        criteria={
+            name: criterion
+            for name, criterion in job.criteria.items()
+            if name not in criteria and criterion.kpi not in kpis
+        },
+        slos={
+            name: objective
+            for name, objective in job.slos.items()
+            if not _rests_on(objective.kpi, job.kpis, kpis)
+        },
+    )
+    if not kept.kpis or not kept.rules or not any(c.mandatory for c in kept.criteria.values()):
         raise ParametersError(
             f"{files.kpis}: drop: leaves no KPI, no drift rule or no mandatory criterion, so "
             "nothing could be decided; keep one of each"
         )
-    parts = {
-        "KPI": [n for n in job.kpis if n not in kept_kpis],
-        "drift rule": [n for n in job.rules if n not in kept_rules],
-        "criterion": [n for n in job.criteria if n not in kept_criteria],
-        "objective": [n for n in job.slos if n not in kept_slos],
-    }
-    left_out = [(what, name) for what, names in parts.items() for name in names]
-    return replace(
-        job, kpis=kept_kpis, rules=kept_rules, criteria=kept_criteria, slos=kept_slos,
-        left_out=left_out,
-    )  # fmt: skip
+    parts = {"KPI": "kpis", "drift rule": "rules", "criterion": "criteria", "objective": "slos"}
+    left_out = [
+        (what, name)
+        for what, key in parts.items()
+        for name in getattr(job, key)
+        if name not in getattr(kept, key)
+    ]
+    return replace(kept, left_out=left_out)
 
 
 def _rests_on(indicator: Kpi, known: Mapping[str, Kpi], dropped: Sequence[str]) -> bool:
@@ -848,73 +853,7 @@ def _rests_on(indicator: Kpi, known: Mapping[str, Kpi], dropped: Sequence[str]) 
     return bool(metrics([indicator]) & only)
 
 
-def _check_waivers(job: Job) -> None:
-    """See that waivers name criteria, and are valid at the window's end."""
-    parameters, problems = job.parameters, Problems()
-    release = parameters.release
-    for waiver in job.waivers:
-        with problems.collected():
-            if waiver.release not in (release.version, f"{release.name} {release.version}"):
-                raise ParametersError(
-                    f"{parameters.waivers}: the waiver for '{waiver.criterion}' is of "
-                    f"{waiver.release}, not {release.version}; take it out, or have it given for "
-                    "this release"
-                )
-            if waiver.criterion not in job.criteria:
-                raise ParametersError(
-                    f"{parameters.waivers}: a waiver names the criterion '{waiver.criterion}', "
-                    f"which is not in {parameters.criteria}; "
-                    f"{nearest(waiver.criterion, job.criteria)}"
-                )
-            if waiver.until < parameters.window.stop:
-                raise ParametersError(
-                    f"{parameters.waivers}: the waiver for '{waiver.criterion}' expired at "
-                    f"{format_time(waiver.until)}, before the window ended; renew it or take it out"
-                )
-    problems.refuse()
-
-
-def _check_names(job: Job, reader: _Reader) -> None:
-    """See that every KPI that a rule or criterion names is in the catalogue."""
-    parameters = job.parameters
-    users = [
-        ("drift_rules", ("rules", n, "kpi"), kpi)
-        for n, rule in job.rules.items()
-        for kpi in rule.kpi
-    ]
-    users += [("criteria", ("criteria", n, "kpi"), c.kpi) for n, c in job.criteria.items() if c.kpi]
-    problems = Problems()
-    for service, placed in parameters.services.items():
-        for kpi in placed.without or ():
-            with problems.collected():
-                if kpi not in job.kpis:
-                    raise ParametersError(
-                        f"{reader.run.name_of(('services',))}: services.{service}.without: the KPI "
-                        f"'{kpi}' is not in {parameters.kpis}; {nearest(kpi, job.kpis)}"
-                    )
-    for file, place, kpi in users:
-        with problems.collected():
-            if kpi not in job.kpis:
-                (layered,) = reader.documents(file)
-                raise ParametersError(
-                    f"{layered.name_of(place)}: {'.'.join(place)}: the KPI '{kpi}' is not in "
-                    f"{parameters.kpis}; {nearest(kpi, job.kpis)}"
-                )
-    problems.refuse()
-
-
-def _check_slices(job: Job) -> None:
-    """See that the objectives' time slices are whole steps, and that the window is whole slices."""
-    window = job.parameters.window
-    for name, objective in job.slos.items():
-        each = objective.slice_seconds
-        if each is not None and (each % window.step or window.seconds % each):
-            raise ParametersError(
-                f"{job.parameters.slos}: {name}: its time slice of {format_duration(each)} is not "
-                f"whole steps of {format_duration(window.step)}, or does not divide the window of "
-                f"{format_duration(window.seconds)}; choose a slice that does both"
-            )
-
+# --- the schema ----------------------------------------------------------------------------------
 
 MODELS: dict[str, type[BaseModel]] = {
     "run": Parameters,
@@ -933,28 +872,23 @@ MODELS: dict[str, type[BaseModel]] = {
 _DRAFT = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of every file that a user writes, by the name of its model."""
-    return {**_DRAFT, **_schemas()[1]}
-
-
-def _schemas() -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
-    """Return the reference of each model, and the definitions that they refer to."""
-    return models_json_schema(
-        [(model, "serialization") for model in MODELS.values()],
-        title="Files that T.A.R.S. GA reads",
-    )
-
-
 def schema_files() -> dict[str, dict[str, Any]]:
-    """Return the schema's files by name: all of it, and one for each kind of file.
+    """Return the JSON Schemas by file name: `schema.json` has all of them, by model.
 
     Editors take one schema a file, and name it in the file's first line:
     `# yaml-language-server: $schema=schema/kpis.json`.
     """
-    references, _ = _schemas()
-    found = {"schema.json": schema()}
+    references, definitions = models_json_schema(
+        [(model, "serialization") for model in MODELS.values()],
+        title="Files that T.A.R.S. GA reads",
+    )
+    files = {"schema.json": {**_DRAFT, **definitions}}
     for kind, model in MODELS.items():
         reference = references[model, "serialization"]["$ref"]
-        found[f"schema/{kind}.json"] = {**_DRAFT, "$ref": f"../schema.json{reference}"}
-    return found
+        files[f"schema/{kind}.json"] = {**_DRAFT, "$ref": f"../schema.json{reference}"}
+    return files
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of every file that a user writes, by the name of its model."""
+    return schema_files()["schema.json"]

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tars_ga_lib import atomic, made, parameters
+from tars_ga_lib import atomic, made, parameters, strict
 from tars_ga_lib import report as report_of
 from tars_ga_lib.channels import LOG
 from tars_ga_lib.evidence import package as evidence
@@ -142,9 +142,7 @@ def run(
         began = time.monotonic()
         render(partial, job.parameters.report.paper)
         report("report", time.monotonic() - began)
-        certification = json.loads(
-            (partial / "certification_metadata.json").read_text(encoding="utf-8")
-        )
+        certification = strict.loads((partial / "certification_metadata.json").read_bytes())
         if package:
             began = time.monotonic()
             evidence.build(partial, signer)
@@ -241,7 +239,8 @@ def refuse_foreign(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise ParametersError(f"--output {target}: is a file; name a folder")
     foreign = target.is_dir() and any(target.iterdir())
-    ours = (target / "parameters" / "run.yaml", target / store.FOLDER / store.STATE)
+    watched = target / store.FOLDER
+    ours = (target / "parameters" / "run.yaml", watched / store.FILE, watched / store.EARLIER)
     if foreign and not any(file.is_file() for file in ours):
         raise ParametersError(
             f"--output {target}: holds files that are not a run's; name a new folder"

@@ -23,10 +23,10 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tars_ga_lib import collection, measured, parameters, recording, strict
-from tars_ga_lib.evidence import history
+from tars_ga_lib.evidence import history, package
 from tars_ga_lib.grammar import ParametersError, project_root
 from tars_ga_lib.kpis import Kpis
 from tars_ga_lib.parameters import Job
@@ -74,7 +74,7 @@ class Run:
         parameters_file: Path | str,
         overrides: Sequence[str] = (),
         progress: Progress | None = None,
-    ) -> Run:
+    ) -> Self:
         """Read the parameters, collect from their source, and start the run's folder with both.
 
         Raises
@@ -111,12 +111,9 @@ class Run:
     @cached_property
     def digests(self) -> dict[str, str]:
         """SHA-256 of the recording, and of the run's file with all that it names."""
-        sha = hashlib.sha256()
-        for file in sorted((self.folder / "parameters").glob("*.yaml")):
-            sha.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
         return {
             "recording": self.recording.digest(),
-            "parameters": "sha256:" + sha.hexdigest(),
+            "parameters": package.parameters_digest(self.folder / "parameters"),
         }
 
     def measured(self) -> dict[str, measured.Results]:

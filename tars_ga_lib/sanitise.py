@@ -72,6 +72,12 @@ def text(value: str, hidden: Sequence[str] = ()) -> str:
     return _HARMFUL.sub(named, value)
 
 
+def one_line(value: str, most: int = 200) -> str:
+    """Return a name or cause so that it stays one line, can steer no terminal, and has an end."""
+    shown = "".join(c if c.isprintable() else f"‹U+{ord(c):04X}›" for c in value)
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
+
+
 def tree(document: Any, hidden: Sequence[str] = ()) -> Any:
     """Return JSON or YAML data with all its texts made harmless, keys included."""
     if isinstance(document, str):

@@ -11,6 +11,7 @@ Source: Google, The Site Reliability Workbook (2018), chapter 5, "Alerting on SL
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -98,6 +99,9 @@ class Counts:
         return Counts(self.every, self.bad[-units:], self.total[-units:])
 
 
+_GOOD = {"lte": operator.le, "gte": operator.ge, "lt": operator.lt, "gt": operator.gt}
+
+
 def _counts(view: Kpis, objective: Objective, region: str | None, service: str | None) -> Counts:
     """Count the events of each step of one place."""
     name, step = f"slo:{objective.name}", view.span.step
@@ -110,26 +114,15 @@ def _counts(view: Kpis, objective: Objective, region: str | None, service: str |
             ]
         )
         seen = ~np.isnan(values)
+        good = _GOOD[str(objective.op)](values, float(objective.threshold or 0.0))
         total = np.where(seen.any(axis=0), seen.sum(axis=0), np.nan)
-        bad = np.where(seen.any(axis=0), (seen & ~_good(objective, values)).sum(axis=0), np.nan)
+        bad = np.where(seen.any(axis=0), (seen & ~good).sum(axis=0), np.nan)
     else:
         part, total = view.parts(name, region, service)
         bad = part if objective.counts == "bad" else total - part
     if objective.slice_seconds is None:
         return Counts(step, bad, total)
     return _slices(objective, bad, total, objective.slice_seconds, objective.slice_seconds // step)
-
-
-def _good(objective: Objective, values: Floats) -> Mask:
-    """Whether each sample is as the threshold asks."""
-    limit = float(objective.threshold or 0.0)
-    found = {
-        "lte": values <= limit,
-        "gte": values >= limit,
-        "lt": values < limit,
-        "gt": values > limit,
-    }
-    return found[str(objective.op)]
 
 
 def _slices(objective: Objective, bad: Floats, total: Floats, every: int, steps: int) -> Counts:
@@ -221,6 +214,11 @@ class _Place:
         """ISO time at which a unit begins."""
         return format_time(self.span.start + unit * self.counts.every)
 
+    def _stretch(self, first: int, stop: int) -> dict[str, Any]:
+        """Times of the units [first, stop)."""
+        length = (stop - first) * self.counts.every
+        return {"start": self.time(first), "end": self.time(stop), "duration_seconds": length}
+
     def facts(self, *, course: bool) -> dict[str, Any]:
         """Return the place as the JSON file has it."""
         bad, total = self.counts.sums
@@ -299,25 +297,19 @@ class _Place:
     def _budget(self, reason: str) -> dict[str, Any]:
         """Return the budget of the time that was seen, and of the whole window."""
         bad, total = self.counts.sums
-        keys = ("allowed", "spent", "left", "share_spent", "share_left")
-        if not total > 0 or not self.seen_minutes > 0:
-            return dict.fromkeys(keys) | {
-                "minutes": None,
-                "minute_means": "",
-                "exhausted_at": None,
-                "whole_window": None,
-                "words": f"NO DATA: {reason}",
-            }
         allowed, seen = self.objective.allowed * total, self.seen_minutes
+        if not total > 0 or not seen > 0:
+            keys = ("allowed", "spent", "left", "share_spent", "share_left", "minutes")
+            nothing = dict.fromkeys((*keys, "exhausted_at", "whole_window"))
+            return nothing | {"minute_means": "", "words": f"NO DATA: {reason}"}
         minutes = _minutes(self.objective.allowed * seen, bad / total * seen)
         whole = _minutes(self.objective.allowed * self.whole / 60, minutes["spent"])
-        share = bad / allowed
         return {
             "allowed": allowed,
             "spent": bad,
             "left": allowed - bad,
-            "share_spent": share,
-            "share_left": 1 - share,
+            "share_spent": bad / allowed,
+            "share_left": 1 - bad / allowed,
             "minutes": minutes,
             "minute_means": self._minute_means(total, seen),
             "exhausted_at": self._exhausted_at(allowed),
@@ -352,35 +344,24 @@ class _Place:
         covered = min(self.span.stop, end) - max(self.span.start, start)
         units = min(len(self.counts.bad), covered // self.counts.every)
         bad, total = self.counts.last(units).sums if units else (0.0, 0.0)
+        length = end - start
         facts: dict[str, Any] = {
-            "name": window.name,
-            "start": format_time(start),
-            "end": format_time(end),
-            "seconds": end - start,
-            "covered_seconds": covered,
-            "young": covered < end - start,
-            "minutes": None,
-            "share_spent": None,
-            "assumes": "",
-            "words": "NO DATA",
-        }
+            "name": window.name, "start": format_time(start), "end": format_time(end),
+            "seconds": length, "covered_seconds": covered, "young": covered < length,
+            "minutes": None, "share_spent": None, "assumes": "", "words": "NO DATA",
+        }  # fmt: skip
         if not total > 0:
             return facts
         seen = self.seen_minutes * units / len(self.counts.bad)
-        minutes = _minutes(self.objective.allowed * (end - start) / 60, bad / total * seen)
+        minutes = _minutes(self.objective.allowed * length / 60, bad / total * seen)
         words = f"{budget_words(minutes['spent'], minutes['allowed'])} over {window.name}"
         if facts["young"]:
-            words = (
-                f"at least {words}; the data cover {format_duration(covered)} of "
-                f"{format_duration(end - start)}"
-            )
+            known, whole = format_duration(covered), format_duration(length)
+            words = f"at least {words}; the data cover {known} of {whole}"
             if not self.counts_slices:
                 facts["assumes"] = "as many events in the rest of it as in the time that was seen"
-        return facts | {
-            "minutes": minutes,
-            "share_spent": minutes["spent"] / minutes["allowed"],
-            "words": words,
-        }
+        share = minutes["spent"] / minutes["allowed"]
+        return facts | {"minutes": minutes, "share_spent": share, "words": words}
 
     def _burn_now(self, seconds: int) -> dict[str, Any]:
         """Burn rate over the last `seconds` of the data."""
@@ -403,12 +384,9 @@ class _Place:
         for first, stop in runs(burning):
             if first + held < stop:
                 # The state at the end of a unit lasts until the end of the next.
-                start, end = first + held + 1, min(stop + 1, len(burning))
                 fired.append(
-                    {
-                        "start": self.time(start),
-                        "end": self.time(end),
-                        "duration_seconds": (end - start) * self.counts.every,
+                    self._stretch(first + held + 1, min(stop + 1, len(burning)))
+                    | {
                         "ongoing": stop == len(burning),
                         "peak_burn_rate": float(slow.rate[first:stop].max()),
                     }
@@ -451,10 +429,8 @@ class _Place:
         for first, stop in runs(missed):
             spent = float(self.counts.bad[first:stop].sum())
             found.append(
-                {
-                    "start": self.time(first),
-                    "end": self.time(stop),
-                    "duration_seconds": (stop - first) * self.counts.every,
+                self._stretch(first, stop)
+                | {
                     "peak_burn_rate": float(rate[first:stop].max()),
                     "spent": spent,
                     "minutes": spent / total * self.seen_minutes,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 DEEPEST = 64
 """Levels of nesting that are read; our own files have ten."""
 
+_HALF = re.compile("[\ud800-\udfff]")
 _MOST_DIGITS = 400
 _SHOWN = 40
 
@@ -40,10 +42,24 @@ def loads(content: bytes | str) -> Any:
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    _check_depth(document)
-    if "\\u" in content:  # only an escape can say half of a character
-        _check_texts(document)
-    return document
+    layer = [document]
+    for _ in range(DEEPEST):
+        if "\\u" in content and not all(map(_whole, layer)):  # only an escape can say half of one
+            raise ValueError("a text holds half of a character")
+        layer = [inner for value in layer for inner in _inside(value)]
+        if not layer:
+            return document
+    raise ValueError("it is nested too deeply")
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, list) else []
+
+
+def _whole(value: Any) -> bool:
+    return not isinstance(value, str) or not _HALF.search(value)
 
 
 def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -64,33 +80,3 @@ def _integer(text: str) -> int:
     if len(text) > _MOST_DIGITS or not math.isfinite(float(text)):
         raise ValueError(f"the number {text[:_SHOWN]}… is too large")
     return int(text)
-
-
-def _inside(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
-
-
-def _check_depth(document: Any) -> None:
-    layer = [document]
-    for _ in range(DEEPEST):
-        layer = [inner for value in layer for inner in _inside(value)]
-        if not layer:
-            return
-    raise ValueError("it is nested too deeply")
-
-
-def _check_texts(value: Any) -> None:
-    if isinstance(value, str):
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise ValueError("a text holds half of a character") from None
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            _check_texts(key)
-            _check_texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_texts(inner)

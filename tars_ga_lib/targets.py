@@ -8,26 +8,34 @@ the environment variables that hold them, and stand in no file.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
 
 from tars_ga_lib.grammar import Duration, Limit, LimitText, Model, Name, Names, Number, Variable
 
-MEASURES = (
-    "failed",
-    "count_difference",
-    "replication_lag",
-    "mission_query_time",
-    "analytics_query_time",
-    "dashboard_load_time",
-    "panel_query_time",
-    "agent_memory",
-    "agent_memory_growth",
-    "oom_kills",
-)
-"""What a criterion can take from the validation's results."""
+
+class Measure(NamedTuple):
+    """What a criterion can take from the validation's results: its unit, and SPEC's limit."""
+
+    unit: str
+    limit: str
+
+
+SPECIFIED = {
+    "failed": Measure("count", "== 0"),
+    "count_difference": Measure("count", "== 0"),
+    "replication_lag": Measure("s", "< 0.1"),
+    "mission_query_time": Measure("s", "< 0.05"),
+    "analytics_query_time": Measure("s", "< 0.2"),
+    "dashboard_load_time": Measure("s", "< 2"),
+    "panel_query_time": Measure("s", "< 0.5"),
+    "agent_memory": Measure("bytes", "< 1.5e9"),
+    "agent_memory_growth": Measure("bytes/h", "< 1e7"),
+    "oom_kills": Measure("count", "== 0"),
+}
+MEASURES = tuple(SPECIFIED)
 
 Section = Literal["kpis", "postgres", "redis", "chroma", "grafana", "agents"]
 
@@ -156,7 +164,7 @@ class PostgresServer(Model):
     def _one_address(self) -> Self:
         if (self.dsn_env is None) == (self.host is None):
             raise ValueError("give either 'dsn_env' or 'host'")
-        if self.dsn_env and self.model_fields_set - {"region", "dsn_env"}:
+        if self.dsn_env and self.model_fields_set != {"region", "dsn_env"}:
             raise ValueError("with 'dsn_env' give nothing else: the connection string holds it all")
         return self
 
@@ -189,16 +197,15 @@ class PostgresQuery(Limited):
     kind: Literal["mission", "analytics"]
     sql: Name
     parameters: dict[Name, Name | Number | StrictBool] = Field(default={})
-    limit: UpperLimit | None = None
+    limit: UpperLimit = Field(default_factory=lambda known: _limit_of_kind(known))
     warning: UpperLimit | None = None
     index: Name | None = None
     on: Literal["primary", "replicas", "all"] = "all"
     runs: Annotated[StrictInt, Field(ge=1, le=100)] = 5
 
-    @property
-    def effective_limit(self) -> Limit:
-        """Its own limit, else that of its kind."""
-        return self.limit or _limit("< 0.05" if self.kind == "mission" else "< 0.2")
+
+def _limit_of_kind(known: dict[str, Any]) -> Limit:
+    return _limit(SPECIFIED[f"{known.get('kind', 'mission')}_query_time"].limit)
 
 
 _QUERIES = [
@@ -255,46 +262,26 @@ class Postgres(Limited):
     connect_timeout: Duration = 5
     canary: Canary = Canary()
 
-    @model_validator(mode="after")
-    def _names_once(self) -> Self:
-        _once("a region of 'postgres'", [each.region for each in (self.primary, *self.replicas)])
-        _once("a table of 'postgres'", [each.name for each in self.tables])
-        _once("a query of 'postgres'", [each.name for each in self.queries])
-        return self
-
 
 # --- Redis ---------------------------------------------------------------------------------------
 
 
 class RedisServer(Model):
-    """One server: by a URL in the environment (`url_env`), or by its parts."""
+    """One server."""
 
     region: Name
-    url_env: Variable | None = None
-    host: Host | None = None
+    host: Host
     port: Port = 6379
     username: Name | None = None
     password_env: Variable | None = None
     tls: StrictBool = False
     ca_file: Name | None = None
 
-    @model_validator(mode="after")
-    def _one_address(self) -> Self:
-        if (self.url_env is None) == (self.host is None):
-            raise ValueError("give either 'url_env' or 'host'")
-        if self.url_env and self.model_fields_set - {"region", "url_env"}:
-            raise ValueError("with 'url_env' give nothing else: the URL holds it all")
-        return self
-
 
 class KeyCount(Model):
-    """Keys whose counts must agree: all of a database (asked at no cost), or those of a pattern.
-
-    A pattern is counted by SCAN, so it visits every key of the database once.
-    """
+    """A database whose number of keys must agree."""
 
     db: Annotated[StrictInt, Field(ge=0)] = 0
-    pattern: Name | None = None
     difference: UpperLimit = _limit("== 0")
 
 
@@ -313,12 +300,6 @@ class Redis(Limited):
     clients: UpperLimit = _limit("< 0.8")
     connect_timeout: Duration = 5
     canary: Canary = Canary()
-
-    @model_validator(mode="after")
-    def _names_once(self) -> Self:
-        _once("a region of 'redis'", [each.region for each in (self.primary, *self.replicas)])
-        _once("a count of 'redis'", [f"{each.db} {each.pattern or ''}" for each in self.keys])
-        return self
 
 
 # --- Chroma --------------------------------------------------------------------------------------
@@ -349,12 +330,6 @@ class Chroma(Model):
     replicas: list[ChromaServer] = Field(default=[])
     collections: Annotated[list[CollectionCount], Field(min_length=1)]
     timeout: Duration = 5
-
-    @model_validator(mode="after")
-    def _names_once(self) -> Self:
-        _once("a region of 'chroma'", [each.region for each in (self.primary, *self.replicas)])
-        _once("a collection of 'chroma'", [each.name for each in self.collections])
-        return self
 
 
 # --- Grafana -------------------------------------------------------------------------------------
@@ -455,9 +430,3 @@ class ValidationTargets(Model):
             if section in self.model_fields_set and getattr(self, section):
                 raise ValueError(f"'{section}' is configured and left out; take one of them out")
         return self
-
-
-def _once(what: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name!r} is there twice as {what}; name each once")

@@ -256,8 +256,8 @@ def header_text(value: str, name: str) -> str:
     return value
 
 
-def retry_after(response: requests.Response) -> float:
-    """Seconds that a server asks to wait: a number or a date (RFC 9110, 10.2.3), of use to us."""
+def retry_after(response: requests.Response, most: float = _MOST_WAIT) -> float:
+    """Seconds that a server asks to wait, a number or a date (RFC 9110, 10.2.3), and at most."""
     said = response.headers.get("Retry-After", "")
     try:
         asked = (
@@ -265,7 +265,7 @@ def retry_after(response: requests.Response) -> float:
         )
     except (TypeError, ValueError, OverflowError):
         return 0.0
-    return min(max(asked, 0.0), _MOST_WAIT)
+    return min(max(asked, 0.0), most)
 
 
 def shown(url: str) -> str:

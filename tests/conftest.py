@@ -118,3 +118,10 @@ def odd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     servers.backfill(folder / "prometheus", *odd.write(folder))
     with servers.prometheus(folder / "prometheus") as url:
         yield url
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Give a replica that does not catch up less time than it has in earnest."""
+    monkeypatch.setattr("tars_ga_lib.system.replication.PATIENCE", 0.5)
+    return 0.5

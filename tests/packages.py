@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import json
 import os
 import sys
 import tarfile
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,10 +92,23 @@ def unpack(package: Path, folder: Path) -> Path:
 
 
 def edit(file: Path, change: Callable[[Any], None]) -> None:
-    """Change a JSON file in place."""
+    """Change a JSON file in place, and its checksum with it if it has one."""
     document = json.loads(file.read_text(encoding="utf-8"))
     change(document)
     file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if (checksum := file.with_name(f"{file.name}.sha256")).exists():
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        checksum.write_text(f"{digest}  {file.name}\n", encoding="ascii")
+
+
+def seal(package: Path) -> None:
+    """Write a manifest that fits the files of a package, as whoever changed them would."""
+    digests = {
+        str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in package.rglob("*")
+        if p.is_file() and p.name not in evidence.UNCOVERED
+    }
+    (package / evidence.MANIFEST).write_text(evidence.manifest_text(digests))
 
 
 class Done(NamedTuple):
@@ -123,19 +137,20 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> Done:
 
 
 def packed(tar: bytes) -> bytes:
-    """Return bytes as the gzip file that `archive` would write around them."""
-    body = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-    content = body.compress(tar) + body.flush()
-    end = zlib.crc32(tar).to_bytes(4, "little") + (len(tar) % 2**32).to_bytes(4, "little")
-    return tarball._MAGIC + content + end
+    """Return bytes as the gzip file that `tarball` would write around them."""
+    stream = io.BytesIO()
+    with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as file:
+        file.write(tar)
+    return stream.getvalue()[:8] + b"\0" + stream.getvalue()[9:]
 
 
 def entry(name: str, content: bytes = b"", **fields: bytes) -> bytes:
     """Return one tar entry; `fields` are written over its header, whose checksum stays right."""
     where = {"name": 0, "mode": 100, "uid": 108, "size": 124, "mtime": 136, "kind": 156}
     where |= {"link": 157, "magic": 257, "owner": 265, "prefix": 345, "rest": 500}
-    block = bytearray(tarball.header("x", len(content), 0))
-    block[0:1] = b"\0"
+    info = tarfile.TarInfo()
+    info.size = len(content)
+    block = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
     for key, value in {"name": name.encode(), **fields}.items():
         block[where[key] : where[key] + len(value)] = value
     block[148:156] = b" " * 8
@@ -143,7 +158,9 @@ def entry(name: str, content: bytes = b"", **fields: bytes) -> bytes:
     return bytes(block) + content + bytes(-len(content) % 512)
 
 
-END = bytes(1024)
+def end(tar: bytes) -> bytes:
+    """Return entries with the end of an archive."""
+    return tar + bytes(1024 + -(len(tar) + 1024) % tarfile.RECORDSIZE)
 
 
 def read_all(content: bytes, limits: tarball.Limits | None = None) -> dict[str, bytes]:
@@ -156,7 +173,7 @@ def write_all(files: dict[str, bytes] | Iterable[tuple[str, bytes]], time: int =
     stream = io.BytesIO()
     writer = tarball.Writer(stream, time)
     for name, content in dict(files).items():
-        writer.add(name, len(content), [content])
+        writer.add(name, len(content), io.BytesIO(content))
     writer.close()
     return stream.getvalue()
 

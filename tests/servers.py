@@ -49,6 +49,13 @@ Build = Callable[[simulate.Scenario], Path]  # the fixture `blocks`
 Serve = Callable[[simulate.Scenario], Served]  # the fixture `serve`
 
 
+@contextmanager
+def hanging() -> Iterator[int]:
+    """Listen on a port, take connections, and never say a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
 class MissingProgramError(RuntimeError):
     """A program that the tests need is not installed."""
 

@@ -30,9 +30,6 @@ import requests
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tars_ga_lib import grammar
-from tars_ga_lib.system.check import Outcome, run_check
-from tars_ga_lib.targets import ValidationTargets
 from tests.servers import MissingProgramError, ServerError, free_port
 
 REGIONS = ("us-east-1", "us-west-2", "eu-central-1")
@@ -422,7 +419,7 @@ repl-diskless-sync-delay 0
 repl-ping-replica-period 1
 requirepass {owner}
 masterauth {owner}
-user {reader.user} on >{reader.password} ~* -@all +info +exists +scan +get
+user {reader.user} on >{reader.password} ~* -@all +info +exists +get
 user {canary.user} on >{canary.password} ~tars_ga_canary:* -@all +set
 """
 
@@ -620,16 +617,3 @@ def _chroma(folder: Path) -> Server:
         "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
     return Server(command, port, folder / "chroma.log", ready)
-
-
-# --- measuring ------------------------------------------------------------------------------------
-
-
-def outcomes(
-    module: Any, section: str, content: dict[str, Any], environ: dict[str, str], only: str = ""
-) -> dict[str, Outcome]:
-    """Run the checks of a section, those whose id holds `only`; return what came of each."""
-    targets = grammar.check(ValidationTargets, {section: content}, "validation.yaml")
-    chosen = [check for check in module.checks(targets, environ) if only in check.id]
-    assert chosen, f"no check is named like {only}"
-    return {check.id.partition(".")[2]: run_check(check, 30) for check in chosen}

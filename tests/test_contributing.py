@@ -1,5 +1,6 @@
 """The examples of CONTRIBUTING.md do what it says."""
 
+import json
 import math
 import re
 import shutil
@@ -10,8 +11,9 @@ import pytest
 import yaml
 
 from tars_ga_lib import parameters
-from tars_ga_lib.system.check import run_check
-from tests.helpers import ROOT
+from tars_ga_lib.initial import Profile
+from tests import stores
+from tests.helpers import ROOT, dump, tars_ga, write_run
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 
@@ -41,12 +43,38 @@ def test_the_catalogues_take_what_is_added(tmp_path: Path) -> None:
     assert "queue_depth" in job.rules
 
 
-def test_the_check_measures_or_says_why_not() -> None:
-    make = example("queue_check")["queue_check"]
-    assert run_check(make("a", {"a": 3}), 5).verdict == "pass"
-    assert run_check(make("a", {"a": 900}), 5).verdict == "fail"
-    silent = run_check(make("b", {}), 5)
-    assert (silent.verdict, silent.cause) == ("no_data", "unreachable")
+def test_the_profile_is_one() -> None:
+    (text,) = re.findall(r"```yaml\n# tars_ga_lib/profiles/\S+\n(.*?)```", TEXT, re.DOTALL)
+    found = Profile.model_validate(yaml.safe_load(text))
+    assert found.renames({"traefik_service_requests_total"}) == {
+        "http_requests_total": "traefik_service_requests_total"
+    }
+
+
+def test_checks_of_ones_own_are_made_beside_ours(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(# my_checks/.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "my_checks").mkdir()
+    (tmp_path / "my_checks" / "test_queues.py").write_text(code)
+    left = dict.fromkeys(("kpis", "chroma", "grafana", "agents"), "not part of this test")
+    with stores.postgres_cluster(50, regions=["us-east-1"]) as cluster:
+        section = cluster.section(canary=False)
+        dump(tmp_path / "validation.yaml", {"postgres": section, "left_out": left})
+        file = write_run(tmp_path, validation="validation.yaml")
+        done = tars_ga(
+            "validate", file, "--checks", tmp_path / "my_checks", "-k", "waiting or broker",
+            "--output", tmp_path / "out", env=cluster.secrets,
+        )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    results = json.loads((tmp_path / "out" / "validation_results.json").read_text())
+    waiting, broker = results["checks"]
+    assert (waiting["id"], waiting["verdict"]) == ("postgres.waiting.us-east-1", "pass")
+    assert waiting["reason"] == "of the table missions"
+    assert (broker["verdict"], broker["cause"]) == ("no_data", "unreachable")
+    (tmp_path / "my_checks" / "test_other.py").write_text("def test_it(): pass\n")
+    refused = tars_ga("validate", file, "--checks", tmp_path / "my_checks", "--dry-run")
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("test_it: is a test, and no check; declare it with @check\n")
+    assert refused.stderr.count("\n") == 1
 
 
 def test_the_chart_and_the_field_are_made() -> None:

@@ -6,6 +6,7 @@ and the examples of evidence; others lack one source each.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -21,10 +22,11 @@ import yaml
 from tars_ga_lib import criteria, drift, fields, kpis, parameters, regions, slo
 from tars_ga_lib.display import NO_DATA
 from tars_ga_lib.evidence_files import EVIDENCE_MODELS
+from tars_ga_lib.facts import RunFacts
 from tars_ga_lib.fields import FIELDS
-from tars_ga_lib.fields.evidence import TITLES
-from tars_ga_lib.fields.figures import AGENT_KPIS
+from tars_ga_lib.fields.blocks import KPIS
 from tars_ga_lib.fields.values import FieldValue, markdown
+from tars_ga_lib.fields.ways import TITLES
 from tars_ga_lib.grammar import Interval
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.queries import requests
@@ -32,7 +34,6 @@ from tars_ga_lib.recording import Recording, Span, write_json
 from tars_ga_lib.run import Run
 from tests.helpers import ROOT, answer, make_recording
 
-NAMES = list(FIELDS)
 STEPS = 288
 REGIONS, SERVICES = ("east", "west"), ("api", "web")
 JSONS = (
@@ -135,15 +136,21 @@ def make_spans(job: Job, numbers: Numbers) -> Recording:
     return make_recording(*spans)
 
 
-def build(folder: Path, job: Job, recording: Recording, **measured: Any) -> Run:
-    """Write a run's folder by the library's own writers."""
+def collected(folder: Path, job: Job, recording: Recording) -> Run:
+    """Write a run's folder as far as its collection does, by the library's own writers."""
     recording.save(folder / "recording")
     job.save(folder / "parameters", [(span.start, span.stop) for span in recording.baselines])
     run = Run(folder)
-    for name, document in measured.items():
-        write_json(folder / f"{name}.json", document)
     run.write("ga_kpi_summary.json", kpis.collection_summary(run.job, run.recording))
     run.write("baseline_metrics.json", kpis.baseline_metrics(run.job, run.recording))
+    return run
+
+
+def build(folder: Path, job: Job, recording: Recording, **measured: Any) -> Run:
+    """Write a run's folder in full."""
+    run = collected(folder, job, recording)
+    for name, document in measured.items():
+        write_json(folder / f"{name}.json", document)
     analysis = run.write("drift_analysis.json", drift.analyse(run.kpis, run.baseline_kpis))
     run.write("cross_region.json", regions.compare(run.kpis, run.baseline_kpis))
     run.write("slo.json", slo.evaluate(run.kpis, run.job.slos))
@@ -231,43 +238,24 @@ def there(full: Run) -> Values:
     return fields.values(full, {})
 
 
-def stamped(full: Run, folder: Path, change: Callable[[Path], None]) -> Run:
-    """Copy a run, change its inputs, and derive nothing anew: files keep what they said."""
-    shutil.copytree(full.folder, folder)
-    change(folder)
-    run = Run(folder)
-    for name in JSONS[:6]:
-        document = json.loads((folder / name).read_text(encoding="utf-8"))
-        run.write(name, {k: v for k, v in document.items() if k != "derived_from"})
+def lacking(full: Run, *kinds: str) -> Run:
+    """Return the run as if some files of evidence had not been given; its samples are shared."""
+    run = copy.copy(full)
+    evidence = {kind: facts for kind, facts in full.job.evidence.items() if kind not in kinds}
+    run.job = replace(full.job, evidence=evidence)
     return run
 
 
 @pytest.fixture(scope="module")
 def without(full: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Values]:
     """Return the values of runs that lack one source each, by the name of the source."""
-    found = {}
-    for name in JSONS:
-        folder = tmp_path_factory.mktemp("without") / "run"
-        shutil.copytree(full.folder, folder)
-        (folder / name).unlink()
-        found[name] = fields.values(folder, {})
-
-    def forget(kind: str) -> Callable[[Path], None]:
-        def change(folder: Path) -> None:
-            file = folder / "parameters" / "run.yaml"
-            document = yaml.safe_load(file.read_text(encoding="utf-8"))
-            del document["evidence"][kind]
-            file.write_text(yaml.safe_dump(document), encoding="utf-8")
-
-        return change
-
-    for kind in EVIDENCE_MODELS:
-        folder = tmp_path_factory.mktemp("without") / "run"
-        found[f"{kind} file"] = fields.values(stamped(full, folder, forget(kind)), {})
-    folder = tmp_path_factory.mktemp("without") / "run"
-    shutil.copytree(full.folder, folder)
-    (folder / "ga_certification_package.tar.gz.sha256").unlink()
-    found["ga_certification_package.tar.gz.sha256"] = fields.values(folder, {})
+    found = {f"{kind} file": fields.values(lacking(full, kind), {}) for kind in EVIDENCE_MODELS}
+    for name in (*JSONS, "ga_certification_package.tar.gz.sha256"):
+        run = copy.copy(full)
+        run.folder = tmp_path_factory.mktemp("without") / "run"
+        shutil.copytree(full.folder, run.folder)
+        (run.folder / name).unlink()
+        found[name] = fields.values(run, {})
     return found
 
 
@@ -299,41 +287,37 @@ def test_registry_is_the_list_of_fields() -> None:
     assert len(FIELDS) == 185
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_field_says_what_it_is_and_where_it_comes_from(name: str) -> None:
-    field = FIELDS[name]
-    assert field.meaning.endswith(".")
-    assert field.finder.source
-    assert field.finder.sort in ("run", "query", "evidence", "computation")
-    assert field.block == name.startswith("INSERT_")
+def test_each_field_says_what_it_is_and_where_it_comes_from() -> None:
+    for name, field in FIELDS.items():
+        assert field.meaning.endswith("."), name
+        assert field.source, name
+        assert field.sort in ("run", "query", "evidence", "computation"), name
+        assert field.block == name.startswith("INSERT_"), name
 
 
 def test_every_kpi_that_a_field_names_is_in_our_catalogue() -> None:
-    named = {
-        kpi for field in FIELDS.values() for kpi in re.findall(r"KPI (\w+)", field.finder.source)
-    }
+    named = {kpi for field in FIELDS.values() for kpi in re.findall(r"KPI (\w+)", field.source)}
     known = yaml.safe_load((ROOT / "parameters" / "kpis.yaml").read_text(encoding="utf-8"))["kpis"]
     assert named <= known.keys()
     optional = {name for name, kpi in known.items() if kpi.get("optional")}
     limits_of_others = {"short_lived_series"}  # tells what the request counters cannot count
-    assert optional - limits_of_others <= named | set(AGENT_KPIS)  # each is there for a field
+    assert optional - limits_of_others <= named | set(KPIS["agents"])  # each is there for a field
 
 
 # --- with the source, and without -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_with_its_source(there: Values, name: str) -> None:
-    value = there[name]
-    if name in ("PIPELINE_RUN_ID", "ARTIFACT_LOCATION"):
-        assert value.source.startswith("links file")
-    assert not value.missing, value.reason
-    assert value.source
-    assert NO_DATA not in value.text or value.parts
-    assert value.text
-    assert "nan" not in value.text.lower().split()
-    assert bool(value.parts) == FIELDS[name].block
-    assert value.unit == FIELDS[name].unit.si
+def test_with_its_source(there: Values) -> None:
+    for name, value in there.items():
+        assert not value.missing, (name, value.reason)
+        assert value.source, name
+        assert value.text, name
+        assert NO_DATA not in value.text or value.parts, name
+        assert "nan" not in value.text.lower().split(), name
+        assert bool(value.parts) == FIELDS[name].block, name
+        assert value.unit == FIELDS[name].unit.si, name
+    for name in ("PIPELINE_RUN_ID", "ARTIFACT_LOCATION"):
+        assert there[name].source.startswith("links file")
 
 
 RUN_ITSELF = {
@@ -344,20 +328,16 @@ RUN_ITSELF = {
 """Fields that a run without samples and evidence has: it is INCONCLUSIVE, and says so."""
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_without_any_source(blind: Values, name: str) -> None:
+def test_without_any_source(blind: Values) -> None:
     """A run that saw nothing claims nothing."""
-    value = blind[name]
-    if name in RUN_ITSELF:
-        assert not value.missing
-        return
-    if FIELDS[name].finder.source.startswith("story"):
-        assert not re.search(r"\b(all|everything) (is )?(well|good)\b", value.text, re.I)
-        return
-    assert value.missing, value.text
-    assert value.text == NO_DATA
-    assert value.value is None
-    assert value.coverage is None
+    for name, value in blind.items():
+        if name in RUN_ITSELF:
+            assert not value.missing, name
+        elif FIELDS[name].source.startswith("story"):
+            assert not re.search(r"\b(all|everything) (is )?(well|good)\b", value.text, re.I), name
+        else:
+            assert value.missing, (name, value.text)
+            assert (value.text, value.value, value.coverage) == (NO_DATA, None, None), name
 
 
 def test_a_run_that_saw_nothing_is_inconclusive(blind: Values) -> None:
@@ -367,7 +347,7 @@ def test_a_run_that_saw_nothing_is_inconclusive(blind: Values) -> None:
 
 def sources_of(name: str) -> set[str]:
     """Name the sources that a field may rest on, as its registry entry says."""
-    source = FIELDS[name].finder.source
+    source = FIELDS[name].source
     found = {f"{kind} file" for kind in EVIDENCE_MODELS if f"{kind} file" in source}
     found |= {file for file in JSONS if file in source}
     if "KPI" in source:
@@ -389,29 +369,27 @@ EITHER = {
 """Fields that rest on either of two sources."""
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_without_its_own_source(without: dict[str, Values], name: str) -> None:
+def test_without_its_own_source(without: dict[str, Values]) -> None:
     """Each field loses its value with a source that its entry names."""
-    lost = [source for source, values in without.items() if values[name].missing]
-    if name == "INSERT_CONFIG_SNAPSHOTS":  # a run without its parameters is none
-        assert lost == []
-        return
-    if name in EITHER:
-        assert lost == []
-        return
-    assert lost
-    assert set(lost) <= sources_of(name)
-    for source in lost:
-        value = without[source][name]
-        assert value.text == NO_DATA
-        assert value.reason
+    for name in FIELDS:
+        lost = [source for source, values in without.items() if values[name].missing]
+        if name == "INSERT_CONFIG_SNAPSHOTS" or name in EITHER:  # a run has its parameters
+            assert lost == [], name
+            continue
+        assert lost, name
+        assert set(lost) <= sources_of(name), name
+        for source in lost:
+            value = without[source][name]
+            assert value.text == NO_DATA, (name, source)
+            assert value.reason, (name, source)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_other_source_matters(there: Values, without: dict[str, Values], name: str) -> None:
+def test_no_other_source_matters(there: Values, without: dict[str, Values]) -> None:
+    facts = {name: value.facts() for name, value in there.items()}
     for source, values in without.items():
-        if source not in sources_of(name):
-            assert values[name].facts() == there[name].facts(), source
+        for name, value in values.items():
+            if source not in sources_of(name):
+                assert value.facts() == facts[name], (name, source)
 
 
 def test_values_of_other_kpis_do_not_matter(full: Run, there: Values, tmp_path: Path) -> None:
@@ -426,9 +404,9 @@ def test_values_of_other_kpis_do_not_matter(full: Run, there: Values, tmp_path: 
     summary = json.loads((run.folder / "ga_kpi_summary.json").read_text(encoding="utf-8"))["kpis"]
     told = {True: 0, False: 0}
     for name, field in FIELDS.items():
-        if field.finder.sort != "query":
+        if field.sort != "query":
             continue
-        kpi = re.findall(r"KPI (\w+)", field.finder.source)[0]
+        kpi = re.findall(r"KPI (\w+)", field.source)[0]
         known = summary[kpi]["overall"]["value"] is not None
         told[known] += 1
         if known:
@@ -477,191 +455,147 @@ def test_sessions_are_joined_truly(there: Values) -> None:
     assert there["WS_MAX_DOWNTIME"].text == "2\xa0s (west)"
 
 
-def test_what_was_never_observed_was_not_up(full: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+def copied(full: Run, folder: Path, name: str, change: Callable[[Any], None]) -> Values:
+    """Return the values of a copy of the run in which one file is changed."""
     shutil.copytree(full.folder, folder)
-    document = results()["ws_health_metrics"]
-    document["endpoints"][1] = endpoint("west", LATENCY | {"count": 0, "p99": None}, None)
-    write_json(folder / "ws_health_metrics.json", document)
-    values = fields.values(folder)
+    document = json.loads((folder / name).read_text(encoding="utf-8"))
+    change(document)
+    write_json(folder / name, document)
+    return fields.values(folder)
+
+
+def test_what_was_never_observed_was_not_up(full: Run, tmp_path: Path) -> None:
+    def silence(document: Any) -> None:
+        document["endpoints"][1] = endpoint("west", LATENCY | {"count": 0, "p99": None}, None)
+
+    values = copied(full, tmp_path / "run", "ws_health_metrics.json", silence)
     for name in ("WS_MAX_DOWNTIME", "WS_P99_LATENCY"):
         assert (values[name].text, values[name].reason) == (NO_DATA, "west has none")
     assert find(values, "WS_AVG_LATENCY") == pytest.approx(0.02)
 
 
-def remade(full: Run, folder: Path, numbers: Numbers, *overrides: str, **evidence: str) -> Values:
-    """Build the run again with other samples or evidence."""
-    job = make_job(folder, *overrides, **evidence)
-    return fields.values(build(folder / "run", job, make_spans(job, numbers)), {})
-
-
-def outage(*steps: int, failed: float = 5.0) -> Any:
-    up = np.full(STEPS, 10.0)
-    up[list(steps)] -= failed
-    return up
-
-
-def test_outages(full: Run, tmp_path: Path) -> None:
-    """Two steps of half an outage in every place, and one lone failed scrape, which is noise."""
-    up = outage(100, 101) - outage(200, failed=-1.0) + 10.0
-    values = remade(full, tmp_path, {"window:availability.numerator": up})
-    assert find(values, "TOTAL_DOWNTIME_MINUTES") == pytest.approx((5 + 5 + 1) / 10 * 300)
-    assert find(values, "MEAN_TIME_TO_RECOVERY") == 600.0
-    assert "2 outages" in values["MEAN_TIME_TO_RECOVERY"].text  # one in each region
-
-
-def test_an_outage_that_lasts_is_no_recovery(full: Run, tmp_path: Path) -> None:
-    values = remade(full, tmp_path, {"window:availability.numerator": outage(286, 287)})
-    assert values["MEAN_TIME_TO_RECOVERY"].missing
-    assert "lasted to the end" in values["MEAN_TIME_TO_RECOVERY"].reason
-
-
-def test_little_that_was_seen_is_told(full: Run, tmp_path: Path) -> None:
-    half = np.full(STEPS, 300.0)
-    half[: STEPS // 2] = np.nan
-    values = remade(full, tmp_path, {"requests.increase": half})
-    value = values["TOTAL_REQUESTS"]
-    assert value.coverage == 0.5
-    assert value.text.endswith("(of 50\xa0% of the samples)")
-    assert find(values, "TOTAL_REQUESTS") == 300.0 * STEPS * 4 / 2
-
-
-def test_the_requests_of_a_day_need_a_day(full: Run, tmp_path: Path) -> None:
-    window = "window={start: 2026-11-20T00:00:00Z, duration: 12h, step: 5m}"
-    values = remade(full, tmp_path, {}, window, "baseline.duration=12h")
-    reason = values["TOTAL_REQUESTS_24H"].reason
-    assert reason == "the window holds 12h, not the whole 24h"
-    assert find(values, "TOTAL_REQUESTS") == 3000.0 * STEPS / 2 * 4
-
-
 def test_of_several_objectives_the_worst_counts(full: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(full.folder, folder)
-    run = Run(folder)
-    document = run.read("slo.json")
-    other = json.loads(json.dumps(document["objectives"]["availability"]))
-    other["overall"]["budget"] |= {"share_left": -0.25, "words": "overspent"}
-    document["objectives"] = {"availability-2": other} | document["objectives"]
-    run.write("slo.json", document)
-    value = fields.values(run)["AVAILABILITY_ERROR_BUDGET"]
+    def add(document: Any) -> None:
+        other = json.loads(json.dumps(document["objectives"]["availability"]))
+        other["overall"]["budget"] |= {"share_left": -0.25, "words": "overspent"}
+        document["objectives"] = {"availability-2": other} | document["objectives"]
+
+    value = copied(full, tmp_path / "run", "slo.json", add)["AVAILABILITY_ERROR_BUDGET"]
     assert value.value == -0.25
     assert value.source == "slo.json, objectives.availability-2.overall.budget"
 
 
-def test_a_figure_is_not_rounded_across_its_target(full: Run, tmp_path: Path) -> None:
-    values = remade(
-        full,
-        tmp_path,
-        {"window:errors.increase": 2.99996, "window:requests.increase": 3000.0},
-    )
-    assert find(values, "OVERALL_ERROR_RATE") < 0.001
-    assert values["OVERALL_ERROR_RATE"].text == "0.099999\xa0%"
+def up(*steps: int, failed: float = 5.0) -> Any:
+    values = np.full(STEPS, 10.0)
+    values[list(steps)] -= failed
+    return values
 
 
-def test_a_reward_that_fell(full: Run, tmp_path: Path) -> None:
-    values = remade(full, tmp_path, {"agent_reward.value": 0.8, "window:agent_reward.value": 0.6})
-    assert values["REWARD_IMPROVEMENTS"].text.startswith("−25\xa0% (0.8 → 0.6)")
+def first_half_unseen() -> Any:
+    return np.where(np.arange(STEPS) < STEPS // 2, np.nan, 300.0)
 
 
-def test_the_worse_of_scan_and_cluster_counts(full: Run, tmp_path: Path) -> None:
-    values = remade(full, tmp_path, {"vulnerabilities_critical.value": 3.0})
-    assert find(values, "CRITICAL_VULNS") == 3
-    assert values["CRITICAL_VULNS"].source == "KPI vulnerabilities_critical"
-    assert "security_scan file (report of the scanner in the build pipeline) says 0" in (
-        values["CRITICAL_VULNS"].text
-    )
-
-
-def test_agents_that_are_apart_at_the_end(full: Run, tmp_path: Path) -> None:
-    apart = np.full(STEPS, 10.0)
-    apart[-1] = 0.0
-    values = remade(full, tmp_path, {"window:nash_convergence.numerator": apart})
-    assert find(values, "NASH_CONVERGENCE_STATUS") == "not converged"
-
-
-DEPLOYED = (
-    "{{source: x, release: v1.0.1, covers: {{start: 2026-11-19T00:00:00Z, duration: 3d}}, "
-    "deployments: [{}]}}"
-)
+UP = "window:availability.numerator"
+BELOW = {"window:errors.increase": 2.99996, "window:requests.increase": 3000.0}
+FELL = {"agent_reward.value": 0.8, "window:agent_reward.value": 0.6}
+HALF_A_DAY = ("window={start: 2026-11-20T00:00:00Z, duration: 12h, step: 5m}",
+              "baseline.duration=12h")  # fmt: skip
+SCAN = "security_scan file (report of the scanner in the build pipeline) says 0"
 
 
 @pytest.mark.parametrize(
-    ("deployments", "said"),
+    ("name", "numbers", "overrides", "value", "said"),
     [
-        ("{at: 2026-11-19T01:00:00Z, kind: rollout, title: A, version: v1.0.1}", "deployed: A"),
-        (
-            "{at: 2026-11-19T01:00:00Z, kind: rollout, title: A}, "
-            "{at: 2026-11-20T02:00:00Z, kind: rollback, title: B, region: east}",
-            "rolled back: B in east",
-        ),
-        ("{at: 2026-11-19T01:00:00Z, kind: rollout, title: A, version: v0.9}", "v0.9 deployed"),
-        (
-            "{at: 2026-11-20T23:00:00Z, end: 2026-11-21T02:00:00Z, kind: rollout, title: A}",
-            "in progress: A",
-        ),
-        (
-            "{at: 2026-11-19T01:00:00Z, kind: rollout, title: A}, "
-            "{at: 2026-11-21T02:00:00Z, kind: rollback, title: after the window}",
-            "deployed: A",
-        ),
-        ("{at: 2026-11-19T01:00:00Z, kind: configuration, title: A}", NO_DATA),
-    ],
-)
-def test_deployments(full: Run, tmp_path: Path, deployments: str, said: str) -> None:
-    job = make_job(tmp_path, deployments=DEPLOYED.format(deployments))
-    run = Run(full.folder)
-    run.job = replace(full.job, evidence=job.evidence)
-    assert fields.values(run)["DEPLOYMENT_STATUS"].text.startswith(said)
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "text", "reason"),
-    [
-        ("incidents", "INCIDENT_COUNT",
-         "{source: x, release: v1.0.1, incidents: [], "
-         "covers: {start: 2026-11-20T00:00:00Z, duration: 12h}}",
-         "the incidents file ends before the window does, or begins after it did"),
-        ("rollback", "ROLLBACK_TEST_STATUS",
-         "{source: x, release: v9, tested_at: 2026-11-18T15:00:00Z, successful: true}",
-         "the rollback file is about v9, not v1.0.1"),
-        ("customer", "SUPPORT_TICKETS",
-         "{source: x, release: v1.0.1, simulated: true, "
-         "covers: {start: 2026-11-20T00:00:00Z, duration: 24h}, "
-         "support_tickets: 0, escalated: 0}",
-         "the customer file says that it is simulated, and this run is not"),
-        ("rollback", "DATA_MIGRATION_REVERSIBLE",
-         "{source: x, release: v1.0.1, tested_at: 2026-11-18T15:00:00Z, successful: true}",
-         "the rollback file does not say it"),
-        ("sign_off", "QA_LEAD_NAME",
-         "{source: x, release: v1.0.1, sign_offs: [{role: PM, name: P, approved: true, "
-         "at: 2026-11-21T00:00:00Z}]}",
-         "the sign_off file names no QA lead"),
-        ("links", "INSERT_RUNBOOK_REFERENCES", "{source: x, release: v1.0.1}",
-         "the links file names no runbook"),
+        # Two steps of half an outage in every place, and one lone failed scrape, which is noise.
+        ("TOTAL_DOWNTIME_MINUTES", {UP: up(100, 101) - up(200, failed=-1.0) + 10.0}, (),
+         pytest.approx(330.0), "5.5 min"),
+        ("MEAN_TIME_TO_RECOVERY", {UP: up(100, 101) - up(200, failed=-1.0) + 10.0}, (),
+         600.0, "10 min (2 outages"),
+        ("MEAN_TIME_TO_RECOVERY", {UP: up(286, 287)}, (), None, "2 lasted to the end"),
+        ("TOTAL_REQUESTS", {"requests.increase": first_half_unseen()}, (),
+         300.0 * STEPS * 4 / 2, "(of 50 % of the samples)"),
+        ("TOTAL_REQUESTS_24H", {}, HALF_A_DAY, None, "the window holds 12h, not the whole 24h"),
+        ("TOTAL_REQUESTS", {}, HALF_A_DAY, 3000.0 * STEPS / 2 * 4, "1.728 M"),
+        ("OVERALL_ERROR_RATE", BELOW, (), pytest.approx(0.00099999, rel=1e-4), "0.099999 %"),
+        ("REWARD_IMPROVEMENTS", FELL, (), pytest.approx(-0.25), "−25 % (0.8 → 0.6)"),
+        ("CRITICAL_VULNS", {"vulnerabilities_critical.value": 3.0}, (), 3, SCAN),
+        ("NASH_CONVERGENCE_STATUS", {"window:nash_convergence.numerator": up(-1, failed=10.0)}, (),
+         "not converged", "not converged at the end"),
     ],
 )  # fmt: skip
-def test_evidence_that_does_not_speak_of_this_run(
-    full: Run, tmp_path: Path, kind: str, name: str, text: str, reason: str
+def test_figures_of_other_samples(
+    tmp_path: Path, name: str, numbers: Numbers, overrides: tuple[str, ...], value: Any, said: str
 ) -> None:
-    job = make_job(tmp_path, **{kind: text})
-    run = Run(full.folder)
-    run.job = replace(full.job, evidence=job.evidence)
-    value = fields.values(run)[name]
-    assert (value.text, value.reason) == (NO_DATA, reason)
+    job = make_job(tmp_path, *overrides)
+    run = collected(tmp_path / "run", job, make_spans(job, numbers))
+    found = FIELDS[name].value(RunFacts(run))
+    assert found.value == value
+    assert said in (found.text.replace("\xa0", " ") if value is not None else found.reason)
+    if name == "CRITICAL_VULNS":
+        assert found.source == "KPI vulnerabilities_critical"
 
 
-def test_who_refuses_is_told(full: Run, tmp_path: Path) -> None:
-    text = (
-        "{source: x, release: v1.0.1, sign_offs: ["
-        "{role: Release-Manager, name: R, approved: true, at: 2026-11-21T00:00:00Z},"
-        "{role: release manager, name: S, approved: false, at: 2026-11-21T01:00:00Z}]}"
-    )
+HEAD = "source: x, release: v1.0.1"
+DAY = "covers: {start: 2026-11-20T00:00:00Z, duration: 24h}"
+LAST = f"{HEAD}, covers: {{start: 2026-11-19T00:00:00Z, duration: 3d}}"
+ROLLOUT = "{at: 2026-11-19T01:00:00Z, kind: rollout, title: A}"
+ROLLBACK = "tested_at: 2026-11-18T15:00:00Z, successful: true"
+SIGNED = (
+    "{role: Release-Manager, name: R, approved: true, at: 2026-11-21T00:00:00Z}, "
+    "{role: release manager, name: S, approved: false, at: 2026-11-21T01:00:00Z}"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text", "said"),
+    [
+        ("DEPLOYMENT_STATUS", "deployments", f"{LAST}, deployments: [{ROLLOUT}]", "deployed: A"),
+        ("DEPLOYMENT_STATUS", "deployments", f"{LAST}, deployments: [{ROLLOUT}, "
+         "{at: 2026-11-20T02:00:00Z, kind: rollback, title: B, region: east}]",
+         "rolled back: B in east"),
+        ("DEPLOYMENT_STATUS", "deployments", f"{LAST}, deployments: "
+         "[{at: 2026-11-19T01:00:00Z, kind: rollout, title: A, version: v0.9}]", "v0.9 deployed"),
+        ("DEPLOYMENT_STATUS", "deployments", f"{LAST}, deployments: [{{at: 2026-11-20T23:00:00Z, "
+         "end: 2026-11-21T02:00:00Z, kind: rollout, title: A}]", "in progress: A"),
+        ("DEPLOYMENT_STATUS", "deployments", f"{LAST}, deployments: [{ROLLOUT}, "
+         "{at: 2026-11-21T02:00:00Z, kind: rollback, title: after the window}]", "deployed: A"),
+        ("DEPLOYMENT_STATUS", "deployments", f"{LAST}, deployments: "
+         "[{at: 2026-11-19T01:00:00Z, kind: configuration, title: A}]",
+         "the deployments file names no deployment before the end of the window"),
+        ("INCIDENT_COUNT", "incidents", f"{HEAD}, incidents: [], "
+         "covers: {start: 2026-11-20T00:00:00Z, duration: 12h}",
+         "the incidents file ends before the window does, or begins after it did"),
+        ("ROLLBACK_TEST_STATUS", "rollback", f"source: x, release: v9, {ROLLBACK}",
+         "the rollback file is about v9, not v1.0.1"),
+        # What counts for the criterion counts for the field, and what does not, does not.
+        ("ROLLBACK_TEST_STATUS", "rollback", f"source: x, release: T.A.R.S. v1.0.1, {ROLLBACK}",
+         "passed: 2026-11-18 15:00 UTC"),
+        ("ROLLBACK_TEST_STATUS", "rollback",
+         f"{HEAD}, tested_at: 2035-11-18T15:00:00Z, successful: true",
+         "its time 2035-11-18T15:00:00Z is more than 7d after the window ended"),
+        ("ROLLBACK_TEST_STATUS", "rollback",
+         f"{HEAD}, tested_at: 1971-11-18T15:00:00Z, successful: true",
+         "its time 1971-11-18T15:00:00Z is more than 30d before the window's end"),
+        ("SUPPORT_TICKETS", "customer",
+         f"{HEAD}, simulated: true, {DAY}, support_tickets: 0, escalated: 0",
+         "the customer file says that it is simulated, and this run is not"),
+        ("DATA_MIGRATION_REVERSIBLE", "rollback", f"{HEAD}, {ROLLBACK}",
+         "the rollback file does not say it"),
+        ("QA_LEAD_NAME", "sign_off", f"{HEAD}, sign_offs: [{SIGNED}]",
+         "the sign_off file names no QA lead"),
+        ("RELEASE_MANAGER_SIGNATURE", "sign_off", f"{HEAD}, sign_offs: [{SIGNED}]", "refused"),
+        ("RELEASE_MANAGER_NAME", "sign_off", f"{HEAD}, sign_offs: [{SIGNED}]", "R, S"),
+        ("RELEASE_MANAGER_DATE", "sign_off", f"{HEAD}, sign_offs: [{SIGNED}]",
+         "2026-11-21 01:00 UTC"),
+        ("INSERT_RUNBOOK_REFERENCES", "links", HEAD, "the links file names no runbook"),
+    ],
+)  # fmt: skip
+def test_evidence(full: Run, tmp_path: Path, name: str, kind: str, text: str, said: str) -> None:
     run = Run(full.folder)
-    run.job = replace(full.job, evidence=make_job(tmp_path, sign_off=text).evidence)
-    values = fields.values(run)
-    assert values["RELEASE_MANAGER_SIGNATURE"].text == "refused"
-    assert values["RELEASE_MANAGER_NAME"].text == "R, S"
-    assert values["RELEASE_MANAGER_DATE"].text == "2026-11-21 01:00 UTC"
+    run.job = replace(full.job, evidence=make_job(tmp_path, **{kind: f"{{{text}}}"}).evidence)
+    value = FIELDS[name].value(RunFacts(run))
+    assert (value.reason or value.text).startswith(said)
+    assert (value.text == NO_DATA) is value.missing
 
 
 # --- what depends on the run alone ----------------------------------------------------------------
@@ -687,10 +621,7 @@ CI = {
 
 
 def test_a_pipeline_is_known_from_its_environment(full: Run, tmp_path: Path) -> None:
-    run = Run(full.folder)
-    evidence = {kind: facts for kind, facts in full.job.evidence.items() if kind != "links"}
-    run.job = replace(full.job, evidence=evidence)
-    values = fields.values(run, CI)
+    values = fields.values(lacking(full, "links"), CI)
     assert values["PIPELINE_RUN_ID"].text == "4712"
     assert values["ARTIFACT_LOCATION"].text == (
         "https://git.example.com/tars/tars/actions/runs/4712#artifacts"
@@ -711,14 +642,10 @@ def test_a_stale_file_has_no_data(full: Run, tmp_path: Path) -> None:
 
 
 def test_results_that_are_not_whole_have_no_data(full: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(full.folder, folder)
-    document = results()["validation_results"]
-    del document["checks"][0]["group"]
-    write_json(folder / "validation_results.json", document)
-    values = fields.values(folder)
-    reason = values["INSERT_TEST_RESULTS_BREAKDOWN"].reason
-    assert reason.startswith(
+    values = copied(
+        full, tmp_path / "run", "validation_results.json", lambda d: d["checks"][0].pop("group")
+    )
+    assert values["INSERT_TEST_RESULTS_BREAKDOWN"].reason.startswith(
         "validation_results.json: is not whole (the key 'checks.0.group' is missing"
     )
     assert values["INSERT_FAILED_TESTS"].missing

@@ -174,7 +174,7 @@ def test_history_lists_the_certified_releases(
     # A process of its own, so that its width is not that of the terminal we were started from.
     assert "NOT CERTIFIED" in tars_ga("history", releases, "--all").stdout
     found = history.releases(releases)
-    assert [r.path.parent.name for r in found] == ["bad", "good", "lax"]
+    assert [r.package.parent.name for r in found] == ["bad", "good", "lax"]
     assert [bool(r.signed_by) for r in found] == [False, True, False]
 
 

@@ -151,6 +151,14 @@ def test_a_saved_run_holds_the_effective_files(tmp_path: Path) -> None:
         ("drift_rules.memory.warning=5", "--set drift_rules.memory.warning: rules.memory: the lim"),
         ("slos.availability.x=1", "--set slos.availability.x: the run names no file for 'slos'"),
         ("evidence.rollback.successful=true", "the run names no file for 'evidence.rollback'"),
+        ("window.step", "is not an assignment; write it like --set window.step=1m"),
+        ("=1", "is not an assignment"),
+        ("window..step=1m", "is not an assignment"),
+        ("window.step=[", "--set window.step, line"),
+        ("release.version=2.0", "release.version: must be a valid string, not 2.0; put it in quo"),
+        ("regions.x=x", "regions is a list of 2; 'x' is no place in it: give 0 to 1, or the whole"),
+        ("regions.2=x", "regions is a list of 2; '2' is no place in it"),
+        ("window.end=2026-11-21T00:00:00Z", "window: give exactly one of 'duration' and 'end'"),
         ("window.start=2999-01-01T00:00:00Z", "--set window.start: window: it ends at 2999-01-02"),
     ],
 )  # fmt: skip
@@ -201,7 +209,7 @@ def test_objectives_are_laid_over_by_name(tmp_path: Path) -> None:
         n: s for n, s in plain.slos.items() if n != "availability"
     }
     mine.write_text(mine.read_text("utf-8").replace("0.95", "2"), encoding="utf-8")
-    assert refusal(DEMO, files)[0].startswith(f"{mine}, document 1 (SLO availability): spec.obj")
+    assert refusal(DEMO, files)[0].startswith(f"{mine}: SLO.availability.spec.objectives.0.target")
 
 
 def test_an_error_blames_the_layer_that_is_wrong(tmp_path: Path) -> None:

@@ -7,24 +7,26 @@ import hmac
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from typer.testing import CliRunner
 
 from tars_ga_lib import grammar, parameters
-from tars_ga_lib.channels import LOG, Channels
+from tars_ga_lib.channels import LOG, Channels, Slack
+from tars_ga_lib.cli import app
 from tars_ga_lib.live import notify
-from tars_ga_lib.live.notify import Event, Receipt
+from tars_ga_lib.live.notify import Event
 from tests.helpers import ROOT, dump, tars_ga
 from tests.packages import finished_run
 
 SECRET = "hunter2-T0PSECRET"
-NOW = 1_795_219_200.0
 
 EVENT = Event(
     kind="decision", severity="error", title="T.A.R.S. v1.0.1: NOT CERTIFIED",
@@ -101,24 +103,12 @@ def channels(server: Server, *services: str, **changes: Any) -> Channels:
     return grammar.check(Channels, raw, "notify.yaml")
 
 
-class Clock:
-    """A clock that a pause moves."""
-
-    def __init__(self) -> None:
-        self.time = NOW
-        self.pauses: list[float] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.time += seconds
-
-
-def tell(them: Channels, event: Event, log: Path, clock: Clock | None = None) -> list[Receipt]:
-    clock = clock or Clock()
-    return notify.tell(them, event, log, now=clock.now, sleep=clock.sleep)
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses are noted and not made."""
+    found: list[float] = []
+    monkeypatch.setattr(time, "sleep", found.append)
+    return found
 
 
 # --- payloads, against what the services document -------------------------------------------------
@@ -202,7 +192,7 @@ STATUSPAGE = {
 def test_payloads_are_what_the_services_document(
     tmp_path: Path, server: Server, event: Event, severity: notify.Severity
 ) -> None:
-    told = tell(channels(server), replace(event, severity=severity), tmp_path / "log")
+    told = notify.tell(channels(server), replace(event, severity=severity), tmp_path / "log")
     assert [one.status for one in told] == ["delivered"] * 4
     sent = {path: (headers, body) for path, headers, body in server.seen}
     jsonschema.validate(sent[f"/services/{SECRET}"][1], SLACK)
@@ -218,7 +208,7 @@ def test_payloads_are_what_the_services_document(
 
 
 def test_a_name_from_the_data_mentions_nobody() -> None:
-    text = json.dumps(notify.slack_body(HOSTILE))
+    text = json.dumps(notify.slack(Slack(), HOSTILE).body)
     assert "<!channel>" not in text.replace('"text": "\\u274c <!channel>', "")
     assert "<https://evil" not in text
     assert "\\u202e" not in text
@@ -227,15 +217,15 @@ def test_a_name_from_the_data_mentions_nobody() -> None:
 def test_only_a_good_decision_reads_as_over(server: Server) -> None:
     page = channels(server, "statuspage").channels["statuspage"].statuspage
     assert page is not None
-    good = notify.statuspage_body(replace(EVENT, severity="info"), page)["incident"]
-    bad = notify.statuspage_body(EVENT, page)["incident"]
+    good = notify.statuspage(page, replace(EVENT, severity="info")).body["incident"]
+    bad = notify.statuspage(page, EVENT).body["incident"]
     assert (good["status"], good["impact_override"]) == ("resolved", "none")
     assert (bad["status"], bad["impact_override"]) == ("investigating", "minor")
     assert bad["deliver_notifications"] is False
 
 
 def test_simulated_data_cannot_be_overlooked(tmp_path: Path, server: Server) -> None:
-    tell(channels(server), replace(EVENT, simulated=True), tmp_path / "log")
+    notify.tell(channels(server), replace(EVENT, simulated=True), tmp_path / "log")
     assert all("[SIMULATED DATA]" in json.dumps(b) for p, _, b in server.seen if "hook" not in p)
     assert [b["simulated"] for p, _, b in server.seen if "hook" in p] == [True]
 
@@ -246,83 +236,95 @@ def test_simulated_data_cannot_be_overlooked(tmp_path: Path, server: Server) -> 
 def test_told_once(tmp_path: Path, server: Server) -> None:
     log = tmp_path / "run" / "log"
     both = channels(server, "slack", "webhook")
-    assert {one.status for one in tell(both, EVENT, log)} == {"delivered"}
-    assert {one.status for one in tell(both, EVENT, log)} == {"duplicate"}
+    assert {one.status for one in notify.tell(both, EVENT, log)} == {"delivered"}
+    assert {one.status for one in notify.tell(both, EVENT, log)} == {"duplicate"}
     assert len(server.seen) == 2
-    assert {one.status for one in tell(both, replace(EVENT, key="other"), log)} == {"delivered"}
+    assert {one.status for one in notify.tell(both, replace(EVENT, key="other"), log)} == {
+        "delivered"
+    }
     # What failed is sent when it is told again.
     server.answers = [(400, {})]
     one = channels(server, "slack")
-    assert tell(one, replace(EVENT, key="third"), log)[0].status == "failed"
-    assert tell(one, replace(EVENT, key="third"), log)[0].status == "delivered"
+    assert notify.tell(one, replace(EVENT, key="third"), log)[0].status == "failed"
+    assert notify.tell(one, replace(EVENT, key="third"), log)[0].status == "delivered"
 
 
 def test_a_torn_line_costs_no_other(tmp_path: Path, server: Server) -> None:
     log, slack = tmp_path / "log", channels(server, "slack")
-    tell(slack, EVENT, log)
+    notify.tell(slack, EVENT, log)
     with log.open("a") as file:
         file.write('{"channel": "sl')
-    tell(slack, replace(EVENT, key="other"), log)
+    notify.tell(slack, replace(EVENT, key="other"), log)
     assert [one.key for one in notify.receipts(log)] == [EVENT.key, "other"]
-    assert tell(slack, EVENT, log)[0].status == "duplicate"
+    assert notify.tell(slack, EVENT, log)[0].status == "duplicate"
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_service_is_tried_again(tmp_path: Path, server: Server, status: int) -> None:
-    clock = Clock()
+def test_a_busy_service_is_tried_again(
+    tmp_path: Path, server: Server, pauses: list[float], status: int
+) -> None:
     server.answers = [(status, {}), (status, {"Retry-After": "7"}), (202, {})]
-    (one,) = tell(channels(server, "slack"), EVENT, tmp_path / "log", clock)
+    (one,) = notify.tell(channels(server, "slack"), EVENT, tmp_path / "log")
     assert (one.status, one.attempts) == ("delivered", 3)
-    assert clock.pauses == [1.0, 7.0]
+    assert pauses == [1.0, 7.0]
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404])
 def test_a_refusal_is_final(tmp_path: Path, server: Server, status: int) -> None:
     server.answers = [(status, {"Location": f"{server.url}/elsewhere"})]
-    (one,) = tell(channels(server, "slack"), EVENT, tmp_path / "log")
+    (one,) = notify.tell(channels(server, "slack"), EVENT, tmp_path / "log")
     assert (one.status, one.attempts) == ("failed", 1)
     assert one.reason.startswith(f"127.0.0.1 answered {status} ")
     assert len(server.seen) == 1
 
 
-def test_it_gives_up_at_its_attempts_and_at_its_deadline(tmp_path: Path, server: Server) -> None:
-    server.answers = [(503, {})] * 50
-    (one,) = tell(channels(server, "slack", attempts=3), EVENT, tmp_path / "a")
-    assert (one.status, one.attempts) == ("failed", 3)
-    clock = Clock()
-    (one,) = tell(channels(server, "slack", attempts=20, deadline="10s"), EVENT, tmp_path / "b",
-                  clock)  # fmt: skip
-    assert one.status == "failed"
-    assert clock.time - NOW <= 10
-    server.answers = [(503, {"Retry-After": "3600"})]
-    (one,) = tell(channels(server, "slack"), EVENT, tmp_path / "c", Clock())
-    assert (one.status, one.attempts) == ("failed", 1)
+@pytest.mark.parametrize(
+    ("limits", "headers", "attempts"),
+    [
+        ({"attempts": 3}, {}, 3),
+        ({"attempts": 20, "deadline": "10s"}, {}, 5),  # the next pause would be 16 s
+        ({}, {"Retry-After": "3600"}, 1),
+    ],
+)
+def test_it_gives_up_at_its_attempts_and_at_its_deadline(
+    tmp_path: Path,
+    server: Server,
+    pauses: list[float],
+    limits: dict[str, Any],
+    headers: dict[str, str],
+    attempts: int,
+) -> None:
+    server.answers = [(503, headers)] * 50
+    (one,) = notify.tell(channels(server, "slack", **limits), EVENT, tmp_path / "log")
+    assert (one.status, one.attempts, len(server.seen)) == ("failed", attempts, attempts)
+    assert sum(pauses) <= 15
 
 
 def test_no_more_than_the_channel_allows(tmp_path: Path, server: Server) -> None:
-    log, clock = tmp_path / "log", Clock()
-    few = channels(server, "slack", most_per_hour=2)
+    log, few = tmp_path / "log", channels(server, "slack", most_per_hour=2)
     lost = replace(EVENT, kind="data_lost")
-    found = [tell(few, replace(lost, key=f"k{i}"), log, clock)[0].status for i in range(4)]
+    found = [notify.tell(few, replace(lost, key=f"k{i}"), log)[0].status for i in range(4)]
     assert found == ["delivered", "delivered", "held_back", "held_back"]
     # The decision always goes out, and after an hour the others do again.
-    assert tell(few, EVENT, log, clock)[0].status == "delivered"
-    clock.time += 3601
-    assert tell(few, replace(lost, key="k9"), log, clock)[0].status == "delivered"
+    assert notify.tell(few, EVENT, log)[0].status == "delivered"
+    hour_ago = [replace(old, time="2020-01-01T00:00:00Z") for old in notify.receipts(log)]
+    log.write_text("".join(json.dumps(asdict(old)) + "\n" for old in hour_ago))
+    assert notify.tell(few, replace(lost, key="k9"), log)[0].status == "delivered"
 
 
 def test_who_did_not_ask_is_not_told(tmp_path: Path, server: Server) -> None:
-    assert tell(channels(server), replace(EVENT, kind="failure"), tmp_path / "log") == []
+    assert notify.tell(channels(server), replace(EVENT, kind="failure"), tmp_path / "log") == []
     assert not server.seen
     assert not (tmp_path / "log").exists()
 
 
+@pytest.mark.usefixtures("pauses")
 def test_one_that_fails_does_not_keep_the_others(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TARS_GA_PAGERDUTY_ROUTING_KEY")
     monkeypatch.setenv("TARS_GA_SLACK_WEBHOOK", f"http://127.0.0.1:9/{SECRET}")
-    told = {one.channel: one for one in tell(channels(server), EVENT, tmp_path / "log")}
+    told = {one.channel: one for one in notify.tell(channels(server), EVENT, tmp_path / "log")}
     assert told["pagerduty"].reason == (
         "the environment variable TARS_GA_PAGERDUTY_ROUTING_KEY is not set; set it"
     )
@@ -330,15 +332,16 @@ def test_one_that_fails_does_not_keep_the_others(
     assert told["webhook"].status == told["statuspage"].status == "delivered"
 
 
+@pytest.mark.usefixtures("pauses")
 def test_no_secret_is_kept(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answers = [(403, {})] * 4
-    tell(channels(server), EVENT, tmp_path / "a")
+    notify.tell(channels(server), EVENT, tmp_path / "a")
     for variable in ("TARS_GA_SLACK_WEBHOOK", "TARS_GA_WEBHOOK_URL"):
         monkeypatch.setenv(variable, f"ftp://x:{SECRET}@127.0.0.1/")
-    tell(channels(server), EVENT, tmp_path / "b")
+    notify.tell(channels(server), EVENT, tmp_path / "b")
     for variable in ("TARS_GA_SLACK_WEBHOOK", "TARS_GA_WEBHOOK_URL"):
         monkeypatch.setenv(variable, f"http://127.0.0.1:9/{SECRET}")
-    tell(channels(server), EVENT, tmp_path / "c")
+    notify.tell(channels(server), EVENT, tmp_path / "c")
     for name in "abc":
         text = (tmp_path / name).read_text()
         assert SECRET not in text
@@ -399,11 +402,11 @@ def test_mail_by_apprise(
     them = grammar.check(Channels, raw, "notify.yaml")
     url = f"mailto://127.0.0.1:{port}?from=tars@example.com&to=team@example.com&mode=insecure"
     monkeypatch.setenv("TARS_GA_MAIL_URL", url)
-    (one,) = tell(them, EVENT, tmp_path / "log")
+    (one,) = notify.tell(them, EVENT, tmp_path / "log")
     assert one.status == "delivered", one
     assert "Subject: T.A.R.S. v1.0.1: NOT CERTIFIED" in inbox[0]
     monkeypatch.setenv("TARS_GA_MAIL_URL", f"nonsense {SECRET}")
-    (one,) = tell(them, replace(EVENT, key="other"), tmp_path / "log")
+    (one,) = notify.tell(them, replace(EVENT, key="other"), tmp_path / "log")
     assert one.reason == "TARS_GA_MAIL_URL holds no URL that Apprise knows; correct it"
 
 
@@ -459,48 +462,52 @@ def test_bad_channels_are_refused(channel: dict[str, Any], reason: str) -> None:
     assert reason in str(error.value)
 
 
-def test_the_command(tmp_path: Path, server: Server) -> None:
+def test_the_command(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished_run(tmp_path / "run")
     service = {"webhook": {}, "events": ["decision", "failure"]}
     dump(tmp_path / "notify.yaml", {"channels": {"hook": service}, "attempts": 1})
-    overrides = ["--set", f"notify={tmp_path / 'notify.yaml'}"]
     demo = ROOT / "parameters" / "demo.yaml"
-    good = {"TARS_GA_WEBHOOK_URL": f"{server.url}/{SECRET}"}
+    arguments = ["notify", str(demo), "--run", str(run)]
 
-    def command(*more: object, env: dict[str, str] = good) -> tuple[int, str]:
-        done = tars_ga("notify", demo, "--run", run, *overrides, *more, env=env)
-        assert SECRET not in done.stdout + done.stderr
-        return done.returncode, done.stdout + done.stderr
+    def command(url: str, *more: str) -> tuple[int, str]:
+        monkeypatch.setenv("TARS_GA_WEBHOOK_URL", url)
+        found = ["--set", f"notify={tmp_path / 'notify.yaml'}", *more]
+        done = CliRunner().invoke(app, [*arguments, *found])
+        assert SECRET not in done.output
+        return done.exit_code, done.output
 
-    code, text = command("--dry-run", env={})
+    good, bad = (f"{url}/{SECRET}" for url in (server.url, "http://127.0.0.1:9"))
+    code, text = command("", "--dry-run")
     assert (code, len(server.seen)) == (0, 0)
     assert "hook (webhook): " in text
-    bad = {"TARS_GA_WEBHOOK_URL": f"http://127.0.0.1:9/{SECRET}"}
-    assert command(env=bad) == (
+    assert command(bad) == (
         3, "✗ hook (webhook): failed: 127.0.0.1 cannot be reached (ConnectionError)\n",
     )  # fmt: skip
-    assert command() == (0, "✓ hook (webhook): delivered\n")
-    assert command()[1] == "= hook (webhook): duplicate: it was delivered before\n"
+    assert command(good) == (0, "✓ hook (webhook): delivered\n")
+    assert command(good)[1] == "= hook (webhook): duplicate: it was delivered before\n"
     assert [one.status for one in notify.receipts(run / LOG)] == [
         "failed", "delivered", "duplicate",
     ]  # fmt: skip
-    code, _ = command("--failure", "the disk is full")
+    code, _ = command(good, "--failure", "the disk is full")
     assert (code, server.seen[-1][2]["text"]) == (0, "the disk is full")
-    done = tars_ga("notify", demo, "--run", run)
+    done = tars_ga(*arguments)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "there is nobody to tell" in done.stderr
 
 
-def test_a_run_tells_its_failure_and_fails_all_the_same(tmp_path: Path, server: Server) -> None:
+def test_a_run_tells_its_failure_and_fails_all_the_same(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TARS_GA_WEBHOOK_URL", server.url)
     dump(tmp_path / "notify.yaml", {"channels": {"hook": {"webhook": {}, "events": ["failure"]}}})
-    done = tars_ga(
-        "run", ROOT / "parameters" / "demo.yaml", "--notify", "--output", tmp_path / "out",
-        "--set", f"notify={tmp_path / 'notify.yaml'}",
-        "--set", "baseline.start=2026-11-13T00:01:00Z",
-        env={"TARS_GA_WEBHOOK_URL": server.url},
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert "it was recorded in steps of 5m" in server.seen[0][2]["text"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "theirs").touch()
+    done = CliRunner().invoke(app, [
+        "run", str(ROOT / "parameters" / "demo.yaml"), "--notify", "--output",
+        str(tmp_path / "out"), "--set", f"notify={tmp_path / 'notify.yaml'}",
+    ])  # fmt: skip
+    assert isinstance(done.exception, grammar.ParametersError)
+    assert "holds files that are not a run's" in server.seen[0][2]["text"]
     assert "delivered" in (tmp_path / "out.notifications.jsonl").read_text()
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tars_ga_lib import objectives, parameters, queries
-from tars_ga_lib.grammar import ParametersError, format_time, parse_time
+from tars_ga_lib.grammar import ParametersError, check, format_time, parse_time
 from tars_ga_lib.objectives import Objective, TimeWindow
 from tests.helpers import KPIS, ROOT, make_job
 
@@ -63,8 +63,13 @@ def write(folder: Path, *documents: Any) -> Path:
     return path
 
 
+def read_file(path: Path) -> dict[str, Objective]:
+    documents = check(objectives.Documents, objectives.read(path), str(path))
+    return objectives.objectives_of(documents, str(path), {})
+
+
 def read(folder: Path, *documents: Any) -> dict[str, Objective]:
-    return objectives.read(write(folder, *documents))
+    return read_file(write(folder, *documents))
 
 
 def refusal(folder: Path, *documents: Any, text: str | None = None) -> str:
@@ -72,7 +77,7 @@ def refusal(folder: Path, *documents: Any, text: str | None = None) -> str:
     if text is not None:
         path.write_text(text, encoding="utf-8")
     with pytest.raises(ParametersError) as caught:
-        objectives.read(path)
+        read_file(path)
     said = str(caught.value)
     assert said.startswith(str(path))
     assert "\n" not in said
@@ -187,7 +192,7 @@ def test_references_lists_and_other_documents(tmp_path: Path) -> None:
     ]  # fmt: skip
     stream = [each | {"apiVersion": "openslo/v1"} for each in documents]
     path.write_text(f"# a comment\n---\n{yaml.safe_dump(stream)}\n---\n", encoding="utf-8")
-    found = objectives.read(path)
+    found = read_file(path)
     assert {name: each.title for name, each in found.items()} == {
         "errors-99": "errors (99 %)",
         "errors-99.95": "strict",
@@ -230,7 +235,7 @@ spec:
 """
     path = tmp_path / "slos.yaml"
     path.write_text(text, encoding="utf-8")
-    (found,) = objectives.read(path).values()
+    (found,) = read_file(path).values()
     assert found.window is not None
     assert found.window.name == "1w by the calendar"
     assert found.slice_seconds == 60
@@ -274,151 +279,81 @@ def test_periods(window: str, at: str, start: str, end: str) -> None:
 # --- what is refused ------------------------------------------------------------------------------
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "composite": (
-        slo(indicator=None, objectives=[{"target": 0.9, "indicatorRef": "x"}]),
-        "document 1 (SLO errors): spec.objectives.0: composite SLOs are not supported",
-    ),
-    "weights": (slo(objectives=[{"target": 0.9, "compositeWeight": 2}]), "composite SLOs"),
-    "source": (
-        slo(indicator=indicator(ratio("x", "y", total=metric("y", type="Datadog")))),
-        "the source type 'Datadog' is not supported; use Prometheus",
-    ),
-    "no source": (
-        slo(indicator=indicator(ratio("x", "y", total={"metricSource": {"spec": {"query": "y"}}}))),
-        "give 'type: Prometheus'",
-    ),
-    "unknown source": (
-        slo(
-            indicator=indicator(
-                ratio(
-                    "x",
-                    "y",
-                    total={"metricSource": {"metricSourceRef": "p", "spec": {"query": "y"}}},
-                )
-            )
-        ),
-        "the data source 'p' is not in the file",
-    ),
-    "raw": (
-        slo(
-            indicator=indicator(
-                {"ratioMetric": {"counter": True, "raw": metric("x"), "rawType": "success"}}
-            )
-        ),
-        "a 'raw' ratio has no events",
-    ),
-    "good and bad": (
-        slo(indicator=indicator(ratio("x", "y", bad=metric("z")))),
-        "give 'total' with either 'good' or 'bad'",
-    ),
-    "both metrics": (
-        slo(indicator=indicator(ratio("x", "y") | threshold("z"))),
-        "give either 'ratioMetric' or 'thresholdMetric'",
-    ),
-    "rate": (
-        slo(indicator=indicator(ratio("sum(rate(x[5m]))", "y"))),
-        "the query 'sum(rate(x[5m]))' is no plain counter selector; write name{…}",
-    ),
-    "gauges": (
-        slo(indicator=indicator(ratio("x", "y", counter=False))),
-        "set 'counter: true'",
-    ),
-    "no step": (
-        slo(indicator=indicator(ratio("sum by ($by) (x{$match})", "sum by ($by) (y{$match})"))),
-        "has no $step, so it does not say what was counted in a step",
-    ),
-    "no by": (
-        slo(indicator=indicator(ratio("sum(increase(x{$match}[$step]))", "y"))),
-        "has no $by",
-    ),
-    "threshold by": (
-        slo(
-            indicator=indicator(threshold("x"), by="region"),
-            objectives=[{"target": 0.9, "op": "lt", "value": 1}],
-        ),
-        "has no $by",
-    ),
-    "by": (slo(indicator=indicator(ratio("x", "y"), by="service")), "write none, region, or"),
-    "annotation": (
-        slo(indicator=indicator(ratio("x", "y"), bye="region")),
-        "unknown key 'tars-ga/bye'",
-    ),
-    "op": (
-        slo(objectives=[{"target": 0.9, "op": "gte", "value": 1}]),
-        "'op' and 'value' go with a thresholdMetric",
-    ),
-    "no op": (slo(indicator=indicator(threshold("x"))), "needs 'op' and 'value'"),
-    "two thresholds": (
-        slo(
-            indicator=indicator(threshold("x")),
-            objectives=[{"target": t, "op": "lt", "value": 1} for t in (0.9, 0.99)],
-        ),
-        "a thresholdMetric has only one objective",
-    ),
-    "target": (slo(objectives=[{"target": 1}]), "spec.objectives.0.target"),
-    "two targets": (
-        slo(objectives=[{"target": 0.9, "targetPercent": 90}]),
-        "give either 'target' or 'targetPercent'",
-    ),
-    "same target": (
-        slo(objectives=[{"target": 0.9}, {"targetPercent": 90}]),
-        "the objective 'errors-90' is there twice",
-    ),
-    "alert policies": (
-        slo(alertPolicies=[{"alertPolicyRef": "x"}]),
-        "take 'alertPolicies' out",
-    ),
-    "method": (
-        slo(budgetingMethod="RatioTimeslices"),
-        "the budgetingMethod RatioTimeslices is not supported",
-    ),
-    "no slices": (slo(budgetingMethod="Timeslices"), "Timeslices need 'timeSliceTarget'"),
-    "slices": (
-        slo(objectives=[{"target": 0.9, "timeSliceTarget": 0.9}]),
-        "go with Timeslices; take them out",
-    ),
-    "months": (
-        slo(timeWindow=[{"duration": "1M", "isRolling": True}]),
-        "a rolling window of 1M has no fixed length; give days",
-    ),
-    "duration": (
-        slo(timeWindow=[{"duration": "28 days", "isRolling": True}]),
-        "'28 days' is not a duration of OpenSLO; write it like 28d",
-    ),
-    "two windows": (
-        slo(timeWindow=[{"duration": "28d", "isRolling": True}] * 2),
-        "spec.timeWindow",
-    ),
-    "zone": (
-        slo(
-            timeWindow=[
-                {
-                    "duration": "1M",
-                    "calendar": {"startTime": "2026-01-01 00:00:00", "timeZone": "Mars"},
-                }
-            ]
-        ),
-        "'Mars' is not a time zone",
-    ),
-    "name": (slo() | {"metadata": {"name": "Error rate"}}, "is not a name of OpenSLO"),
-    "unknown key": (slo(timeWindows=[]), "unknown key 'spec.timeWindows'; did you mean"),
-    "version": (slo() | {"apiVersion": "openslo/v2alpha"}, "apiVersion"),
-    "kind": (slo() | {"kind": "AlertPolicy"}, "the kind 'AlertPolicy' is not supported"),
-    "reference": (slo(indicator=None, indicatorRef="gone"), "there is no SLI 'gone' in the file"),
-    "no indicator": (slo(indicator=None), "give either 'indicator' or 'indicatorRef'"),
-}
+def of(sli: dict[str, Any], objectives: Any = None, **annotations: str) -> dict[str, Any]:
+    """Return an SLO with an indicator of its own."""
+    spec = {"objectives": objectives} if objectives else {}
+    return slo(indicator=indicator(sli, **annotations), **spec)
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused(tmp_path: Path, case: str) -> None:
-    document, words = REFUSED[case]
+def total(source: dict[str, Any]) -> dict[str, Any]:
+    """Return a ratio whose total is of another source."""
+    return ratio("x", "y", total={"metricSource": {"spec": {"query": "y"}} | source})
+
+
+LIMIT = {"op": "lt", "value": 1}
+MARS = {"startTime": "2026-01-01 00:00:00", "timeZone": "Mars"}
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (slo(indicator=None, objectives=[{"target": 0.9, "indicatorRef": "x"}]),
+     "unknown key 'SLO.errors.spec.objectives.0.indicatorRef'; take it out"),
+    (slo(objectives=[{"target": 0.9, "compositeWeight": 2}]),
+     "unknown key 'SLO.errors.spec.objectives.0.compositeWeight'; take it out"),
+    (of(total({"type": "Datadog"})), "source type 'Datadog' is not supported; use Prometheus"),
+    (of(total({})), "give 'type: Prometheus'"),
+    (of(total({"metricSourceRef": "p"})), "the data source 'p' is not in the file"),
+    (of({"ratioMetric": {"raw": metric("x"), "total": metric("x")}}),
+     "unknown key 'SLO.errors.spec.indicator.spec.ratioMetric.raw'"),
+    (of(ratio("x", "y", bad=metric("z"))), "give exactly one of 'good' and 'bad'"),
+    (of(ratio("x", "y") | threshold("z")),
+     "give exactly one of 'ratioMetric' and 'thresholdMetric'"),
+    (of(ratio("sum(rate(x[5m]))", "y")),
+     "the query 'sum(rate(x[5m]))' is no plain counter selector; write name{…}"),
+    (of(ratio("x", "y", counter=False)), "set 'counter: true'"),
+    (of(ratio("sum by ($by) (x{$match})", "sum by ($by) (y{$match})")),
+     "has no $step, so it does not say what was counted in a step"),
+    (of(ratio("sum(increase(x{$match}[$step]))", "y")), "has no $by"),
+    (of(threshold("x"), [{"target": 0.9} | LIMIT], by="region"), "has no $by"),
+    (of(ratio("x", "y"), by="service"), "write none, region, or"),
+    (of(ratio("x", "y"), bye="region"), "unknown key 'tars-ga/bye'"),
+    (slo(objectives=[{"target": 0.9} | LIMIT]), "'op' and 'value' go with a thresholdMetric"),
+    (slo(objectives=[{"target": 0.9, "op": "lt"}]), "'op' and 'value' go together; give both"),
+    (of(threshold("x")), "needs 'op' and 'value'"),
+    (of(threshold("x"), [{"target": t} | LIMIT for t in (0.9, 0.99)]),
+     "a thresholdMetric has only one objective"),
+    (slo(objectives=[{"target": 1}]), "spec.objectives.0.target"),
+    (slo(objectives=[{"target": 0.9, "targetPercent": 90}]),
+     "give exactly one of 'target' and 'targetPercent'"),
+    (slo(objectives=[{"target": 0.9}, {"targetPercent": 90}]),
+     "the objective 'errors-90' is there twice"),
+    (slo(alertPolicies=[{"alertPolicyRef": "x"}]),
+     "unknown key 'SLO.errors.spec.alertPolicies'; take it out"),
+    (slo(budgetingMethod="RatioTimeslices"),
+     "spec.budgetingMethod: must be 'Occurrences' or 'Timeslices', not 'RatioTimeslices'"),
+    (slo(budgetingMethod="Timeslices"), "Timeslices need 'timeSliceTarget'"),
+    (slo(objectives=[{"target": 0.9, "timeSliceTarget": 0.9}]),
+     "go with Timeslices; take them out"),
+    (slo(timeWindow=[{"duration": "1M", "isRolling": True}]),
+     "a rolling window of 1M has no fixed length; give days"),
+    (slo(timeWindow=[{"duration": "28 days", "isRolling": True}]),
+     "'28 days' is not a duration of OpenSLO; write it like 28d"),
+    (slo(timeWindow=[{"duration": "28d", "isRolling": True}] * 2), "spec.timeWindow"),
+    (slo(timeWindow=[{"duration": "1M", "calendar": MARS}]), "'Mars' is not a time zone"),
+    (slo() | {"metadata": {"name": "Error rate"}}, "is not a name of OpenSLO"),
+    (slo(timeWindows=[]), "unknown key 'SLO.errors.spec.timeWindows'; did you mean"),
+    (slo() | {"apiVersion": "openslo/v2alpha"}, "apiVersion"),
+    (slo() | {"kind": "AlertPolicy"}, "unknown key 'AlertPolicy'; take it out"),
+    (slo(indicator=None, indicatorRef="gone"), "there is no SLI 'gone' in the file"),
+    (slo(indicator=None), "give exactly one of 'indicator' and 'indicatorRef'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("document", "words"), REFUSED, ids=range(len(REFUSED)))
+def test_refused(tmp_path: Path, document: dict[str, Any], words: str) -> None:
     assert words in refusal(tmp_path, copy.deepcopy(document))
 
 
 def test_the_errors_document_is_named(tmp_path: Path) -> None:
     bad = slo(objectives=[{"target": 2}]) | {"metadata": {"name": "second"}}
-    assert refusal(tmp_path, slo(), bad).startswith(", document 2 (SLO second): ")
+    assert refusal(tmp_path, slo(), bad).startswith(": SLO.second.spec.objectives.0.target: ")
 
 
 def test_services_are_checked_where_the_file_has_any(tmp_path: Path) -> None:
@@ -442,15 +377,13 @@ def test_connection_details_never_reach_the_package(tmp_path: Path) -> None:
     [
         ("", "it holds no SLO"),
         ("---\n---\n", "it holds no SLO"),
-        ("just words", ", document 1: "),
-        ("kind: SLO\nkind: SLO\n", ", document 1, line 2: the key 'kind' is there twice"),
-        (
-            f"{SERVICE}---\n\nx: 1\nx: 2\n",
-            ", document 2, line 7: the key 'x' is there twice",
-        ),
-        ("a: [\n---\nb: 1\n", ", document 1, line 2: "),
-        (f"{SERVICE}---\nb: *x\n", ", document 2, line 5: "),
-        ("kind: [SLO]\n", "is not supported"),
+        ("just words", "a document is not one of OpenSLO; begin each with 'apiVersion:"),
+        ("kind: SLO\nkind: SLO\n", ", line 2: the key 'kind' is there twice"),
+        (f"{SERVICE}---\n\nx: 1\nx: 2\n", ", line 7: the key 'x' is there twice"),
+        (f"{SERVICE}---\n{SERVICE}", ": the Service 'a' is there twice; rename one"),
+        ("a: [\n---\nb: 1\n", ", line 2: "),
+        (f"{SERVICE}---\nb: *x\n", ", line 5: "),
+        ("kind: [SLO]\n", "is not one of OpenSLO"),
     ],
 )
 def test_streams_are_read_strictly(tmp_path: Path, text: str, words: str) -> None:

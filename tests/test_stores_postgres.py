@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,15 +15,15 @@ import psycopg
 import pytest
 
 from tars_ga_lib import grammar
-from tars_ga_lib.system import postgres, postgres_session, replication
-from tars_ga_lib.system.check import NotMeasured, Outcome
+from tars_ga_lib.system import postgres, replication
+from tars_ga_lib.system.checks import NotMeasured, Outcome
+from tars_ga_lib.system.server import Server
 from tars_ga_lib.targets import Postgres, ValidationTargets
 from tests import stores
-from tests.helpers import ROOT
+from tests.checking import HIDDEN, Measure, one, outcomes, verdicts
 from tests.servers import free_port
 
 EAST, WEST, EU = stores.REGIONS
-HIDDEN = "hidden-Zb7-secret"
 
 # Limits that a busy machine keeps too; a test of a limit gives its own.
 CALM: dict[str, Any] = {
@@ -35,8 +33,6 @@ CALM: dict[str, Any] = {
         for each in Postgres.model_fields["queries"].default
     ],
 }
-
-Measure = Callable[..., dict[str, Outcome]]
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +44,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[stores.Postgres]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Give a replica that does not catch up less time than it has in earnest."""
-    monkeypatch.setattr(replication, "PATIENCE", 0.5)
-    return 0.5
-
-
-@pytest.fixture
 def measure(cluster: stores.Postgres) -> Iterator[Measure]:
     """Return a function that runs the checks whose id holds a text, with keys of the section."""
 
     def run(only: str = "", **changes: Any) -> dict[str, Outcome]:
         section = cluster.section() | CALM | changes
-        return stores.outcomes(postgres, "postgres", section, cluster.secrets, only)
+        return outcomes("postgres", section, cluster.secrets, only)
 
     yield run
     cluster.settle()
@@ -80,17 +69,6 @@ def primary_ran(cluster: stores.Postgres, do: str, undo: str) -> Iterator[None]:
 def query(sql: str, **changes: Any) -> list[dict[str, Any]]:
     """Return the queries of a section: this one."""
     return [{"name": "asked", "kind": "mission", "sql": sql, "on": "primary"} | changes]
-
-
-def one(found: dict[str, Outcome]) -> Outcome:
-    """Return the only outcome."""
-    (outcome,) = found.values()
-    return outcome
-
-
-def verdicts(found: dict[str, Outcome]) -> set[str]:
-    """Return the verdicts that there are."""
-    return {outcome.verdict for outcome in found.values()}
 
 
 # --- all is well --------------------------------------------------------------------------------
@@ -120,33 +98,6 @@ def test_a_healthy_cluster_passes_every_check(measure: Measure) -> None:
     assert measures >= {"count_difference", "replication_lag", "mission_query_time"}
 
 
-def test_no_section_makes_no_check() -> None:
-    targets = grammar.check(ValidationTargets, {}, "validation.yaml")
-    assert postgres.checks(targets) == []
-
-
-def test_listing_the_checks_connects_nowhere_and_needs_no_chromadb() -> None:
-    code = """
-import socket, sys
-socket.socket.connect = socket.getaddrinfo = None
-from tars_ga_lib.targets import Postgres, ValidationTargets
-from tars_ga_lib.system import chroma, postgres, redis
-at = {"region": "r", "host": "nowhere.example"}
-web = {"region": "r", "url": "http://nowhere.example"}
-targets = ValidationTargets.model_validate({
-    "postgres": {"primary": at, "replicas": [at | {"region": "s"}]},
-    "redis": {"primary": at, "replicas": [at | {"region": "s"}]},
-    "chroma": {"primary": web, "replicas": [web | {"region": "s"}], "collections": [{"name": "c"}]},
-})
-print(sum(len(each.checks(targets)) for each in (chroma, postgres, redis)))
-print({"chromadb", "pandas", "matplotlib"} & set(sys.modules))
-"""
-    said = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert said.stdout == "24\nset()\n"
-
-
 # --- replicas that are not what they should be --------------------------------------------------
 
 
@@ -171,7 +122,7 @@ def test_a_stopped_primary_is_named_in_what_is_asked_of_both(cluster: stores.Pos
     # The primary is not stopped for it: a section may name a port where nobody listens.
     section = cluster.section(canary=False)
     section["primary"] |= {"port": free_port()}
-    found = stores.outcomes(postgres, "postgres", section, cluster.secrets, f"_lag.{WEST}")
+    found = outcomes("postgres", section, cluster.secrets, f"_lag.{WEST}")
     assert one(found).cause == "unreachable"
     assert one(found).reason.startswith("us-east-1 (")
 
@@ -240,13 +191,13 @@ def test_servers_in_each_others_place_are_told(cluster: stores.Postgres, impatie
     first, second = section["primary"], section["replicas"][0]
     first["port"], second["port"] = second["port"], first["port"]
     section["replicas"] = [second]
-    found = stores.outcomes(postgres, "postgres", section, cluster.secrets, WEST)
+    found = outcomes("postgres", section, cluster.secrets, WEST)
     assert found[f"streaming.{WEST}"].verdict == "fail"
     assert "us-west-2 is no standby" in found[f"streaming.{WEST}"].reason
     assert found[f"replication_lag.{WEST}"].cause == "refused"
     assert found[f"row_count.{WEST}.missions"].cause == "refused"
     second["port"] = cluster.servers[EU].port
-    found = stores.outcomes(postgres, "postgres", section, cluster.secrets, f"streaming.{WEST}")
+    found = outcomes("postgres", section, cluster.secrets, f"streaming.{WEST}")
     assert one(found).reason == "us-east-1, named as the primary, is itself a standby"
 
 
@@ -255,7 +206,7 @@ def test_a_promoted_replica_has_no_lag_and_is_told(
 ) -> None:
     section = cluster.section(canary=False)
     section["replicas"][0]["port"] = section["primary"]["port"]
-    found = stores.outcomes(postgres, "postgres", section, cluster.secrets, WEST)
+    found = outcomes("postgres", section, cluster.secrets, WEST)
     assert found[f"streaming.{WEST}"].verdict == "fail"
     lag = found[f"replication_lag.{WEST}"]
     assert (lag.verdict, lag.cause) == ("no_data", "refused")
@@ -268,7 +219,7 @@ def test_a_standby_of_another_primary_is_told(cluster: stores.Postgres) -> None:
         section["primary"] |= {"port": other.servers["elsewhere"].port, "user": other.reader.user}
         section["primary"]["password_env"] = "TARS_GA_OTHER"
         secrets = cluster.secrets | {"TARS_GA_OTHER": other.reader.password}
-        found = stores.outcomes(postgres, "postgres", section, secrets, f"streaming.{WEST}")
+        found = outcomes("postgres", section, secrets, f"streaming.{WEST}")
     assert one(found).verdict == "fail"
     assert one(found).reason == "us-west-2 is a copy of another system than us-east-1"
 
@@ -344,9 +295,9 @@ def test_counts_are_compared_while_they_change(
     primary: list[int], replica: list[int], difference: int
 ) -> None:
     ours, theirs = iter(primary), iter(replica)
-    counts = replication.compare(lambda: next(ours), lambda: next(theirs))
-    assert counts.difference == difference
-    assert not counts.empty
+    at = Server(region=WEST, address="here", to={})
+    reading = replication.compare(at, "empty", lambda: next(ours), lambda: next(theirs))
+    assert reading.value == difference
 
 
 # --- rows ---------------------------------------------------------------------------------------
@@ -634,7 +585,7 @@ def test_a_server_that_does_not_let_us_in_is_told_with_the_cause(
     section = cluster.section()
     section["replicas"] = [section["replicas"][0] | change]
     environ = cluster.secrets | {"TARS_GA_WRONG": HIDDEN}
-    found = stores.outcomes(postgres, "postgres", section, environ, f".{WEST}")
+    found = outcomes("postgres", section, environ, f".{WEST}")
     assert {(o.verdict, o.cause) for o in found.values()} == {("no_data", cause)}
     assert all(reason in o.reason for o in found.values()), found
 
@@ -643,7 +594,7 @@ def test_a_server_that_never_answers_is_timed_out(cluster: stores.Postgres) -> N
     with socket.create_server(("127.0.0.1", 0)) as silent:
         section = cluster.section() | {"connect_timeout": "2s"}
         section["primary"]["port"] = silent.getsockname()[1]
-        found = stores.outcomes(postgres, "postgres", section, cluster.secrets, f"pool.{EAST}")
+        found = outcomes("postgres", section, cluster.secrets, f"pool.{EAST}")
     assert (one(found).verdict, one(found).cause) == ("no_data", "timed_out")
     assert "took no connection within 2 s" in one(found).reason
 
@@ -651,7 +602,7 @@ def test_a_server_that_never_answers_is_timed_out(cluster: stores.Postgres) -> N
 def test_a_connection_that_is_cut_is_unreachable(cluster: stores.Postgres) -> None:
     target = _server(cluster)
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s"
-    with postgres_session.connected(target) as session:
+    with postgres.connected(target) as session:
         session.row("SELECT 1")
         with cluster.connect(EAST) as owner:
             owner.execute(cut, ("tars-ga%",))
@@ -665,14 +616,18 @@ def test_a_connection_string_comes_from_the_environment(cluster: stores.Postgres
     port, who = cluster.servers[EAST].port, cluster.reader
     section["primary"] = {"region": EAST, "dsn_env": "TARS_GA_DSN"}
     good = f"postgresql://{who.user}:{who.password}@127.0.0.1:{port}/tars"
-    for text, cause in ((good, None), (f"{HIDDEN} host", "not_configured"), ("", "not_configured")):
+    for text, cause in (
+        (good, None),
+        (f"{HIDDEN} host", "not_configured"),
+        ("", "not_configured"),
+    ):
         environ = cluster.secrets | {"TARS_GA_DSN": text}
-        found = stores.outcomes(postgres, "postgres", section, environ, f"pool.{EAST}")
+        found = outcomes("postgres", section, environ, f"pool.{EAST}")
         assert one(found).cause == cause
         assert HIDDEN not in json.dumps(one(found).facts())
         assert ("TARS_GA_DSN" in one(found).reason) == bool(cause)
     environ = cluster.secrets | {"TARS_GA_DSN": good}
-    found = stores.outcomes(postgres, "postgres", section, environ)
+    found = outcomes("postgres", section, environ)
     assert verdicts(found) == {"pass"}
     assert found[f"pool.{EAST}"].check.target == f"postgres 127.0.0.1:{port}/tars"
 
@@ -680,14 +635,14 @@ def test_a_connection_string_comes_from_the_environment(cluster: stores.Postgres
 # --- nothing is changed, and nothing told -------------------------------------------------------
 
 
-def _server(cluster: stores.Postgres) -> postgres_session.Server:
+def _server(cluster: stores.Postgres) -> Server:
     """Return the primary as its superuser reaches it, who could do anything."""
     section = cluster.section()
     section["primary"] |= {"user": cluster.owner.user, "password_env": "TARS_GA_OWNER"}
     targets = grammar.check(ValidationTargets, {"postgres": section}, "validation.yaml")
     assert targets.postgres is not None
     environ = {"TARS_GA_OWNER": cluster.owner.password}
-    return postgres_session.server(targets.postgres.primary, targets.postgres, environ)
+    return postgres.server(targets.postgres.primary, targets.postgres, environ)
 
 
 @pytest.mark.parametrize(
@@ -706,7 +661,7 @@ def _server(cluster: stores.Postgres) -> postgres_session.Server:
 def test_the_session_refuses_to_write_whoever_asks(
     cluster: stores.Postgres, sql: str, refusal: str
 ) -> None:
-    with postgres_session.connected(_server(cluster)) as session:
+    with postgres.connected(_server(cluster)) as session:
         session.row("SELECT 1")
         with pytest.raises(NotMeasured, match=refusal) as caught:
             session.run(sql)
@@ -718,7 +673,7 @@ def test_the_session_refuses_to_write_whoever_asks(
 def test_the_session_stays_read_only_when_its_transaction_ends(
     cluster: stores.Postgres, before: str
 ) -> None:
-    with postgres_session.connected(_server(cluster)) as session:
+    with postgres.connected(_server(cluster)) as session:
         session.run(before)
         session.run("COMMIT")
         with pytest.raises(NotMeasured, match="in a read-only transaction"):
@@ -734,10 +689,8 @@ def test_a_connection_strings_own_options_do_not_lift_ours(cluster: stores.Postg
         f"host=127.0.0.1 port={port} dbname=tars user=tars password={cluster.owner.password} "
         "options='-c default_transaction_read_only=off -c search_path=elsewhere'"
     )
-    server = postgres_session.server(
-        targets.postgres.primary, targets.postgres, {"TARS_GA_DSN": dsn}
-    )
-    with postgres_session.connected(server) as session:
+    server = postgres.server(targets.postgres.primary, targets.postgres, {"TARS_GA_DSN": dsn})
+    with postgres.connected(server) as session:
         assert session.row("SELECT current_setting('search_path')") == ("elsewhere",)
         assert session.row("SELECT current_setting('default_transaction_read_only')") == ("on",)
 
@@ -751,7 +704,7 @@ def test_the_session_has_limits_and_a_name(cluster: stores.Postgres) -> None:
         "transaction_read_only": "on",
         "application_name": "tars-ga validate",
     }
-    with postgres_session.connected(_server(cluster)) as session:
+    with postgres.connected(_server(cluster)) as session:
         for name, value in names.items():
             assert session.row(f"SELECT current_setting('{name}')") == (value,)
 
@@ -760,7 +713,7 @@ def test_a_canary_that_is_not_allowed_is_not_written(cluster: stores.Postgres) -
     cluster.sql(EAST, "TRUNCATE tars_ga_canary")
     cluster.settle()
     section = cluster.section(canary=False)
-    found = stores.outcomes(postgres, "postgres", section, cluster.secrets)
+    found = outcomes("postgres", section, cluster.secrets)
     assert not any("canary" in name for name in found)
     assert cluster.sql(EAST, "SELECT count(*) FROM tars_ga_canary") == [(0,)]
 
@@ -791,7 +744,7 @@ def test_no_password_is_ever_told(cluster: stores.Postgres) -> None:
             section["replicas"][1] |= {"user": cluster.canary.user}
         environ = cluster.secrets | {"TARS_GA_WRONG": HIDDEN}
         # The library's own cleaning does not know these variables: nothing else may tell either.
-        found = stores.outcomes(postgres, "postgres", section, environ)
+        found = outcomes("postgres", section, environ)
         told += [f"{json.dumps(o.facts())} {o.check!r} {o!r}" for o in found.values()]
     everything = " ".join(told)
     for secret in (HIDDEN, *cluster.secrets.values(), cluster.owner.password):

@@ -7,24 +7,20 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
 import redis as driver
 
-from tars_ga_lib import grammar
-from tars_ga_lib.system import redis, replication
-from tars_ga_lib.system.check import NotMeasured, Outcome
-from tars_ga_lib.targets import ValidationTargets
+from tars_ga_lib.system import redis
+from tars_ga_lib.system.checks import Outcome
 from tests import stores
+from tests.checking import HIDDEN, Measure, one, outcomes, verdicts
 from tests.servers import free_port
 
 EAST, WEST, EU = stores.REGIONS
-HIDDEN = "hidden-Zb7-secret"
-
-Measure = Callable[..., dict[str, Outcome]]
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +32,13 @@ def servers(request: pytest.FixtureRequest) -> Iterator[stores.Redis]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Give a replica that does not catch up less time than it has in earnest."""
-    monkeypatch.setattr(replication, "PATIENCE", 0.5)
-    return 0.5
-
-
-@pytest.fixture
 def measure(servers: stores.Redis) -> Measure:
     """Return a function that runs the checks whose id holds a text, with keys of the section."""
 
     def run(only: str = "", **changes: Any) -> dict[str, Outcome]:
         # A limit that a busy machine keeps too; a test of the limit gives its own.
         section = servers.section() | {"replication_lag": "< 20"} | changes
-        return stores.outcomes(redis, "redis", section, servers.secrets, only)
+        return outcomes("redis", section, servers.secrets, only)
 
     return run
 
@@ -63,17 +52,6 @@ def mended(servers: stores.Redis) -> Iterator[None]:
             client.slaveof()
             client.replicaof("127.0.0.1", servers.servers[EAST].port)
     servers.settle()
-
-
-def one(found: dict[str, Outcome]) -> Outcome:
-    """Return the only outcome."""
-    (outcome,) = found.values()
-    return outcome
-
-
-def verdicts(found: dict[str, Outcome]) -> set[str]:
-    """Return the verdicts that there are."""
-    return {outcome.verdict for outcome in found.values()}
 
 
 @contextmanager
@@ -139,10 +117,6 @@ def test_healthy_servers_pass_every_check(measure: Measure) -> None:
     assert "us-east-1 1,00" in found[f"key_count.{WEST}.db0"].reason
 
 
-def test_no_section_makes_no_check() -> None:
-    assert redis.checks(grammar.check(ValidationTargets, {}, "validation.yaml")) == []
-
-
 # --- replicas that are not what they should be --------------------------------------------------
 
 
@@ -200,7 +174,10 @@ def test_a_severed_replica_fails_even_while_nothing_is_written(
 ) -> None:
     with servers.connect(WEST) as replica:
         replica.replicaof("127.0.0.1", free_port())
-    link, lag = one(measure(f"link.{WEST}")), one(measure(f"replication_lag.{WEST}"))
+    link, lag = (
+        one(measure(f"link.{WEST}")),
+        one(measure(f"replication_lag.{WEST}")),
+    )
     assert (link.verdict, link.value) == ("fail", 0)
     assert link.reason.startswith("the link of us-west-2 to its primary is down ")
     assert lag.verdict in ("warn", "fail")
@@ -223,7 +200,7 @@ def test_what_is_no_replica_of_the_primary_is_told(
         section["primary"] |= {"port": other.servers["elsewhere"].port}
         section["primary"] |= {"password_env": "TARS_GA_OTHER"}
         environ = servers.secrets | {"TARS_GA_OTHER": other.reader.password}
-        found = stores.outcomes(redis, "redis", section, environ, f"link.{EU}")
+        found = outcomes("redis", section, environ, f"link.{EU}")
     assert one(found).reason == "eu-central-1 is a replica of another server than us-east-1"
     assert one(found).verdict == "fail"
 
@@ -231,7 +208,7 @@ def test_what_is_no_replica_of_the_primary_is_told(
 def test_a_primary_that_is_a_replica_is_told(servers: stores.Redis) -> None:
     section = servers.section(canary=False)
     section["primary"]["port"] = servers.servers[WEST].port
-    found = stores.outcomes(redis, "redis", section, servers.secrets, f"link.{EU}")
+    found = outcomes("redis", section, servers.secrets, f"link.{EU}")
     assert one(found).verdict == "fail"
     assert one(found).reason == "us-east-1, named as the primary, is itself a replica"
 
@@ -262,40 +239,10 @@ def test_a_key_that_is_required_and_nowhere_fails_everywhere(measure: Measure) -
     assert found[f"required_keys.{EAST}"].reason == "not in us-east-1: tars:never"
 
 
-def test_keys_of_a_pattern_are_counted_by_scan(
-    servers: stores.Redis, measure: Measure, mended: None
-) -> None:
-    counts = [{"pattern": "key:1*"}, {"pattern": "key:2*"}]
-    servers.lose(WEST, "key:1", "key:11", "key:3")
-    found = measure(f"key_count.{WEST}", keys=counts)
-    first, second = found[f"key_count.{WEST}.db0_key_1"], found[f"key_count.{WEST}.db0_key_2"]
-    assert (first.verdict, first.value) == ("fail", 2)
-    assert first.reason == "us-east-1 111, us-west-2 109"
-    assert (second.verdict, second.value) == ("pass", 0)
-    with servers.connect(EAST) as client:
-        assert "cmdstat_keys" not in client.info("commandstats")
-
-
-def test_a_pattern_is_not_counted_in_a_large_database(
-    measure: Measure, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis, "SCANNED", 100)
-    found = measure(f"key_count.{WEST}", keys=[{"pattern": "key:1*"}])
-    assert (one(found).verdict, one(found).cause) == ("no_data", "refused")
-    assert "a pattern is counted in up to 100 only" in one(found).reason
-
-
-@pytest.mark.parametrize(
-    ("count", "reason"),
-    [
-        ({"pattern": "nothing:*"}, "db0 has no keys like nothing:* to compare"),
-        ({"db": 5}, "db5 has no keys to compare"),
-    ],
-)
-def test_no_keys_anywhere_is_no_data(measure: Measure, count: dict[str, Any], reason: str) -> None:
-    found = measure(f"key_count.{WEST}", keys=[count])
-    assert (one(found).verdict, one(found).cause) == ("no_data", "no_rows")
-    assert one(found).reason == reason
+def test_no_keys_anywhere_is_no_data(measure: Measure) -> None:
+    found = one(measure(f"key_count.{WEST}", keys=[{"db": 5}]))
+    assert (found.verdict, found.cause) == ("no_data", "no_rows")
+    assert found.reason == "db5 has no keys to compare"
 
 
 def test_each_database_is_counted(servers: stores.Redis, measure: Measure, mended: None) -> None:
@@ -363,7 +310,7 @@ def test_a_server_that_does_not_let_us_in_is_told_with_the_cause(
     section = servers.section()
     section["replicas"] = [section["replicas"][0] | change]
     environ = servers.secrets | {"TARS_GA_WRONG": HIDDEN}
-    found = stores.outcomes(redis, "redis", section, environ, WEST)
+    found = outcomes("redis", section, environ, WEST)
     assert {(o.verdict, o.cause) for o in found.values()} == {("no_data", cause)}
     assert all(reason in o.reason for o in found.values()), found
 
@@ -394,38 +341,12 @@ def test_a_server_that_hangs_is_timed_out(servers: stores.Redis, measure: Measur
     assert link.reason.endswith("gave no answer within 1 s")
 
 
-def test_a_url_comes_from_the_environment(servers: stores.Redis) -> None:
-    section = servers.section() | {"replication_lag": "< 20"}
-    port, who = servers.servers[EAST].port, servers.reader
-    section["primary"] = {"region": EAST, "url_env": "TARS_GA_URL"}
-    good = f"redis://{who.user}:{who.password}@127.0.0.1:{port}/0"
-    bad = (f"http://u:{HIDDEN}@h", f"redis://u:{HIDDEN}@h:port", "", f"{good}?nonsense=1")
-    for text in (good, *bad):
-        environ = servers.secrets | {"TARS_GA_URL": text}
-        found = one(stores.outcomes(redis, "redis", section, environ, f"clients.{EAST}"))
-        assert found.cause == (None if text == good else "not_configured"), found.reason
-        assert ("TARS_GA_URL" in found.reason) == (text != good)
-        assert HIDDEN not in json.dumps(found.facts())
-    environ = servers.secrets | {"TARS_GA_URL": good}
-    every = stores.outcomes(redis, "redis", section, environ)
-    assert verdicts(every) == {"pass"}
-    assert every[f"clients.{EAST}"].check.target == f"redis 127.0.0.1:{port}"
-
-
-@pytest.mark.parametrize("by_url", [False, True])
-def test_tls_is_asked_for_where_the_file_says_so(servers: stores.Redis, by_url: bool) -> None:
+def test_tls_is_asked_for_where_the_file_says_so(servers: stores.Redis) -> None:
     section = servers.section() | {"connect_timeout": "1s"}
-    port, who = servers.servers[EAST].port, servers.reader
-    environ = servers.secrets
-    if by_url:
-        section["primary"] = {"region": EAST, "url_env": "TARS_GA_URL"}
-        url = f"rediss://{who.user}:{who.password}@127.0.0.1:{port}"
-        environ = environ | {"TARS_GA_URL": url}
-    else:
-        section["primary"] |= {"tls": True}
-    plain = stores.outcomes(redis, "redis", section, environ, f"clients.{EAST}")
-    assert one(plain).verdict == "no_data"  # the server speaks no TLS
-    assert one(plain).cause in ("timed_out", "unreachable")
+    section["primary"] |= {"tls": True}
+    plain = one(outcomes("redis", section, servers.secrets, f"clients.{EAST}"))
+    assert plain.verdict == "no_data"  # the server speaks no TLS
+    assert plain.cause in ("timed_out", "unreachable")
 
 
 # --- nothing is changed, and nothing told -------------------------------------------------------
@@ -438,20 +359,20 @@ def test_only_reading_commands_are_sent(servers: stores.Redis, measure: Measure)
         return {name.removeprefix("cmdstat_"): said["calls"] for name, said in stats.items()}
 
     before = sent()
-    measure(canary={"enabled": False}, keys=[{}, {"pattern": "key:*"}])
+    measure(canary={"enabled": False}, keys=[{}])
     after = sent()
     grown = {name for name in after if after[name] > before.get(name, 0)}
     # The rest is the driver's, as it connects, and the replicas'.
     rest = {"auth", "client|setinfo", "replconf", "ping", "hello"}
-    assert {"info", "exists", "scan"} <= grown <= {"info", "exists", "scan", *rest}
+    assert {"info", "exists"} <= grown <= {"info", "exists", *rest}
 
 
-@pytest.mark.parametrize("command", ["SET", "DEL", "KEYS", "FLUSHALL", "CONFIG", "WAIT", "EVAL"])
+@pytest.mark.parametrize("command", ["SET", "DEL", "SCAN", "KEYS", "FLUSHALL", "CONFIG", "EVAL"])
 def test_the_reader_refuses_what_does_not_only_read(servers: stores.Redis, command: str) -> None:
     asked: list[tuple[Any, ...]] = []
     with servers.connect(EAST) as client:
         client.execute_command = lambda *each: asked.append(each)
-        reader = redis._Reader(None, client)  # type: ignore[arg-type]
+        reader = redis.Reader(None, client)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=f"{command} is not a reading command"):
             reader.ask(command, "key:1", "x")
     assert asked == []
@@ -469,7 +390,7 @@ def test_a_canary_that_is_not_allowed_is_not_written(servers: stores.Redis) -> N
     with servers.connect(EAST) as client:
         client.delete(*(f"tars_ga_canary:{region}" for region in stores.REGIONS))
         section = servers.section(canary=False)
-        found = stores.outcomes(redis, "redis", section, servers.secrets)
+        found = outcomes("redis", section, servers.secrets)
         assert not any("canary" in name for name in found)
         assert client.exists(*(f"tars_ga_canary:{region}" for region in stores.REGIONS)) == 0
 
@@ -495,7 +416,7 @@ def test_no_password_is_ever_told(servers: stores.Redis) -> None:
             section["replicas"][1] |= {"username": "nobody"}
         environ = servers.secrets | {"TARS_GA_WRONG": HIDDEN}
         # The library's own cleaning does not know these variables: nothing else may tell either.
-        found = stores.outcomes(redis, "redis", section, environ)
+        found = outcomes("redis", section, environ)
         told += [f"{json.dumps(o.facts())} {o.check!r} {o!r}" for o in found.values()]
     everything = " ".join(told)
     for secret in (HIDDEN, *servers.secrets.values(), servers.owner.password):
@@ -503,8 +424,7 @@ def test_no_password_is_ever_told(servers: stores.Redis) -> None:
 
 
 def test_a_problem_is_raised_before_anything_is_sent() -> None:
-    targets = {"primary": {"region": EAST, "host": "127.0.0.1", "password_env": "TARS_GA_UNSET"}}
-    section = grammar.check(ValidationTargets, {"redis": targets}, "validation.yaml")
-    (check,) = redis.checks(section, {})
-    with pytest.raises(NotMeasured, match="TARS_GA_UNSET is not set"):
-        check.read()
+    section = {"primary": {"region": EAST, "host": "127.0.0.1", "password_env": "TARS_GA_UNSET"}}
+    (outcome,) = outcomes("redis", section, {}).values()
+    assert outcome.cause == "not_configured"
+    assert "TARS_GA_UNSET is not set" in outcome.reason

@@ -8,7 +8,6 @@ import io
 import tarfile
 import tracemalloc
 import unicodedata
-import zlib
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 
 from tars_ga_lib.evidence import tarball
 from tars_ga_lib.evidence.tarball import ArchiveError, Limits
-from tests.packages import END, entry, everything_below, packed, read_all, write_all
+from tests.packages import end, entry, everything_below, packed, read_all, write_all
 
 _letters = st.characters(
     codec="utf-8", exclude_categories=("C", "Z"), exclude_characters='/\\:*?"<>|.'
@@ -75,14 +74,14 @@ def test_a_changed_byte_is_refused_or_changes_nothing(
 def test_the_digests_are_those_of_the_bytes() -> None:
     stream = io.BytesIO()
     writer = tarball.Writer(stream, 0)
-    assert writer.add("a", 5, [b"he", b"llo"]) == hashlib.sha256(b"hello").hexdigest()
+    assert writer.add("a", 5, io.BytesIO(b"hello")) == hashlib.sha256(b"hello").hexdigest()
     assert writer.close() == hashlib.sha256(stream.getvalue()).hexdigest()
 
 
 def test_a_file_that_grows_or_shrinks_meanwhile_is_refused() -> None:
-    for chunks in ([b"four"], [b"sixsix"]):
+    for content in (b"four", b"sixsix"):
         with pytest.raises(ArchiveError, match="changed while it was packed"):
-            tarball.Writer(io.BytesIO(), 0).add("a", 5, chunks)
+            tarball.Writer(io.BytesIO(), 0).add("a", 5, io.BytesIO(content))
 
 
 def test_long_paths_are_split_as_tar_splits_them() -> None:
@@ -121,7 +120,7 @@ def test_names_that_are_not_plain_are_neither_written_nor_read(name: str, cause:
     with pytest.raises(ArchiveError, match=cause):
         write_all({name: b""})
     with pytest.raises(ArchiveError, match=cause):
-        read_all(packed(entry(name) + END))
+        read_all(packed(end(entry(name))))
 
 
 @pytest.mark.parametrize(
@@ -137,54 +136,62 @@ def test_names_that_are_not_plain_are_neither_written_nor_read(name: str, cause:
 )
 def test_names_that_meet_on_some_system_are_refused(names: list[str], cause: str) -> None:
     with pytest.raises(ArchiveError, match=cause):
-        read_all(packed(b"".join(entry(name) for name in names) + END))
+        read_all(packed(end(b"".join(entry(name) for name in names))))
 
 
 HOSTILE = {
-    "symbolic link": (entry("a", kind=b"2", link=b"/etc/passwd"), "a symbolic link"),
-    "hard link": (entry("a", kind=b"1", link=b"/etc/passwd"), "a hard link"),
-    "character device": (entry("a", kind=b"3"), "a character device"),
-    "block device": (entry("a", kind=b"4"), "a block device"),
-    "folder": (entry("a", kind=b"5"), "a folder entry"),
-    "pipe": (entry("a", kind=b"6"), "a named pipe"),
-    "sparse": (entry("a", kind=b"S"), "a sparse file"),
-    "extended header": (entry("a", b"20 path=../../evil\n", kind=b"x"), "an extended header"),
-    "global header": (entry("a", b"20 path=../../evil\n", kind=b"g"), "extended header for all"),
-    "long name": (entry("././@LongLink", b"../evil", kind=b"L"), "a GNU long name"),
-    "unknown kind": (entry("a", kind=b"Z"), "of an unknown kind"),
-    "old kind": (entry("a", kind=b"\0"), "of an unknown kind"),
-    "size in base 256": (entry("a", size=b"\x80" + bytes(10) + b"\x05"), "not a plain number"),
-    "negative size": (entry("a", size=b"-0000000001\0"), "not a plain number"),
-    "negative time": (entry("a", mtime=b"\xff" * 12), "not a plain number"),
+    "symbolic link": (entry("a", kind=b"2", link=b"/etc/passwd"), "not a plain file"),
+    "hard link": (entry("a", kind=b"1", link=b"/etc/passwd"), "not a plain file"),
+    "character device": (entry("a", kind=b"3"), "not a plain file"),
+    "block device": (entry("a", kind=b"4"), "not a plain file"),
+    "folder": (entry("a", kind=b"5"), "not a plain file"),
+    "pipe": (entry("a", kind=b"6"), "not a plain file"),
+    "sparse": (entry("a", kind=b"S"), "not a plain file"),
+    "extended header": (entry("a", b"20 path=../../evil\n", kind=b"x"), "not a plain file"),
+    "global header": (entry("a", b"20 path=../../evil\n", kind=b"g"), "not a plain file"),
+    "long name": (entry("././@LongLink", b"../evil", kind=b"L"), "not a plain file"),
+    "unknown kind": (entry("a", kind=b"Z"), "not a plain file"),
+    "old kind": (entry("a", kind=b"\0"), "not a plain file"),
+    "size in base 256": (entry("a", size=b"\x80" + bytes(10) + b"\x05"), "not of the one form"),
+    "negative size": (entry("a", size=b"-0000000001\0"), "not of the one form"),
+    "negative time": (entry("a", mtime=b"\xff" * 12), "not of the one form"),
     "setuid": (entry("a", mode=b"0004755\0"), "not of the one form"),
     "an owner": (entry("a", owner=b"root"), "not of the one form"),
     "a link's name": (entry("a", link=b"x"), "not of the one form"),
     "hidden in the header": (entry("a", rest=b"x"), "not of the one form"),
     "hidden after the name": (entry("a\0b"), "not of the one form"),
-    "traversal in the prefix": (entry("x", prefix=b"../.."), "leads out"),
-    "not UTF-8": (entry("a").replace(b"a\0", b"\xff\0", 1), "not a UTF-8 name"),
+    "traversal in the prefix": (entry("x", prefix=b"../.."), "not of the one form"),
+    "not UTF-8": (entry("a").replace(b"a\0", b"\xff\0", 1), "not of the one form"),
     "another time": (entry("a") + entry("b", mtime=b"00000000001\0"), "another time"),
-    "behind the end": (entry("a", b"x")[:-1] + b"x", "hides bytes behind its end"),
-    "after the end": (END + b"x" * 512, "holds more after the end of its tar archive"),
-    "one empty block": (bytes(512) + b"x" * 512, "does not end as it must"),
+    "behind the end of a file": (entry("a", b"x")[:-1] + b"x", "hides bytes behind its end"),
+}
+BROKEN_ENDS = {
+    "after the end": (end(b"") + b"x" * 512, "holds more after the end of its tar archive"),
+    "within the end": (end(b"")[:-1] + b"x", "does not end as it must"),
+    "one empty block": (bytes(512) + b"x" * 512, "ends early"),
+    "no end": (entry("a", b"x"), "ends early"),
+    "an end of two blocks": (entry("a", b"x") + bytes(1024), "ends early"),
     "cut off": (entry("a", b"x")[:600], "ends early"),
     "cut off in a file": (entry("a", b"x" * 600)[:900], "ends early"),
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize(
+    ("tar", "cause"),
+    [*((end(tar), cause) for tar, cause in HOSTILE.values()), *BROKEN_ENDS.values()],
+    ids=[*HOSTILE, *BROKEN_ENDS],
+)
 def test_a_hostile_archive_is_refused(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tar: bytes, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tar, cause = HOSTILE[kind]
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArchiveError, match=cause):
-        read_all(packed(tar if "end" in kind or "cut" in kind else tar + END))
+        read_all(packed(tar))
     assert not everything_below(tmp_path)
 
 
 def test_a_damaged_header_is_refused() -> None:
-    tar = bytearray(entry("a", b"x") + END)
+    tar = bytearray(end(entry("a", b"x")))
     tar[0:1] = b"b"  # the checksum is that of another name
     with pytest.raises(ArchiveError, match="not of the one form"):
         read_all(packed(bytes(tar)))
@@ -200,38 +207,36 @@ def test_gzip_of_another_form_is_refused() -> None:
         (good + b"x", "after the end of its gzip member"),
         (good + good, "after the end of its gzip member"),
         (good + bytes(100), "after the end of its gzip member"),
-        (good[:-8] + bytes(8), "its checksum differs"),
+        (good[:-8] + bytes(8), "incorrect data check"),
         (b"PK\x03\x04" + good, "not a gzip file"),
         (b"", "not a gzip file"),
         (good[:10] + b"\xff" * 20, "is damaged"),
     ]:
         with pytest.raises(ArchiveError, match=cause):
             read_all(content)
-    for end in range(len(good)):
+    for size in range(len(good)):
         with pytest.raises(ArchiveError):
-            read_all(good[:end])
+            read_all(good[:size])
 
 
 def test_bombs_are_refused_before_they_go_off() -> None:
-    bomb = packed(entry("a", bytes(8 << 20)) + END)
+    bomb = packed(end(entry("a", bytes(8 << 20))))
     assert len(bomb) < 10_000
     with pytest.raises(ArchiveError, match="more than 50 times"):
         read_all(bomb, Limits(ratio=50, slack=1 << 20))
     with pytest.raises(ArchiveError, match="larger than 1048576 bytes"):
         read_all(bomb, Limits(total=1 << 20))
-    many = packed(b"".join(entry(f"f{i}") for i in range(100)) + END)
+    many = packed(end(b"".join(entry(f"f{i}") for i in range(100))))
     with pytest.raises(ArchiveError, match="more than 50 files"):
         read_all(many, Limits(entries=50))
     assert len(read_all(many, Limits(entries=100))) == 100
-    claims = packed(entry("a", size=b"77777777777\0") + bytes(1024))
+    claims = packed(end(entry("a", size=b"77777777777\0")))
     with pytest.raises(ArchiveError, match="ends early"):
         read_all(claims)
 
 
 def test_a_bomb_takes_no_memory() -> None:
-    body = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    content = tarball._MAGIC + body.compress(entry("a", size=b"77777777777\0"))
-    content += b"".join(body.compress(bytes(1 << 20)) for _ in range(200)) + body.flush()
+    content = packed(entry("a", size=b"77777777777\0") + bytes(200 << 20))
     tracemalloc.start()
     with pytest.raises(ArchiveError, match="more than 200 times"):
         list(tarball.read(io.BytesIO(content)))
@@ -240,15 +245,8 @@ def test_a_bomb_takes_no_memory() -> None:
     assert peak < 10 << 20
 
 
-def test_a_file_is_read_up_to_a_limit_only() -> None:
-    for each in tarball.read(io.BytesIO(write_all({"a": b"hello"}))):
-        with pytest.raises(ArchiveError, match="at most 4"):
-            each.read(4)
-        assert each.read(5) == b"hello"
-
-
 def test_what_a_terminal_would_obey_is_not_printed() -> None:
     error = ArchiveError("a\x1b[2J\nb" + "c" * 300, "is bad")
-    assert str(error).startswith("a\\x1b[2J\\x0ab")
+    assert str(error).startswith("a‹U+001B›[2J‹U+000A›b")
     assert "\x1b" not in str(error)
     assert len(str(error)) < 230

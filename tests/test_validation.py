@@ -13,40 +13,39 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import pytest
 
-from tars_ga_lib import cli, system
+from tars_ga_lib import cli
 from tars_ga_lib.cli import console
 from tars_ga_lib.criteria import evaluate
-from tars_ga_lib.grammar import Limit, ParametersError
+from tars_ga_lib.grammar import Limit, ParametersError, read_yaml
 from tars_ga_lib.measured import read as read_results
 from tars_ga_lib.run import Run
-from tars_ga_lib.system import plugin, session, suite, words
-from tars_ga_lib.system.check import (
-    GROUPS,
+from tars_ga_lib.system import measuring, results, tables, test_kpis
+from tars_ga_lib.system.checks import (
     Cause,
     Check,
     NotMeasured,
     Outcome,
+    Place,
     Reading,
+    Runner,
+    Scope,
     clean,
     part,
     run_check,
-    targets_of,
 )
 from tars_ga_lib.tables import written
-from tars_ga_lib.views.validation import (
-    validation_failures,
-    validation_summary,
-    validation_table,
-)
-from tests import grafana
+from tars_ga_lib.targets import SPECIFIED, ValidationTargets
+from tars_ga_lib.views import validation_failures, validation_summary, validation_table
+from tests import checking, grafana
 from tests.helpers import ROOT, digests, dump, make_job, tars_ga, write_run
+from tests.servers import hanging
 
 SECRET = "s3cr3t-value"
 ENV = {"TARS_GA_GRAFANA_TOKEN": grafana.TOKEN}
@@ -65,8 +64,9 @@ def make_check(
         "unit": "s",
         "limit": Limit("<", 0.05),
         "warning": None,
+        "place": Place(address="db.example.com", secrets=more.pop("secrets", ())),
     }
-    asked = read if callable(read) else lambda: Reading(read)
+    asked = read if callable(read) else lambda: Reading(read)  # type: ignore[arg-type]
     return Check(id=name, read=asked, **facts | more)
 
 
@@ -106,7 +106,7 @@ def test_a_reading_is_judged_by_its_limits(
 @pytest.mark.parametrize(
     "reading",
     [
-        Reading(None),
+        Reading(None),  # type: ignore[arg-type]
         Reading(math.nan),
         Reading(-math.inf),
         Reading(0.01, interval=(math.nan, 0.02)),
@@ -215,8 +215,7 @@ def test_targets_run_side_by_side_and_each_in_order() -> None:
     checks = [
         make_check(read(f"{t}{i}"), f"{t}{i}", target=t) for i in range(3) for t in ("a", "b")
     ]
-    runner = suite.Runner(checks, 30, 60)
-    runner.start()
+    runner = Runner(checks, 30, 60)
     assert [runner.outcome(check).verdict for check in checks] == ["pass"] * 6
     assert order == ["a0", "a1", "a2"]
 
@@ -234,8 +233,7 @@ def test_what_is_computed_comes_after_what_is_measured() -> None:
 
     computed = make_check(read("computed", 0), "computed", group="kpi", target="a")
     measured = [make_check(read("measured", 0.1), f"m{i}", target=f"t{i}") for i in range(2)]
-    runner = suite.Runner([computed, *measured], 30, 60)
-    runner.start()
+    runner = Runner([computed, *measured], 30, 60)
     assert {runner.outcome(check).verdict for check in (computed, *measured)} == {"pass"}
     assert done == ["measured", "measured", "computed"]
 
@@ -244,8 +242,7 @@ def test_what_is_computed_waits_for_half_the_time_only() -> None:
     free = threading.Event()
     hangs = make_check(lambda: Reading(float(free.wait(60))), "hangs", target="hangs")
     computed = make_check(0.01, "computed", group="kpi", target="a")
-    runner = suite.Runner([hangs, computed], 60, 1)
-    runner.start()
+    runner = Runner([hangs, computed], 60, 1)
     try:
         assert runner.outcome(computed).verdict == "pass"
         assert runner.outcome(hangs).cause == "timed_out"
@@ -264,8 +261,7 @@ def test_a_target_that_hangs_is_not_asked_for_ever() -> None:
 
     hanging = [make_check(hang, f"hangs.{i}", target="hangs") for i in range(6)]
     good = make_check(0.01, "good", target="good")
-    runner = suite.Runner([*hanging, good], 0.1, 30)
-    runner.start()
+    runner = Runner([*hanging, good], 0.1, 30)
     try:
         outcomes = [runner.outcome(check) for check in hanging]
         assert runner.outcome(good).verdict == "pass"
@@ -279,8 +275,7 @@ def test_a_target_that_hangs_is_not_asked_for_ever() -> None:
 def test_the_whole_suite_ends_at_its_deadline() -> None:
     free = threading.Event()
     checks = [make_check(lambda: Reading(float(free.wait(60))), f"c{i}") for i in range(3)]
-    runner = suite.Runner(checks, 60, 0.3)
-    runner.start()
+    runner = Runner(checks, 60, 0.3)
     try:
         outcomes = [runner.outcome(check) for check in checks]
     finally:
@@ -300,25 +295,26 @@ def validated(folder: Path, document: Any, **changes: Any) -> Path:
 
 
 def test_what_no_section_configures_is_seen(tmp_path: Path) -> None:
-    dump(tmp_path / "validation.yaml", {})
-    job = make_job(tmp_path, validation="validation.yaml")
-    checks = suite.build(job)
-    missing = {c.id: run_check(c, 5) for c in checks if c.id.endswith(".not_configured")}
-    assert len(missing) == len(suite.ASKED)
-    assert {(o.verdict, o.cause) for o in missing.values()} == {("no_data", "not_configured")}
-    assert {c.measure for c in checks} >= {each.measure for each in suite.ASKED}
-    kpis = [run_check(c, 5) for c in checks if c.group == "kpi"]
+    made = checking.checks({}, job=make_job(tmp_path))
+    missing = [run_check(c, 5) for c in made if c.id.endswith(".not_configured")]
+    assert {(o.verdict, o.cause) for o in missing} == {("no_data", "not_configured")}
+    assert {o.check.id.rpartition(".")[0] for o in missing} == {
+        "postgres.count_difference", "postgres.replication_lag", "postgres.mission_query_time",
+        "postgres.analytics_query_time", "redis.count_difference", "redis.replication_lag",
+        "chroma.count_difference", "grafana.dashboard_load_time", "grafana.panel_query_time",
+        "agents.agent_memory", "agents.agent_memory_growth", "agents.oom_kills",
+    }  # fmt: skip
+    assert {c.measure for c in made} >= SPECIFIED.keys() - {"failed"}
+    kpis = [run_check(c, 5) for c in made if c.group == "kpi"]
     assert len(kpis) == 5
     assert {o.cause for o in kpis} == {"not_configured"}
 
 
 def test_what_is_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
     left = {"chroma": "vectors are kept in PostgreSQL.", "kpis": "certified elsewhere"}
-    dump(tmp_path / "validation.yaml", {"left_out": left})
-    job = make_job(tmp_path, validation="validation.yaml")
-    checks = suite.build(job)
-    assert not [c for c in checks if c.id.startswith(("chroma", "kpi"))]
-    told = suite.note(targets_of(job), 3, 10, "A remark.")
+    made = checking.checks({"left_out": left}, job=make_job(tmp_path))
+    assert not [c for c in made if c.id.startswith(("chroma", "kpi"))]
+    told = results.note(ValidationTargets.model_validate({"left_out": left}), 3, 10, "A remark.")
     assert told == (
         "A remark. Only 3 of 10 checks were selected. Chroma left out: vectors are kept in "
         "PostgreSQL. KPIs left out: certified elsewhere."
@@ -330,9 +326,7 @@ def test_an_empty_section_is_not_a_pass(tmp_path: Path) -> None:
         "kpis": {},
         "postgres": {"primary": {"region": "e", "host": "127.0.0.1"}, "queries": []},
     }
-    dump(tmp_path / "validation.yaml", document)
-    checks = suite.build(make_job(tmp_path, validation="validation.yaml"))
-    ids = {c.id for c in checks}
+    ids = {c.id for c in checking.checks(document, job=make_job(tmp_path))}
     assert "kpi.not_configured" in ids
     assert "postgres.mission_query_time.not_configured" in ids
     assert "postgres.analytics_query_time.not_configured" in ids
@@ -346,9 +340,8 @@ def test_building_the_example_connects_nowhere(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    text = (ROOT / "parameters" / "validation.yaml").read_text(encoding="utf-8")
-    (tmp_path / "validation.yaml").write_text(text, encoding="utf-8")
-    checks = suite.build(make_job(tmp_path, validation="validation.yaml"))
+    example = read_yaml(ROOT / "parameters" / "validation.yaml")
+    checks = checking.checks(example, job=make_job(tmp_path))
     assert not [c.id for c in checks if c.id.endswith(".not_configured")]
     assert {c.group for c in checks} == {
         "replication", "kpi", "database", "grafana", "agent_memory",
@@ -357,13 +350,6 @@ def test_building_the_example_connects_nowhere(
 
 
 # --- the suite as a user starts it ---------------------------------------------------------------
-
-
-@contextmanager
-def hanging() -> Iterator[int]:
-    """Listen on a port, take connections, and never say a word."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -478,7 +464,7 @@ def test_each_verdict_has_its_place_in_every_file(
     assert failure is not None
     assert error is not None
     slow = checks["grafana.panel_query_time.tars-overview"]
-    assert words.value(slow) in str(failure.get("message"))
+    assert tables.value(slow) in str(failure.get("message"))
     assert "<\xa0100\xa0ms" in str(failure.get("message"))
     assert "POST /api/ds/query" in str(failure.text)
     assert error.get("type") == "refused"
@@ -488,7 +474,7 @@ def test_each_verdict_has_its_place_in_every_file(
     assert sorted(row["result"] for row in page) == ["Error"] * 2 + ["Failed"] + ["Passed"] * 2
     assert sorted(row["rank"] for row in page) == list("01123")
     cells = json.dumps(page, ensure_ascii=False)
-    for text in ("NO DATA", "FAIL", "WARN", "PASS", "grafana.health", words.value(slow)):
+    for text in ("NO DATA", "FAIL", "WARN", "PASS", "grafana.health", tables.value(slow)):
         assert text in cells
     nothing_tells_of_the_machine(out, str(tmp_path))
     # Failures come first, then what has no data.
@@ -553,6 +539,15 @@ def test_a_dry_run_lists_and_connects_nowhere(
         assert text in done.stdout
 
 
+def test_a_region_that_is_there_twice_is_bad_input(command: Command, tmp_path: Path) -> None:
+    server = {"region": "east", "host": "db.example.com"}
+    file = validated(tmp_path, {"postgres": {"primary": server, "replicas": [server]}})
+    done = command(file, "--dry-run")
+    assert done.returncode == 2
+    assert "two checks would be named postgres." in done.stderr
+    assert "give them different names" in done.stderr
+
+
 def test_markers_select_a_group(command: Command, tmp_path: Path, target: grafana.Grafana) -> None:
     file = validated(tmp_path, {"grafana": grafana_only(target.url)["grafana"]})
     done = command(file, "--dry-run", "-m", "replication or kpi")
@@ -600,9 +595,8 @@ def run_pytest(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str
 PLUGIN = ("-p", "tars_ga_lib.system.plugin")
 
 
-@pytest.mark.parametrize("loaded", [(), PLUGIN])
-def test_a_plain_pytest_collects_nothing(tmp_path: Path, loaded: tuple[str, ...]) -> None:
-    done = run_pytest(tmp_path, *loaded, "--pyargs", "tars_ga_lib.system")
+def test_a_plain_pytest_collects_nothing(tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, *PLUGIN, "--pyargs", "tars_ga_lib.system")
     assert done.returncode == 5, done.stdout + done.stderr
 
 
@@ -651,19 +645,15 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_keeps_what_was_validated_for_it(demo_run: Path) -> None:
     run = Run(demo_run)
-    seen: list[tuple[int, int]] = []
-    results = system.run(
-        run.job,
-        demo_run,
-        note="A remark.",
-        progress=lambda _, done, total: seen.append((done, total)),
-    )
+    seen: list[tuple[float, float]] = []
+    measured = measuring.measure(run, show=lambda _, done, total: seen.append((done, total)))
     assert seen == [(i, 5) for i in range(1, 6)]
-    assert results == read_results(demo_run / "validation_results.json", "validation")
-    assert results["note"].startswith("A remark. PostgreSQL left out: not part of this test.")
+    document = measured["validation"].document
+    assert document == read_results(demo_run / "validation_results.json", "validation")
+    assert document["note"].startswith("PostgreSQL left out: not part of this test.")
     assert (demo_run / "validation_results.xml").is_file()
     assert (demo_run / "validation_results.html").is_file()
-    checks = {c["id"]: c for c in results["checks"]}
+    checks = {c["id"]: c for c in document["checks"]}
     for name in ("error_rate", "latency_p99"):
         assert checks[f"kpi.{name}"]["value"] == run.kpis.figure(name).value
     # A region was away for a while, and what was not seen could break the target.
@@ -674,16 +664,16 @@ def test_a_run_keeps_what_was_validated_for_it(demo_run: Path) -> None:
 
 def test_kpi_thresholds_agree_with_the_criteria(demo_run: Path) -> None:
     run = Run(demo_run)
-    targets = targets_of(run.job)
+    assert run.job.validation is not None
+    targets = run.job.validation
     stability = {"worst": 0.07, "coverage": 1.0, "reason": "", "where": "memory", "doubt": ""}
     run.write("drift_analysis.json", {"stability": stability})
     certified = evaluate(run.job, run.kpis, run.read("drift_analysis.json"))
     overall = [o for o in certified.outcomes if run.job.criteria[o.name].scope == "overall"]
     by_source = {o.source: o for o in overall}
-    assert targets.kpis.keys() == {
-        c.id.removeprefix("kpi.") for c in suite.build(run.job, demo_run)
-    }
-    for check in suite.build(run.job, demo_run):
+    made = checking.checks({}, job=run.job, run=run, modules=(test_kpis,))
+    assert targets.kpis.keys() == {c.id.removeprefix("kpi.") for c in made}
+    for check in made:
         threshold = targets.kpis[check.id.removeprefix("kpi.")]
         source = f"KPI {threshold.kpi}" if threshold.kpi else "drift analysis"
         outcome, expected = run_check(check, 60), by_source[source]
@@ -698,16 +688,13 @@ def test_kpi_thresholds_agree_with_the_criteria(demo_run: Path) -> None:
 
 
 def test_a_kpi_that_was_not_seen_is_no_data(demo_run: Path) -> None:
-    from tars_ga_lib.system import kpis
-    from tars_ga_lib.targets import ValidationTargets
-
     run = Run(demo_run)
     wanted = {
         "whole": {"kpi": "availability", "limit": ">= 0.5", "min_coverage": 1.0},
         "unknown": {"kpi": "no_such_kpi", "limit": ">= 0.5"},
     }
-    targets = ValidationTargets.model_validate({"kpis": wanted})
-    whole, unknown = (run_check(c, 60) for c in kpis.checks(targets, run.job, demo_run))
+    made = checking.checks({"kpis": wanted}, job=run.job, run=run, modules=(test_kpis,))
+    whole, unknown = (run_check(check, 60) for check in made)
     assert (unknown.verdict, unknown.cause) == ("no_data", "not_configured")
     seen = run.kpis.figure("availability").coverage
     assert (whole.cause == "no_rows") == (seen < 1)
@@ -716,16 +703,10 @@ def test_a_kpi_that_was_not_seen_is_no_data(demo_run: Path) -> None:
 def test_a_run_of_another_release_is_refused(demo_run: Path, tmp_path: Path) -> None:
     dump(tmp_path / "validation.yaml", {})
     job = make_job(tmp_path, validation="validation.yaml")
+    release = job.parameters.release.model_copy(update={"version": "v9"})
+    other = replace(job, parameters=job.parameters.model_copy(update={"release": release}))
     with pytest.raises(ParametersError, match=r"is a run of .*, and the parameters are about"):
-        suite.build(
-            job.__class__(**{**vars(job), "parameters": _of_version(job.parameters, "v9")}),
-            demo_run,
-        )
-
-
-def _of_version(parameters: Any, version: str) -> Any:
-    release = parameters.release.model_copy(update={"version": version})
-    return parameters.model_copy(update={"release": release})
+        Scope.of(other, Run(demo_run), None, os.environ)
 
 
 # --- views ---------------------------------------------------------------------------------------
@@ -734,7 +715,7 @@ def _of_version(parameters: Any, version: str) -> Any:
 def results_of(*outcomes: Outcome) -> dict[str, Any]:
     counts = {v: sum(o.verdict == v for o in outcomes) for v in ("pass", "warn", "fail", "no_data")}
     return {
-        "schema": suite.SCHEMA,
+        "schema": results.SCHEMA,
         "release": {"name": "T.A.R.S.", "version": "v1.0.1"},
         "simulated": True,
         "note": "Local test stores.",
@@ -789,7 +770,7 @@ def test_views_show_the_worst_first_and_never_a_blank() -> None:
 )
 def test_a_warning_says_why(reading: Reading, warning: Limit | None, said: str) -> None:
     outcome = run_check(make_check(lambda: reading, warning=warning), 5)
-    assert said in words.why(outcome.facts()).replace("\xa0", " ")
+    assert said in tables.why(outcome.facts()).replace("\xa0", " ")
     note = written(validation_table(results_of(outcome)))["rows"][0][6]
     assert "the limit" in note
 
@@ -802,12 +783,7 @@ def test_views_of_nothing_say_so() -> None:
 
 def test_memory_is_read_in_the_units_of_its_limit() -> None:
     facts = {"value": 1.5000001e9, "unit": "bytes", "limit": "< 1500000000"}
-    assert words.value(facts) == "1.5000001\xa0GB"
-    assert words.limit("< 10000000", "bytes/h") == "<\xa010\xa0MB/h"
-    assert words.value({"value": None, "unit": "bytes", "limit": "< 1"}) == "NO DATA"
-    assert words.value({"value": 1.0, "unit": "bool", "limit": "== 1"}) == "yes"
-
-
-def test_names_that_are_written_twice_agree() -> None:
-    assert session.RESULTS == "validation_results"
-    assert plugin.GROUPS == GROUPS
+    assert tables.value(facts) == "1.5000001\xa0GB"
+    assert tables.limit("< 10000000", "bytes/h") == "<\xa010\xa0MB/h"
+    assert tables.value({"value": None, "unit": "bytes", "limit": "< 1"}) == "NO DATA"
+    assert tables.value({"value": 1.0, "unit": "bool", "limit": "== 1"}) == "yes"

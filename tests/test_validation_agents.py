@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ import pytest
 
 from tars_ga_lib.grammar import ParametersError
 from tars_ga_lib.parameters import Job
-from tars_ga_lib.system import agents
-from tars_ga_lib.system.check import Check, Outcome, run_check
-from tars_ga_lib.targets import ValidationTargets
-from tests import servers
+from tars_ga_lib.system.checks import Outcome
+from tars_ga_lib.system.test_agents import slope
+from tests import checking, servers
 from tests.helpers import START, STEP, make_job
-from tests.test_validation import hanging
+from tests.servers import hanging
 
 STEPS = 288
 SCRAPE = 60
@@ -128,13 +126,11 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     )
 
 
-def targets(**more: Any) -> ValidationTargets:
-    return ValidationTargets.model_validate({"agents": more, "check_timeout": "10s"})
-
-
-def outcomes(job: Job, url: str | None, **more: Any) -> dict[str, Outcome]:
-    found = agents.checks(targets(**({"prometheus": url} if url else {}), **more), job, None)
-    return {check.id.removeprefix("agents."): run_check(check, 30) for check in found}
+def outcomes(
+    job: Job, url: str | None, only: str = "", timeout: str = "10s", **more: Any
+) -> dict[str, Outcome]:
+    section = ({"prometheus": url} if url else {}) | more
+    return checking.outcomes("agents", section, only=only, job=job, check_timeout=timeout)
 
 
 @pytest.fixture(scope="module")
@@ -163,9 +159,8 @@ def test_an_estimate_beyond_the_limit_warns_until_its_interval_is(server: str, j
 
 def test_the_worst_of_many_pods_has_a_wider_interval(server: str, job: Job) -> None:
     def width(pods: str) -> float:
-        found = agents.checks(targets(prometheus=server, pods=pods, regions=["growing"]), job, None)
-        (check,) = (c for c in found if c.measure == "agent_memory_growth")
-        low, high = check.read().interval or (0.0, 0.0)
+        (outcome,) = outcomes(job, server, "growth", pods=pods, regions=["growing"]).values()
+        low, high = outcome.interval or (0.0, 0.0)
         return high - low
 
     alone, of_two = width("ppo-agent-0"), width("ppo-agent-.")
@@ -273,10 +268,7 @@ def test_each_cause_of_no_data_is_told_apart(job: Job, behaviour: str, cause: st
         else:
             free = servers.free_port() if behaviour == "gone" else port
             url = f"http://127.0.0.1:{free}"
-            quick = targets(prometheus=url, regions=["flat"]).model_copy(
-                update={"check_timeout": 1}
-            )
-            found = {c.id: run_check(c, 20) for c in agents.checks(quick, job, None)}
+            found = outcomes(job, url, timeout="1s", regions=["flat"])
     assert {o.verdict for o in found.values()} == {"no_data"}
     assert {o.cause for o in found.values()} == {cause}
 
@@ -291,27 +283,11 @@ def test_a_recording_has_no_agents(tmp_path: Path) -> None:
 
 def test_queries_may_be_ones_own(server: str, job: Job) -> None:
     query = "max by ($by) (container_memory_working_set_bytes{$match})"
-    found = agents.checks(targets(prometheus=server, memory=query, regions=["flat"]), job, None)
-    assert 'region=~"flat"' in found[0].query
-    assert run_check(found[0], 30).verdict == "pass"
+    found = outcomes(job, server, memory=query, regions=["flat"])["memory.flat"]
+    assert 'region=~"flat"' in found.check.query
+    assert found.verdict == "pass"
     with pytest.raises(ParametersError, match=r"agents.memory: has an unknown mark"):
-        agents.checks(targets(prometheus=server, memory="a{$pods}"), job, None)
-
-
-def test_checks_can_be_read_from_several_threads(server: str, job: Job) -> None:
-    found: list[Check] = agents.checks(targets(prometheus=server), job, None)
-    verdicts: dict[str, str] = {}
-
-    def read(check: Check) -> None:
-        verdicts[check.id] = run_check(check, 30).verdict
-
-    threads = [threading.Thread(target=read, args=(check,)) for check in found]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    one_by_one = {check.id: run_check(check, 30).verdict for check in found}
-    assert verdicts == one_by_one
+        outcomes(job, server, memory="a{$pods}")
 
 
 # --- the slope -----------------------------------------------------------------------------------
@@ -325,10 +301,10 @@ def test_growth_at_its_limit_seldom_fails_and_growth_beyond_it_does(persistence:
     repeats = 200
     for _ in range(repeats):
         noise = wander(rng, 25e6, persistence, STEPS)
-        _, low, high = agents.slope(hours, 5e8 + 1e7 * hours + noise, 0.95)
+        _, low, high = slope(hours, 5e8 + 1e7 * hours + noise, 0.95)
         false_alarms += low > 1e7
         covered += low <= 1e7 <= high
-        found += agents.slope(hours, 5e8 + 2e7 * hours + noise, 0.95)[1] > 1e7
+        found += slope(hours, 5e8 + 2e7 * hours + noise, 0.95)[1] > 1e7
     assert false_alarms / repeats <= 0.05  # 2.5 % are expected
     assert covered / repeats >= 0.90
     assert found / repeats >= 0.90
@@ -336,7 +312,7 @@ def test_growth_at_its_limit_seldom_fails_and_growth_beyond_it_does(persistence:
 
 def test_a_constant_does_not_grow() -> None:
     hours = np.arange(100) / 12
-    assert agents.slope(hours, np.full(100, 5e8), 0.95) == (0.0, 0.0, 0.0)
+    assert slope(hours, np.full(100, 5e8), 0.95) == (0.0, 0.0, 0.0)
 
 
 def test_gaps_do_not_bend_the_slope() -> None:
@@ -344,6 +320,6 @@ def test_gaps_do_not_bend_the_slope() -> None:
     hours = np.arange(STEPS) * STEP / 3600
     values = 5e8 + 2e7 * hours + wander(rng, 5e6, 0.5, STEPS)
     kept = np.flatnonzero((hours < 6) | (hours > 15))
-    value, low, high = agents.slope(hours[kept], values[kept], 0.95)
+    value, low, high = slope(hours[kept], values[kept], 0.95)
     assert low < 2e7 < high
     assert value == pytest.approx(2e7, rel=0.1)

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from tars_ga_lib.system import grafana as checked
-from tars_ga_lib.system.check import Outcome, run_check
-from tars_ga_lib.targets import ValidationTargets
-from tests import grafana, servers
+from tars_ga_lib.system.checks import Outcome
+from tests import checking, grafana, servers
 from tests.grafana import OVERVIEW, Grafana, panel
 
 LOAD = "dashboard_load_time.tars-overview"
@@ -35,9 +33,7 @@ def outcomes(url: str, **more: Any) -> dict[str, Outcome]:
         "token_env": "TARS_GA_GRAFANA_TOKEN",
         "dashboards": ["tars-overview"],
     } | more
-    document = {"grafana": facts, "check_timeout": "2s"}
-    found = checked.checks(ValidationTargets.model_validate(document))
-    return {check.id.removeprefix("grafana."): run_check(check, 5) for check in found}
+    return checking.outcomes("grafana", facts, check_timeout="2s")
 
 
 def dashboard(server: Grafana, *panels: Any, variables: Any = ()) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -27,11 +26,13 @@ from tests.packages import (
     Done,
     command,
     edit,
+    end,
     entry,
     everything_below,
     finished_run,
     packed,
     read_all,
+    seal,
     unpack,
     write_all,
 )
@@ -155,7 +156,7 @@ def test_a_checksum_file_must_be_of_this_archive(archive_file: Path) -> None:
 # --- what was changed ----------------------------------------------------------------------------
 
 
-def _positions(size: int, most: int = 12) -> list[int]:
+def _positions(size: int, most: int = 5) -> list[int]:
     rng = np.random.default_rng(size)
     return sorted({0, size // 2, size - 1, *map(int, rng.integers(0, size, most))})
 
@@ -167,30 +168,32 @@ def test_any_changed_byte_of_any_file_is_found(signed: Path, package: Path) -> N
     for file in files:
         content = file.read_bytes()
         for at in _positions(len(content)):
-            for flip in (1, 32):
-                changed = bytearray(content)
-                changed[at] ^= flip
-                file.write_bytes(changed)
-                found = verify.verify(package, key)
-                assert found.exit_code == verify.REFUSED, (file, at)
-                if file.name not in evidence.UNCOVERED:
-                    assert file.name in str(found.failures[0])
+            changed = bytearray(content)
+            changed[at] ^= 1 << at % 8
+            file.write_bytes(changed)
+            found = verify.verify(package, key)
+            assert found.exit_code == verify.REFUSED, (file, at)
+            if file.name not in evidence.UNCOVERED:
+                assert file.name in str(found.failures[0])
         file.write_bytes(content)
     assert verify.verify(package, key).exit_code == 0
 
 
 def test_every_byte_of_the_small_files_counts(signed: Path, package: Path) -> None:
     """The manifest and the attestation are what nothing else covers."""
+    key, read = _key(signed), verify.Verification(package)
+    verify._read(read, verify._KEPT)
     for name in (evidence.MANIFEST, evidence.ATTESTATION):
         content = (package / name).read_bytes()
-        contents, _ = verify.read(package, verify._KEPT)
         for at in range(0, len(content), 1 if name == evidence.MANIFEST else 7):
             changed = bytearray(content)
             changed[at] ^= 1
-            contents.kept[name] = bytes(changed)
-            found = verify.Verification(package)
-            verify._check_manifest(found, contents)
-            verify._check_attestation(found, contents, _key(signed))
+            found = verify.Verification(package, digests=read.digests, kept={**read.kept})
+            found.kept[name] = bytes(changed)
+            if name == evidence.MANIFEST:
+                verify._check_manifest(found)
+            else:
+                verify._check_attestation(found, key)
             assert found.failures, (name, at)
 
 
@@ -302,19 +305,9 @@ def test_the_attestation_of_another_package_or_policy_is_refused(
     unpack(signed / "run" / evidence.ARCHIVE, tmp_path / "unpacked")
     criteria = package / "parameters/criteria.yaml"
     criteria.write_text(criteria.read_text().replace("0.999", "0.1"))
-    _seal(package)
+    seal(package)
     causes = _causes(verify.verify(package, _key(signed)))
     assert any("policy.digest.sha256" in cause for cause in causes)
-
-
-def _seal(package: Path) -> None:
-    """Write a manifest that fits the files, as whoever changed them would."""
-    digests = {
-        str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in package.rglob("*")
-        if p.is_file() and p.name not in evidence.UNCOVERED
-    }
-    (package / evidence.MANIFEST).write_text(evidence.manifest_text(digests))
 
 
 # --- hostile packages ----------------------------------------------------------------------------
@@ -329,7 +322,7 @@ def _archive_of(package: Path, extra: bytes = b"", name: str = "p.tar.gz") -> Pa
     }
     tar = b"".join(entry(n, c) for n, c in files.items())
     file = package.parent / name
-    file.write_bytes(packed(tar + extra + bytes(1024)))
+    file.write_bytes(packed(end(tar + extra)))
     return file
 
 
@@ -339,10 +332,10 @@ def _archive_of(package: Path, extra: bytes = b"", name: str = "p.tar.gz") -> Pa
         (entry("../evil", b"x"), "leads out of the archive"),
         (entry("/tmp/evil", b"x"), "is an absolute path"),
         (entry("ga_certification/evil", b"x"), "lies outside of ga_certification/package/"),
-        (entry(f"{evidence.ROOT}evil", kind=b"2", link=b"/etc/passwd"), "a symbolic link"),
-        (entry(f"{evidence.ROOT}evil", kind=b"1", link=b"/etc/passwd"), "a hard link"),
-        (entry(f"{evidence.ROOT}evil", kind=b"3"), "a character device"),
-        (entry(f"{evidence.ROOT}evil", kind=b"6"), "a named pipe"),
+        (entry(f"{evidence.ROOT}evil", kind=b"2", link=b"/etc/passwd"), "not a plain file"),
+        (entry(f"{evidence.ROOT}evil", kind=b"1", link=b"/etc/passwd"), "not a plain file"),
+        (entry(f"{evidence.ROOT}evil", kind=b"3"), "not a plain file"),
+        (entry(f"{evidence.ROOT}evil", kind=b"6"), "not a plain file"),
         (entry(f"{evidence.ROOT}GA_DAY_REPORT.md", b"x"), "is there twice"),
         (entry(f"{evidence.ROOT}ga_day_report.MD", b"x"), "is the same file"),
         (entry(f"{evidence.ROOT}recording", b"x"), "both a file and a folder"),
@@ -383,14 +376,14 @@ def test_links_and_special_files_in_a_folder_are_not_followed(package: Path) -> 
 
 def test_a_bomb_is_refused_in_no_time_and_memory(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.tar.gz"
-    bomb.write_bytes(packed(entry(f"{evidence.ROOT}a", bytes(80 << 20)) + bytes(1024)))
+    bomb.write_bytes(packed(end(entry(f"{evidence.ROOT}a", bytes(80 << 20)))))
     assert bomb.stat().st_size < 100_000
     assert "unpacks to more than 200 times its size" in _causes(verify.verify(bomb))[0]
 
 
 def test_papers_that_are_too_large_are_not_read(package: Path) -> None:
     (package / evidence.INFO).write_bytes(b" " * (2 << 20))
-    assert "is too large" in str(_causes(verify.verify(package)))
+    assert "too many" in str(_causes(verify.verify(package)))
     assert "too many" in str(_causes(verify.verify(_archive_of(package))))
 
 
@@ -408,30 +401,14 @@ HOSTILE_JSON = {
 }
 
 
-@pytest.mark.parametrize(
-    ("kind", "cause"),
-    [
-        ("deep", "nested too deeply"),
-        ("twice", "a key is there twice"),
-        ("huge", "the number 1e999 is not finite"),
-        ("nan", "the number NaN is not finite"),
-        ("digits", "is not sound JSON"),
-        ("nothing", "is not sound JSON"),
-    ],
-)
-def test_json_must_say_one_thing_only(kind: str, cause: str) -> None:
-    with pytest.raises(tarball.ArchiveError, match=cause):
-        verify.strict_json(HOSTILE_JSON[kind], "x.json")
-
-
-@pytest.mark.parametrize("kind", HOSTILE_JSON)
 @pytest.mark.parametrize("name", [evidence.CERTIFICATION, evidence.INFO, evidence.ATTESTATION])
-def test_hostile_json_is_refused(name: str, kind: str, package: Path) -> None:
-    (package / name).write_bytes(HOSTILE_JSON[kind])
-    _seal(package)
-    found = verify.verify(package)
-    assert found.exit_code == verify.REFUSED
-    assert all("\n" not in cause and len(cause) < 500 for cause in _causes(found))
+def test_hostile_json_is_refused(name: str, package: Path) -> None:
+    for kind, content in HOSTILE_JSON.items():
+        (package / name).write_bytes(content)
+        seal(package)
+        found = verify.verify(package)
+        assert found.exit_code == verify.REFUSED, kind
+        assert all("\n" not in cause and len(cause) < 500 for cause in _causes(found))
 
 
 # --- replay --------------------------------------------------------------------------------------
@@ -449,7 +426,7 @@ def test_a_replay_finds_every_figure_as_it_was(run: Path) -> None:
     assert found.figures > 1000
     assert found.tolerance == replay.TOLERANCE
     assert found.largest == 0
-    assert len(found.files) == 7
+    assert len(found.files) == 8
     assert replay.replay_apart(run).figures == found.figures
 
 
@@ -561,8 +538,8 @@ def test_other_versions_are_allowed_the_last_digits_only(run: Path) -> None:
     ],
 )
 def test_equal_means_equal(one: Any, other: Any, differs: bool) -> None:
-    found = replay.Replay()
-    assert bool(list(replay._differences(found, one, other, ""))) is differs
+    found = replay.Replay(tolerance=0)
+    assert bool(list(replay.differences(found, one, other))) is differs
 
 
 def test_many_differences_are_counted_not_listed(run: Path) -> None:
@@ -574,7 +551,7 @@ def test_many_differences_are_counted_not_listed(run: Path) -> None:
     edit(run / "drift_analysis.json", all_of_them)
     found = recompute.replay(run)
     assert len(found.differences) == replay.MOST_SHOWN
-    assert str(list(replay.problems(found))[-1]).endswith(f"and {found.more} more figures differ')")
+    assert str(list(found.problems())[-1]).endswith(f"and {found.more} more figures differ')")
 
 
 def _bomb(depth: int) -> str:
@@ -603,12 +580,13 @@ HOSTILE_YAML = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE_YAML)
-@pytest.mark.parametrize("name", ["run", "criteria", "other"])
-def test_hostile_yaml_is_refused_and_not_run(kind: str, name: str, run: Path) -> None:
+def test_hostile_yaml_is_refused_and_not_run(kind: str, signed: Path, tmp_path: Path) -> None:
     text, cause = HOSTILE_YAML[kind]
-    (run / "parameters" / f"{name}.yaml").write_text(text)
-    with pytest.raises(tarball.ArchiveError, match=cause):
-        recompute.replay(run)
+    for name in ("run", "criteria", "other"):
+        folder = shutil.copytree(signed / "run" / "parameters", tmp_path / name)
+        (folder / f"{name}.yaml").write_text(text)
+        with pytest.raises(tarball.ArchiveError, match=cause):
+            replay.check_parameters(folder)
     assert not Path("/tmp/evil").exists()
 
 
@@ -627,12 +605,13 @@ def test_hostile_yaml_is_refused_and_not_run(kind: str, name: str, run: Path) ->
     ],
 )
 def test_parameters_that_name_files_of_the_reader_are_refused(
-    key: str, value: Any, run: Path
+    key: str, value: Any, signed: Path, tmp_path: Path
 ) -> None:
-    file = run / "parameters" / "run.yaml"
+    folder = shutil.copytree(signed / "run" / "parameters", tmp_path / "parameters")
+    file = folder / "run.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {key: value}))
     with pytest.raises(tarball.ArchiveError, match="which is not its own file"):
-        recompute.replay(run)
+        replay.check_parameters(folder)
 
 
 def _parquet_bomb(file: Path) -> None:
@@ -641,23 +620,9 @@ def _parquet_bomb(file: Path) -> None:
     parquet.write_table(pa.table({"values": values}), file, compression="zstd")
 
 
-@pytest.mark.parametrize("kind", ["not parquet", "cut off", "other columns", "flipped", "empty"])
-def test_a_hostile_recording_is_refused_in_a_line(kind: str, run: Path) -> None:
-    file = run / "recording" / "window.parquet"
-    content = file.read_bytes()
-    if kind == "other columns":
-        parquet.write_table(pa.table({"set": [1]}), file)
-    else:
-        flipped = bytearray(content)
-        flipped[len(content) // 2] ^= 255
-        file.write_bytes(
-            {
-                "not parquet": b"x" * 100,
-                "cut off": content[:-20],
-                "flipped": bytes(flipped),
-                "empty": b"",
-            }[kind]
-        )
+def test_a_hostile_recording_is_refused_in_a_line(run: Path) -> None:
+    """Those that are changed by chance: see `tests/hostile.py`."""
+    parquet.write_table(pa.table({"set": [1]}), run / "recording" / "window.parquet")
     found = replay.replay_apart(run)
     assert found.problem is not None
     assert "recording" in found.problem[0]
@@ -676,7 +641,7 @@ def test_a_child_that_dies_is_a_failure(run: Path) -> None:
     found = replay.replay_apart(run, memory=1 << 20)
     assert found.problem is not None
     assert "the process ended with" in found.problem[1] or "memory" in found.problem[1]
-    assert list(replay.problems(found))
+    assert list(found.problems())
 
 
 def test_nothing_of_the_package_is_run(run: Path, tmp_path: Path) -> None:
@@ -701,9 +666,9 @@ def test_what_a_terminal_would_obey_is_not_printed(
     package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {evidence.ROOT + "a": b""}
-    tar = b"".join(entry(n, c) for n, c in files.items()) + entry("a\x1b[2Jb") + bytes(1024)
+    tar = b"".join(entry(n, c) for n, c in files.items()) + entry("a\x1b[2Jb")
     file = package.parent / "p.tar.gz"
-    file.write_bytes(packed(tar))
+    file.write_bytes(packed(end(tar)))
     done = command(capsys, "verify", file)
     assert done.returncode == 1
     assert "\x1b" not in done.stdout
@@ -712,19 +677,14 @@ def test_what_a_terminal_would_obey_is_not_printed(
 # --- a package as a source -----------------------------------------------------------------------
 
 
-def test_a_packed_recording_is_a_recording(signed: Path, archive_file: Path) -> None:
-    packed_one = recording.load(archive_file)
-    assert packed_one.digest() == recording.load(signed / "run").digest()
-    assert packed_one.origin is None
-
-
-def test_an_unpacked_package_is_gone_afterwards(
-    archive_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_packed_recording_is_a_recording(
+    signed: Path, archive_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = everything_below(tmp_path)
-    with verify.unpacked(archive_file) as folder:
-        assert (folder / "parameters" / "run.yaml").is_file()
+    packed_one = recording.load(archive_file)
+    assert packed_one.digest() == recording.load(signed / "run").digest()
+    assert packed_one.origin is None
     assert everything_below(tmp_path) == before
 
 
@@ -738,16 +698,15 @@ def test_the_archive_holds_what_the_folder_holds(package: Path, archive_file: Pa
 def test_a_package_that_changes_while_it_is_read_is_not_replayed(
     archive_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    once = verify.read
+    once = verify._read
 
-    def read(package: Path, keep: Any, into: Path | None = None) -> Any:
-        found = once(package, keep, into)
+    def read(found: verify.Verification, keep: Any, into: Path | None = None) -> None:
+        once(found, keep, into)
         content = read_all(archive_file.read_bytes())
         archive_file.write_bytes(write_all(content | {f"{evidence.ROOT}z": b""}))
-        return found
 
     archive_file.with_name(f"{evidence.ARCHIVE}.sha256").unlink()
-    monkeypatch.setattr(verify, "read", read)
+    monkeypatch.setattr(verify, "_read", read)
     with pytest.raises(ParametersError, match="changed while it was read"):
         verify.verify(archive_file, replay=True)
 
@@ -757,10 +716,10 @@ def test_no_room_to_unpack_is_one_sentence(
 ) -> None:
     once = verify._take
 
-    def full(chunks: Any, target: Path | None, keep: bool) -> Any:
-        if target is not None:
+    def full(*arguments: Any) -> None:
+        if isinstance(arguments[-1], Path):
             raise OSError(28, "No space left on device")
-        return once(chunks, target, keep)
+        once(*arguments)
 
     monkeypatch.setattr(verify, "_take", full)
     with pytest.raises(ParametersError, match=r"cannot be unpacked into .* \(No space left"):
@@ -777,8 +736,10 @@ def test_verification_needs_little_memory(tmp_path: Path) -> None:
     file = tmp_path / "p.tar.gz"
     with file.open("wb") as stream:
         writer = tarball.Writer(stream, 0)
-        chunk = np.random.default_rng(1).bytes(1 << 20)
-        writer.add(f"{evidence.ROOT}big", 100 << 20, (chunk for _ in range(100)))
+        big = tmp_path / "big"
+        big.write_bytes(np.random.default_rng(1).bytes(1 << 20) * 60)
+        with big.open("rb") as content:
+            writer.add(f"{evidence.ROOT}big", 60 << 20, content)
         writer.close()
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=True)
     assert int(done.stdout) < 40_000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from tars_ga_lib import cli, views
 from tars_ga_lib.endpoints import Limits, WebSocketTargets, judge, outcome
 from tars_ga_lib.grammar import Limit, ParametersError, check, read_yaml
-from tars_ga_lib.system import dialling
-from tars_ga_lib.system import monitor as websocket
-from tars_ga_lib.system.ledger import Clock, Ledger, Tally
+from tars_ga_lib.system import dialling, websocket
+from tars_ga_lib.system.ledger import Clock, Durations, Ledger
 from tars_ga_lib.tables import written
 from tests import websocket_servers as servers
 from tests.helpers import ROOT, tars_ga, write_run
@@ -235,16 +233,19 @@ def zoo(hosts: Hosting, authority: Authority) -> dict[str, Facts]:
     [
         ("mute", "a ping was not answered within 1 s"),
         ("dropping", "it accepted the connection and closed it during the handshake"),
-        ("stalling", "no session within 1.2s"),
+        ("stalling", "no session within 1.2 s"),
         ("not_http", "its answer to the handshake is not HTTP"),
         ("not_found", "HTTP 404 (Not Found)"),
         ("unavailable", "HTTP 503 (Service Unavailable)"),
         ("redirecting", "it redirects to another server, which is not followed"),
-        ("self_signed", "TLS: the certificate is self-signed; TARS_GA_CA_BUNDLE names"),
-        ("expired", "TLS: the certificate has expired"),
-        ("not_yet", "TLS: the certificate is not valid yet"),
-        ("other_host", "TLS: the certificate is for another address"),
-        ("tls_stalling", "no session within 1.2s"),
+        (
+            "self_signed",
+            "TLS: the server's certificate: self-signed certificate; TARS_GA",
+        ),
+        ("expired", "TLS: the server's certificate: certificate has expired"),
+        ("not_yet", "TLS: the server's certificate: certificate is not yet valid"),
+        ("other_host", "TLS: the server's certificate: IP address mismatch"),
+        ("tls_stalling", "no session within 1.2 s"),
         ("refused", "connection refused"),
         ("dns", "DNS: "),
     ],
@@ -335,7 +336,7 @@ def test_who_is_not_let_in_has_seen_nothing(zoo: dict[str, Facts], name: str, co
     assert seen["uptime"] is None
     assert seen["figures"]["longest_downtime"] is None
     assert seen["observed_seconds"] == 0.0
-    assert seen["unobserved_seconds"] == pytest.approx(5.0, abs=0.1)
+    assert seen["unobserved_seconds"] >= 4.9
     assert seen["problem"].startswith(f"HTTP {code}: it refuses our credentials; set TARS_GA_WS_")
     assert seen["verdict"] == "no_data"
     assert limit_of(seen, "uptime")["reason"] == seen["problem"]
@@ -354,18 +355,20 @@ def test_it_ends_in_time(zoo: dict[str, Facts]) -> None:
 # --- the monitor's own time ---------------------------------------------------------------------
 
 
+async def stalled(endpoints: WebSocketTargets, after: float) -> Facts:
+    """Watch for three seconds, of which the loop stalls for 1.2, as in a stopped process."""
+    monitor = websocket.Monitor(endpoints, pace(duration=3.0), environ={})
+    watching = asyncio.create_task(monitor.run())
+    await asyncio.sleep(after)
+    time.sleep(1.2)
+    await watching
+    return monitor.results()
+
+
 def test_a_stalled_loop_is_neither_up_nor_down(hosts: Hosting) -> None:
     urls = {"good": hosts.good(), "refused": f"ws://127.0.0.1:{free_port()}/ws"}
 
-    async def main() -> Facts:
-        watching = asyncio.create_task(
-            websocket.observe(targets(**urls), pace=pace(duration=3.0), environ={})
-        )
-        await asyncio.sleep(0.8)
-        time.sleep(1.2)  # the whole loop, as in a stopped process
-        return await watching
-
-    results = asyncio.run(main())
+    results = asyncio.run(stalled(targets(**urls), 0.8))
     (gap,) = results["unobserved"]
     good, refused = by_name(results)["good"], by_name(results)["refused"]
     assert good["uptime"] == 1.0
@@ -386,15 +389,7 @@ def test_a_stalled_loop_is_neither_up_nor_down(hosts: Hosting) -> None:
 def test_a_session_lost_while_nobody_looked_is_not_the_servers_fault(hosts: Hosting) -> None:
     away = hosts.outages([0.9, 1.3])
 
-    async def main() -> Facts:
-        watching = asyncio.create_task(
-            websocket.observe(targets(away=away.url), pace=pace(duration=3.0), environ={})
-        )
-        await asyncio.sleep(0.6)
-        time.sleep(1.2)
-        return await watching
-
-    (seen,) = asyncio.run(main())["endpoints"]
+    (seen,) = asyncio.run(stalled(targets(away=away.url), 0.6))["endpoints"]
     assert away.downs
     assert seen["uptime"] == 1.0
     assert seen["reconnects"]["attempts"] == 0
@@ -440,9 +435,8 @@ def test_in_a_running_loop_and_interrupted(hosts: Hosting) -> None:
     assert 590 < told[-1][0] < 600
     assert told[-1][1][0].state == "up"
     assert told[-1][1][0].uptime == 1.0
-    assert told[-1][1][0].last_ping is not None
     reason = limit_of(results["endpoints"][0], "longest_downtime")["reason"]
-    assert reason.startswith("it was stopped by SIGINT after 0 s of 10m")
+    assert re.match(r"it was stopped by SIGINT after \d+ s of 10m", reason)
 
 
 def test_an_error_of_ours_is_not_silent(hosts: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -666,25 +660,12 @@ def test_parameters_of_a_run(
     assert "the key 'websocket' is missing" in capsys.readouterr().err
 
 
-def test_live_table_shows_the_worst() -> None:
-    def glance(name: str, **changes: Any) -> websocket.Glance:
-        usual: Facts = {"state": "up", "uptime": 1.0, "last_ping": 0.012, "problem": ""}
-        counts = {"reconnects": 0, "forced": 2, "down": 0.0}
-        return websocket.Glance(name=name, **(usual | counts | changes))
-
-    glances = [glance(f"[b]e{n}") for n in range(30)]
-    glances[20] = glance("gone", state="down", uptime=0.5, down=3.0, problem="connection refused")
-    glances[21] = glance("flaky", uptime=0.9)
-    glances[22] = glance("new", state="opening", uptime=None, last_ping=None)
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(cli.websocket._table(61.0, glances, 5))
-    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
-    assert lines[0].startswith("1 min 1 s left; Ctrl-C ends the watch")
-    assert lines[2] == "gone down 50 % 12 ms 0 2 3 s connection refused"
-    assert lines[3].startswith("flaky up 90 %")
-    assert lines[-1].startswith("… 26 more; 28 of 30 up")
-    console.print(cli.websocket._table(61.0, glances, 40))
-    assert "[b]e0" in console.export_text()
+def test_progress_names_the_endpoint_that_does_worst() -> None:
+    glances = [websocket.Glance(f"e{n}", "up", 1.0, "") for n in range(3)]
+    glances.append(websocket.Glance("gone", "down", 0.5, "connection refused"))
+    glances.append(websocket.Glance("new", "opening", None, ""))
+    said = cli.websocket._glance(60.0, 3600, glances).replace("\xa0", " ")
+    assert said == "59 min of 1 h: 3 of 5 up; lowest uptime 50 % (gone): connection refused"
 
 
 # --- the file, the environment ------------------------------------------------------------------
@@ -761,32 +742,14 @@ def test_credentials_show_nothing() -> None:
 # --- books --------------------------------------------------------------------------------------
 
 
-def test_tally_is_exact_in_little_memory() -> None:
+def test_durations_have_the_figures_of_all() -> None:
     draw = random.Random(1)
-    values = [draw.lognormvariate(0, 2) for _ in range(3000)]
-    tally = Tally(31)
-    for count, value in enumerate(values, 1):
-        tally.add(value)
-        exact = sorted(values[:count])[math.ceil(count * 99 / 100) - 1]
-        if count % 97 == 0 or count < 250:
-            assert tally.p99 == exact
-    assert tally.facts()["max"] == pytest.approx(max(values))
-    assert tally.mean == pytest.approx(sum(values) / 3000)
-    assert len(tally._largest) == 31
-    for value in values:
-        tally.add(value)
-    assert tally.p99 is not None
-    assert tally.p99 >= sorted(values * 2)[math.ceil(0.99 * 6000) - 1]  # too large, never too small
-    assert Tally().facts() == {"count": 0, "mean": None, "p99": None, "max": None}
-
-
-def test_tallies_are_joined() -> None:
-    one, other = Tally(4), Tally(4)
-    for value in (1.0, 2.0):
-        one.add(value)
-    other.add(6.0)
-    joined = Tally.joined([one, other], [9.0])
-    assert (joined.count, joined.mean, joined.p99) == (4, 4.5, 9.0)
+    for count in (1, 2, 99, 100, 101, 250, 3000):
+        durations = Durations(draw.lognormvariate(0, 2) for _ in range(count))
+        assert durations.p99 == sorted(durations)[math.ceil(count * 99 / 100) - 1]
+        assert durations.mean == pytest.approx(sum(durations) / count)
+        assert durations.facts()["max"] == pytest.approx(max(durations))
+    assert Durations().facts() == {"count": 0, "mean": None, "p99": None, "max": None}
 
 
 def test_the_clock_knows_when_nobody_looked() -> None:

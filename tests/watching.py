@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -37,9 +39,9 @@ RULES = "groups: [{name: g, rules: [{alert: Never, expr: 'up < 0', labels: {seve
 
 JUMPING = """
 import time
-from tars_ga_lib.live import clocks
+from tars_ga_lib.live import watch
 from tars_ga_lib.cli import main
-clocks.Clock.wall = lambda self: time.time() + ({by} if {start} < time.time() < {stop} else 0)
+watch.Clock.wall = lambda self: time.time() + ({by} if {start} < time.time() < {stop} else 0)
 main()
 """
 """The command on a machine whose clock is wrong for a while."""
@@ -225,10 +227,11 @@ def memory(process: subprocess.Popen[str], key: str = "VmRSS") -> float:
     return int(found) / 1024
 
 
-def steps_told(folder: Path) -> list[int]:
-    """Return the steps that have a snapshot, in the order of their lines."""
-    lines = (folder / "watch" / "snapshots.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line)["step"] for line in lines]
+def snapshots(folder: Path) -> list[dict[str, Any]]:
+    """Return the snapshots of a watch that has ended, in the order of their steps."""
+    with contextlib.closing(sqlite3.connect(folder / "watch" / "watch.sqlite")) as found:
+        rows = found.execute("SELECT document FROM snapshots ORDER BY step").fetchall()
+    return [json.loads(document) for (document,) in rows]
 
 
 def differences(one: Recording, other: Recording) -> list[str]:

@@ -85,6 +85,8 @@ def run(
 ) -> None:
     """Collect, analyse, certify, write the report and pack the evidence.
 
+    The recording of a package is first read in a process of 1 GiB of memory at most.
+
     Exit codes: 0 certified, 3 not certified, 4 inconclusive, 2 bad input, 1 an error of ours.
     """
     from tars_ga_lib import atomic, ci, parameters, pipeline
@@ -161,23 +163,26 @@ def _given(
     from tars_ga_lib import parameters
     from tars_ga_lib.evidence import verify
 
-    head = "source.recording="
-    named = [Path(each.removeprefix(head)) for each in overrides if each.startswith(head)]
     if file is not None:
         job = parameters.load(file, overrides)
         say_left_out(job, err)
         recording = job.parameters.source.recording
-        if recording is not None and (recording.is_file() or _is_unpacked(recording)):
-            with verify.unpacked(recording):
+        package = None
+        with contextlib.suppress(ParametersError):
+            package = recording and verify.locate(recording)
+        if package and package == recording:
+            with verify.unpacked(package):
                 pass  # it can be read, in little memory, where nothing of it can do harm
-        yield file, output, [*overrides], recording if _is_package(recording) else None
+        yield file, output, [*overrides], recording if package else None
         return
+    head = "source.recording="
+    named = [Path(one.removeprefix(head)) for one in overrides if one.startswith(head)]
     if not named:
         raise ParametersError(
             "PARAMETERS: is missing; name the run's YAML file, or a package to replay with "
             "--set source.recording=PACKAGE"
         )
-    others = [each for each in overrides if not each.startswith(head)]
+    others = [one for one in overrides if not one.startswith(head)]
     # Its files name variables of their maker, which nobody reads here: nothing is measured.
     before = os.environ.get(ALLOWED_VARIABLES, "")
     os.environ[ALLOWED_VARIABLES] = ANY_VARIABLE
@@ -188,21 +193,6 @@ def _given(
             yield folder / "parameters" / "run.yaml", default, others, named[-1]
     finally:
         os.environ[ALLOWED_VARIABLES] = before
-
-
-def _is_unpacked(folder: Path) -> bool:
-    from tars_ga_lib.evidence import package as evidence
-
-    return (folder / evidence.MANIFEST).is_file()
-
-
-def _is_package(path: Path | None) -> bool:
-    from tars_ga_lib.evidence import verify
-
-    try:
-        return path is not None and bool(verify.locate(path))
-    except ParametersError:
-        return False
 
 
 def _show_changes(source: Path, certification: Mapping[str, Any]) -> None:
@@ -326,19 +316,12 @@ def show(file: File, overrides: Overrides = None) -> None:
         job = parameters.load(file, overrides or [], now=math.inf)
     except ParametersError as error:
         problem = error  # what is wrong is easier to mend where all is seen
-    for key, documents in effective.items():
-        for layered in documents:
-            names = set(layered.origins.values())
-            files = {name: Path(name) for name in names if Path(name).is_file()}
-            sources = {
-                name: layers.lines_of(path.read_text(encoding="utf-8"))
-                for name, path in files.items()
-            }
-            typer.echo(f"# --- {key or file} ---")
-            lines = layers.told(layered, sources)
-            width = min(max(len(line) for line, _ in lines), 60)
-            for line, origin in lines:
-                typer.echo(f"{line:<{width}}  # {origin}" if origin else line)
+    for key, layered in effective.items():
+        typer.echo(f"# --- {key or file} ---")
+        lines = layers.with_origins(layered)
+        width = min(max(len(line) for line, _ in lines), 60)
+        for line, origin in lines:
+            typer.echo(f"{line:<{width}}  # {origin}" if origin else line)
     if job:
         say_left_out(job, err)
     if problem:

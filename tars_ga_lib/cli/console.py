@@ -120,6 +120,10 @@ def print_json(document: object) -> None:
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+_WHOLE = 44
+"""Letters up to which names stay whole, so that they can be copied."""
+
+
 def print_table(shown: pd.DataFrame) -> None:
     """Print a table of the library's."""
     from tars_ga_lib.tables import written
@@ -130,8 +134,10 @@ def print_table(shown: pd.DataFrame) -> None:
         out.print(escape(facts["empty"]))
         return
     table = Table(box=None, pad_edge=False)
-    for column in facts["columns"]:
-        table.add_column(column["title"], justify=column["align"], overflow="fold")
+    for place, column in enumerate(facts["columns"]):
+        widest = max(len(row[place] or "") for row in facts["rows"])
+        names = column["kind"] == "code" and widest <= _WHOLE
+        table.add_column(column["title"], justify=column["align"], overflow="fold", no_wrap=names)
     for row in facts["rows"]:
         table.add_row(*(escape(cell) for cell in row))
     out.print(table)

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from tars_ga_lib.cli.console import err, out
+from tars_ga_lib.cli.console import err, out, print_json, print_table
 from tars_ga_lib.grammar import ParametersError
 
 SIMULATED = "Simulated data: this day was generated, not observed in production."
@@ -29,60 +28,26 @@ def fields(
 
     Exit codes: 0 listed, 2 bad input.
     """
-    from tars_ga_lib import fields as registry
+    from tars_ga_lib import fields as report
+    from tars_ga_lib.fields import lists
 
     if run is None:
         if missing:
             raise ParametersError("--missing: of which run? name its folder with --run DIR")
-        _list(as_json)
+        if as_json:
+            print_json([field.facts() for field in report.FIELDS.values()])
+        else:
+            print_table(lists.registry())
         return
-    values = registry.values(run.resolve(), os.environ)
-    chosen = [value for value in values.values() if value.missing or not missing]
+    values = report.values(run.resolve(), os.environ)
     if as_json:
-        import json
-
-        found = {each.name: registry.FIELDS[each.name].facts() | each.facts() for each in chosen}
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        chosen = [value for value in values.values() if value.missing or not missing]
+        print_json({v.name: report.FIELDS[v.name].facts() | v.facts() for v in chosen})
         return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("field", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    table.add_column("reason" if missing else "source", overflow="fold")
-    for each in chosen:
-        value = f"[magenta]{each.text}[/]" if each.missing else escape(_short(each.text))
-        why = escape(each.reason if each.missing else each.source)
-        table.add_row(each.name, value, f"[dim]{why}[/]")
-    out.print(table, soft_wrap=False)
-    without = sum(value.missing for value in values.values())
-    out.print(f"{len(values) - without} of {len(values)} fields have a value, {without} NO DATA.")
-
-
-def _short(text: str, most: int = 70) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _list(as_json: bool) -> None:
-    from tars_ga_lib import fields as registry
-
-    if as_json:
-        import json
-
-        every = [field.facts() for field in registry.FIELDS.values()]
-        typer.echo(json.dumps(every, indent=2, ensure_ascii=False))
-        return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("field", no_wrap=True)
-    table.add_column("unit", no_wrap=True)
-    for title in ("meaning", "from"):
-        table.add_column(title, overflow="fold")
-    section = ""
-    for field in registry.FIELDS.values():
-        if field.section != section:
-            section = field.section
-            table.add_row(f"[bold]{escape(section)}[/]")
-        source = f"[dim]{field.finder.sort}:[/] {escape(field.finder.source)}"
-        table.add_row(field.name, field.unit.shown or field.unit.si, escape(field.meaning), source)
-    out.print(table, soft_wrap=False)
+    if not missing:
+        print_table(lists.filled(values))
+    print_table(lists.missing(values))
+    out.print(lists.summary(values))
 
 
 def fill(
@@ -107,7 +72,7 @@ def fill(
 
     Exit codes: 0 filled, 3 with --strict if a mark names no field, 2 bad input.
     """
-    from tars_ga_lib import fields as registry
+    from tars_ga_lib import fields as report
     from tars_ga_lib.fields import fill as filling
     from tars_ga_lib.recording import write_text
     from tars_ga_lib.run import Run
@@ -117,7 +82,7 @@ def fill(
     _refuse(output, template)
     finished = Run(run.resolve())
     notice = SIMULATED if finished.recording.simulated else ""
-    filled = filling.fill(text, registry.values(finished, os.environ), notice)
+    filled = filling.fill(text, report.values(finished, os.environ), notice)
     for mark in filled.missing:
         reason = mark.value.reason if mark.value else ""
         err.print(f"line {mark.line}: {mark.name} [magenta]NO DATA[/]: {escape(reason)}")

@@ -27,31 +27,38 @@ def init(
     service_label: Annotated[
         str | None, typer.Option(help="Label that names the service, if it is known.")
     ] = None,
+    requests: Annotated[
+        str | None, typer.Option(help="Metric that counts requests, if it is none of those known.")
+    ] = None,
+    latency: Annotated[
+        str | None, typer.Option(help="Metric of the buckets of their duration; with --requests.")
+    ] = None,
 ) -> None:
     """Look at a server and write parameters for it: each choice with its reason.
 
     It asks for its metrics and days, for labels and values of the metrics that
-    the catalogue knows, and each query at a few instants. What is not found is
-    left out and listed.
+    the catalogue and the profiles know, and each query at a few instants. What
+    is not found is left out and listed.
 
     Exit codes: 0 written, 2 bad input or nothing to certify, 4 the server cannot be reached.
     """
     from tars_ga_lib import initial
     from tars_ga_lib.prometheus import SourceError
 
-    labels: dict[initial.Dimension, str] = {}
-    if region_label:
-        labels["region"] = region_label
-    if service_label:
-        labels["service"] = service_label
+    given = {
+        "region": region_label, "service": service_label, "requests": requests, "latency": latency,
+    }  # fmt: skip
     try:
-        found = initial.look(url, labels, _ask if sys.stdin.isatty() else None)
+        found = initial.look(url, given, _ask if sys.stdin.isatty() else None)
         findings = initial.write(found, output, name=name, version=version)
     except SourceError as error:
         err.print(f"[red]error:[/] {escape(str(error))}")
         raise typer.Exit(4) from None
     chosen = ", ".join(f"{d} by {c.value}" for d, c in found.labels.items())
-    out.print(f"Requests: {escape(found.profile.about)}; {escape(chosen)}")
+    out.print(f"Requests: {escape(found.requests.why)}; {escape(chosen)}")
+    if found.unknown:
+        some = escape(", ".join(found.unknown[:5]))
+        out.print(f"[yellow]○[/] may count requests: {some}; if so, begin again with --requests")
     for dimension, members in found.members.items():
         out.print(f"{len(members)} {dimension}s: {escape(', '.join(members[:8]))}"
                   + (", …" if len(members) > 8 else ""))  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tars_ga_lib import extras
-from tars_ga_lib.channels import Apprise, Email
+from tars_ga_lib.channels import Apprise
 from tars_ga_lib.cli.console import File, Overrides, err, out
 from tars_ga_lib.grammar import ParametersError
 
@@ -58,7 +57,7 @@ def notify(
     channels = channels_of(given)
     target = folder or pipeline.default_output(file)
     if failure is not None:
-        event = notifications.failure(told_by, failure, time.time())
+        event = notifications.failure(told_by, failure)
     else:
         event = notifications.decision(Run(target).read("certification_metadata.json"))
     if dry_run:
@@ -81,7 +80,7 @@ def channels_of(given: Channels | None) -> Channels:
         raise ParametersError(
             "notify: the parameters name no such file, so there is nobody to tell; add the key"
         )
-    if any(isinstance(one.service, (Apprise, Email)) for one in given.channels.values()) and (
+    if any(isinstance(one.service, Apprise) for one in given.channels.values()) and (
         sentence := extras.missing("apprise")
     ):
         raise ParametersError(f"notify: {sentence}")
@@ -97,7 +96,7 @@ def told(channels: Channels | None, parameters: Parameters, folder: Path) -> Ite
         yield
     except Exception as error:
         if channels is not None and not isinstance(error, typer.Exit):
-            event = notifications.failure(parameters, str(error), time.time())
+            event = notifications.failure(parameters, str(error))
             show(notifications.tell(channels, event, notifications.log_of(folder)))
         raise
 

@@ -23,6 +23,7 @@ from tars_ga_lib.cli.console import (
     signer_of,
 )
 from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.sanitise import one_line
 
 if TYPE_CHECKING:
     from tars_ga_lib.evidence.verify import Verification
@@ -35,25 +36,26 @@ def package(
 ) -> None:
     """Build a finished run's evidence package again, for example to sign it.
 
-    Its figures, decision and pages are computed again first, as for 'tars-ga verify --replay'.
+    Its figures, decision and pages are computed again first, as for 'tars-ga verify --replay', in
+    processes of 1 GiB of memory at most.
 
     Exit codes: 0 built, 2 bad input.
     """
     from tars_ga_lib import atomic, made
-    from tars_ga_lib.evidence import package as evidence
-    from tars_ga_lib.evidence import replay
+    from tars_ga_lib.evidence import package as packages
+    from tars_ga_lib.evidence.replay import replay_apart
 
     signer = signer_of(sign, public_key)
     if (folder / "parameters" / "run.yaml").is_file():
-        found = replay.replay_apart(folder, pages=True)
-        if problem := next(replay.problems(found), None):
+        problem = next(replay_apart(folder, pages=True).problems(), None)
+        if problem:
             raise ParametersError(
                 f"{folder}: {problem[0]}: {problem[1]}; run it again, as what was changed by hand "
                 "is not packed"
             )
     with atomic.writing(folder, str(folder)):
-        built = evidence.build(folder, signer)
-        made.record(folder, [evidence.ARCHIVE, f"{evidence.ARCHIVE}.sha256", evidence.EMAIL])
+        built = packages.build(folder, signer)
+        made.record(folder, [packages.ARCHIVE, f"{packages.ARCHIVE}.sha256", packages.EMAIL])
     who = f"signed by {built.signed_by}" if built.signed_by else "unsigned"
     out.print(f"{escape(str(built.archive))} ({who})\nSHA-256 {built.digest}")
 
@@ -84,14 +86,14 @@ def verify(
         bool, typer.Option("--replay", help="Compute every figure again from its recording.")
     ] = False,
     tolerance: Annotated[
-        float | None,
+        float,
         typer.Option(
             min=0,
             max=0.01,
-            help="Relative difference that a replayed figure may have; 1e-9 if not given, as the "
-            "last digits are the processor's.",
+            help="Relative difference that a replayed figure may have, as the last digits are the "
+            "processor's.",
         ),
-    ] = None,
+    ] = 1e-9,
     pages: Annotated[
         bool,
         typer.Option(
@@ -100,7 +102,11 @@ def verify(
     ] = True,
     memory: Annotated[
         float,
-        typer.Option(min=0.25, metavar="GIB", help="With --replay: memory that it may take."),
+        typer.Option(
+            min=0.25,
+            metavar="GIB",
+            help="With --replay: memory that each of its processes may take; it stops there.",
+        ),
     ] = 1.0,
     policy: Annotated[
         str | None,
@@ -142,7 +148,7 @@ def verify(
         out.print(f"[yellow]?[/] {escape(text)}")
     for text in found.notes:
         out.print(f"[dim]  {escape(text)}[/]")
-    out.print(_verdict(found.exit_code, found.certification))
+    out.print(_verdict(found))
     if replay:
         out.print(f"[dim]The replay might take {memory:g} GiB of memory (--memory).[/]")
     if found.exit_code != 1 and found.fingerprint:
@@ -152,42 +158,43 @@ def verify(
     raise typer.Exit(found.exit_code)
 
 
+_VERDICTS = {0: "VERIFIED", 1: "REFUSED", 4: "ORIGIN NOT PROVEN"}
+_VERDICT_COLOURS = {0: "green", 1: "red", 4: "yellow"}
+
+
 def _facts(found: Verification) -> dict[str, Any]:
     """Return what a verification found, for programs; of a refused package, nothing it claims."""
-    words = {0: "VERIFIED", 1: "REFUSED", 4: "ORIGIN NOT PROVEN"}
     claims = found.certification if found.exit_code != 1 else {}
     return {
         "exit_code": found.exit_code,
-        "verdict": words[found.exit_code],
+        "verdict": _VERDICTS[found.exit_code],
         "holds": found.holds,
-        "failures": [{"file": each.file, "cause": each.cause} for each in found.failures],
+        "failures": [failure._asdict() for failure in found.failures],
         "unproven": found.unproven,
         "notes": found.notes,
         "sha256": found.digest or None,
         "policy": found.policy or None,
         "signed_by": found.signed_by,
-        "release": claims.get("release"),
-        "decision": claims.get("decision"),
-        "simulated": claims.get("simulated"),
+        **{key: claims.get(key) for key in ("release", "decision", "simulated")},
     }
 
 
-def _verdict(code: int, certification: Mapping[str, Any]) -> str:
-    from tars_ga_lib.evidence.tarball import printable
+def _verdict(found: Verification) -> str:
+    code, claims = found.exit_code, found.certification
+    text = f"[bold {_VERDICT_COLOURS[code]}]{_VERDICTS[code]}[/]"
+    if claims:
+        simulated = " (SIMULATED data)" if claims["simulated"] else ""
+        text += f" {_release(claims)}: {_plain(claims['decision'])}{simulated}"
+    return text
 
-    words = {
-        0: "[bold green]VERIFIED[/]",
-        1: "[bold red]REFUSED[/]",
-        4: "[bold yellow]ORIGIN NOT PROVEN[/]",
-    }
-    try:
-        release = certification["release"]
-        what = f"{release['name']} {release['version']}: {certification['decision']}"
-        if certification["simulated"]:
-            what += " (SIMULATED data)"
-    except (KeyError, TypeError):
-        return words[code]
-    return f"{words[code]} {escape(printable(what))}"
+
+def _plain(claim: object) -> str:
+    """Write what a package claims, for a terminal."""
+    return escape(one_line(str(claim)))
+
+
+def _release(claims: Mapping[str, Any]) -> str:
+    return _plain(f"{claims['release']['name']} {claims['release']['version']}")
 
 
 def history(
@@ -200,31 +207,33 @@ def history(
 
     Exit codes: 0 all packages are whole, 1 one is not, 2 bad input.
     """
-    from tars_ga_lib.evidence import history as past
-    from tars_ga_lib.evidence.tarball import printable
+    from tars_ga_lib.evidence.history import releases
 
-    found = past.releases(folder)
+    found = releases(folder)
     table = Table(box=None, pad_edge=False)
     for title in ("release", "window", "decision", "signed by", "SHA-256", "package"):
         table.add_column(title, overflow="fold")
-    sound = [r for r in found if not r.problem and r.certification]
-    for each in (r for r in sound if every or r.certified):
-        facts = each.certification or {}
-        release, window = facts["release"], facts["window"]
+    hidden = 0
+    for one in (one for one in found if not one.failures):
+        claims, decision = one.certification, str(one.certification["decision"])
+        if not every and not decision.startswith("CERTIFIED"):
+            hidden += 1
+            continue
         table.add_row(
-            escape(printable(f"{release['name']} {release['version']}")),
-            escape(printable(f"{window['start'][:16]} to {window['end'][:16]}")),
-            f"[{COLOURS.get(facts['decision'], 'red')}]{escape(printable(facts['decision']))}[/]",
-            (each.signed_by or "nobody")[:12],
-            each.digest[:12],
-            escape(str(each.path)),
+            _release(claims),
+            _plain(f"{claims['window']['start'][:16]} to {claims['window']['end'][:16]}"),
+            f"[{COLOURS.get(decision, 'red')}]{_plain(decision)}[/]",
+            (one.signed_by or "nobody")[:12],
+            one.digest[:12],
+            escape(str(one.package)),
         )
     out.print(table if table.row_count else "No certified release.")
-    if hidden := 0 if every else sum(not r.certified for r in sound):
+    if hidden:
         out.print(f"[dim]{hidden} not certified; --all lists them.[/]")
-    for each in (r for r in found if r.problem):
-        err.print(f"[red]✗[/] {escape(str(each.path))}: {escape(each.problem)}")
-    raise typer.Exit(1 if any(r.problem for r in found) else 0)
+    damaged = [one for one in found if one.failures]
+    for one in damaged:
+        err.print(f"[red]✗[/] {escape(str(one.package))}: {escape(str(one.failures[0]))}")
+    raise typer.Exit(1 if damaged else 0)
 
 
 def diff(
@@ -242,9 +251,8 @@ def diff(
     found = past.difference(past.facts(before), past.facts(after))
     if as_json:
         print_json(found)
-        return
-    if markdown:
+    elif markdown:
         sys.stdout.write(past.markdown(found))
-        return
-    for table in past.tables(found):
-        print_table(table)
+    else:
+        for table in past.tables(found):
+            print_table(table)

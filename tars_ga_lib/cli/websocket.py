@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from tars_ga_lib.cli.console import COLOURS, Overrides, err, out, print_table
 from tars_ga_lib.display import duration as period
@@ -22,11 +21,9 @@ from tars_ga_lib.grammar import ParametersError, check
 
 if TYPE_CHECKING:
     from tars_ga_lib.endpoints import WebSocketTargets
-    from tars_ga_lib.system.monitor import Glance
+    from tars_ga_lib.system.websocket import Glance
 
     Progress = Callable[[float, list[Glance]], None]
-
-_STATES = {"up": "green", "down": "bold red", "forced": "cyan", "opening": "magenta"}
 
 
 def websocket(
@@ -89,10 +86,10 @@ def websocket(
     _writable(output)
 
     from tars_ga_lib import atomic
-    from tars_ga_lib.system import monitor
+    from tars_ga_lib.system import websocket
 
     with _progress(targets, quiet) as progress:
-        results = monitor.watch(
+        results = websocket.watch(
             targets,
             release=release,
             simulated=simulated or from_file,
@@ -104,7 +101,7 @@ def websocket(
         stream.write(text.encode())
     _show(results)
     out.print(f"Results: {escape(str(output))}")
-    raise typer.Exit(monitor.exit_code(results["verdict"]))
+    raise typer.Exit(websocket.exit_code(results["verdict"]))
 
 
 def _asked(
@@ -179,103 +176,50 @@ def _writable(output: Path) -> None:
         raise ParametersError(f"--output {output}: cannot be written; choose another file")
 
 
-# --- progress ---------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def _progress(targets: WebSocketTargets, quiet: bool) -> Iterator[Progress | None]:
-    """Show how it goes on: a live table on a terminal, else a line now and then."""
+    """Show how it goes on: a line that changes on a terminal, else one a minute (or ten in all)."""
     if quiet:
         yield None
-    elif err.is_terminal:
-        from rich.live import Live
-
-        with Live(console=err, auto_refresh=False, transient=True) as live:
-
-            def draw(left: float, endpoints: list[Glance]) -> None:
-                live.update(_table(left, endpoints, max(err.height - 6, 3)), refresh=True)
-
-            yield draw
-    else:
-        yield _lines(targets.duration)
-
-
-def _lines(whole: float) -> Progress:
-    """Return what writes one line a minute, or ten in all where the watch is shorter."""
-    every = min(60.0, whole / 10)
-    told = time.monotonic()
+        return
+    whole, told = targets.duration, time.monotonic()
 
     def line(left: float, endpoints: list[Glance]) -> None:
         nonlocal told
-        if time.monotonic() - told < every or not endpoints:
+        if not endpoints:
             return
-        told = time.monotonic()
-        up = sum(each.state in ("up", "forced") for each in endpoints)
-        low = min(endpoints, key=lambda each: 2.0 if each.uptime is None else each.uptime)
-        text = f"{period(round(whole - left))} of {period(whole)}: {up} of {len(endpoints)} up"
-        text += f"; lowest uptime {quantity(low.uptime, 'ratio')} ({low.name})"
-        if low.problem:
-            text += f": {low.problem}"
-        err.print(escape(text))
+        text = escape(_glance(left, whole, endpoints))
+        if err.is_terminal:
+            status.update(text)
+        elif time.monotonic() - told >= min(60.0, whole / 10):
+            told = time.monotonic()
+            err.print(text)
 
-    return line
+    with err.status("opening the sessions") as status:
+        yield line
 
 
-def _table(left: float, endpoints: list[Glance], most: int) -> Table:
-    """Return the live table: the endpoints that do worst, as many as fit."""
-    table = Table(
-        box=None,
-        pad_edge=False,
-        title=f"{period(left)} left; Ctrl-C ends the watch and writes what was seen",
-        title_justify="left",
-        title_style="dim",
-    )
-    table.add_column("endpoint", overflow="ellipsis", no_wrap=True, max_width=32)
-    table.add_column("state", no_wrap=True)
-    for heading in ("uptime", "last ping", "reconnects", "forced", "downtime"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
-    shown = endpoints
-    if len(endpoints) > most:
-        worst = sorted(
-            endpoints,
-            key=lambda each: (each.state != "down", 2.0 if each.uptime is None else each.uptime),
-        )
-        shown = worst[: most - 1]
-    for each in shown:
-        colour = _STATES[each.state]
-        table.add_row(
-            escape(each.name),
-            f"[{colour}]{each.state}[/]",
-            quantity(each.uptime, "ratio") if each.uptime is not None else "–",
-            quantity(each.last_ping, "s", digits=3) if each.last_ping is not None else "–",
-            str(each.reconnects),
-            str(each.forced),
-            period(round(each.down, 1)) if each.down else "0",
-            f"[dim]{escape(each.problem)}[/]",
-        )
-    if hidden := len(endpoints) - len(shown):
-        up = sum(each.state == "up" for each in endpoints)
-        table.add_row(f"[dim]… {hidden} more; {up} of {len(endpoints)} up[/]")
-    return table
+def _glance(left: float, whole: int, endpoints: list[Glance]) -> str:
+    up = sum(endpoint.state in ("up", "forced") for endpoint in endpoints)
+    low = min(endpoints, key=lambda each: 2.0 if each.uptime is None else each.uptime)
+    text = f"{period(round(whole - left))} of {period(whole)}: {up} of {len(endpoints)} up"
+    text += f"; lowest uptime {quantity(low.uptime, 'ratio')} ({low.name})"
+    return f"{text}: {low.problem}" if low.problem else text
 
 
 def _show(results: dict[str, Any]) -> None:
     """Print the endpoints, and each limit that does not hold."""
-    from tars_ga_lib.system.sessions import websocket_table
+    from tars_ga_lib.system.tables import websocket_table
     from tars_ga_lib.wording import limit_text
 
     print_table(websocket_table(results))
     for endpoint in results["endpoints"]:
-        told: dict[tuple[str, str], list[str]] = {}
-        for each in endpoint["limits"]:
-            if each["verdict"] != "pass":
-                value = quantity(each["value"], each["unit"], limit=float(each["limit"].split()[1]))
-                limit = limit_text(each["limit"], each["unit"])
-                text = f"{each['title']} {value}, must be {limit}"
-                told.setdefault((each["verdict"], each["reason"]), []).append(text)
-        for (verdict, reason), texts in told.items():
-            text = f"{endpoint['name']}: {'; '.join(texts)}" + (f" ({reason})" if reason else "")
-            out.print(f"[{COLOURS[verdict]}]{verdict}[/] {escape(text)}")
+        for one in endpoint["limits"]:
+            if one["verdict"] != "pass":
+                value = quantity(one["value"], one["unit"], limit=float(one["limit"].split()[1]))
+                limit = limit_text(one["limit"], one["unit"])
+                text = f"{endpoint['name']}: {one['title']} {value}, must be {limit}"
+                text += f" ({one['reason']})" if one["reason"] else ""
+                out.print(f"[{COLOURS[one['verdict']]}]{one['verdict']}[/] {escape(text)}")
     colour = COLOURS[results["verdict"]]
     out.print(f"[bold {colour}]{results['verdict']}[/]")

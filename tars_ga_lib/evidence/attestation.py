@@ -78,6 +78,9 @@ def statements(
 ) -> list[dict[str, Any]]:
     """Return the two statements about a package, which follow from its files.
 
+    INCONCLUSIVE is FAILED, with its reason beside it. `timeVerified` is the package's own time, as
+    the time of the clock would make two packages of one run differ.
+
     Parameters
     ----------
     manifest
@@ -87,24 +90,40 @@ def statements(
     certification, info
         Content of `certification_metadata.json` and of `artifacts/package.json`.
     """
-    release = certification["release"]
+    release, decision = certification["release"], certification["decision"]
     subject = [{"name": "MANIFEST.sha256", "digest": {"sha256": manifest}}]
     if release["digest"]:
         digest = {"sha256": release["digest"].removeprefix("sha256:")}
         subject.insert(0, {"name": f"{release['name']} {release['version']}", "digest": digest})
     frame = {"_type": STATEMENT, "subject": subject}
-    details = _details(certification, info)
+    details = {DETAILS: _details(certification, info)}
     results = {
         **frame,
         "predicateType": TEST_RESULT,
-        "predicate": _test_result(digests, certification) | {DETAILS: details},
+        "predicate": _test_result(digests, certification) | details,
     }
+    passed = decision in ("CERTIFIED", "CERTIFIED WITH WAIVERS")
+    checksum = f"?checksum={quote(release['digest'], safe=':')}" if release["digest"] else ""
+    name, version = (quote(release[key], safe="") for key in ("name", "version"))
     summary = {
-        **frame,
-        "predicateType": SUMMARY,
-        "predicate": _summary(digests, certification, info, payload(results)) | {DETAILS: details},
+        "verifier": {"id": "urn:tars-ga:verifier", "version": certification["software"]},
+        "timeVerified": info["time"],
+        "resourceUri": f"pkg:generic/{name}@{version}{checksum}",
+        "policy": {
+            "uri": "urn:tars-ga:policy:1",
+            "digest": {"sha256": policy_digest(digests)},
+            "annotations": {"files": policy_files(digests)},
+        },
+        "inputAttestations": [
+            {
+                "uri": "attestation.intoto.jsonl#test-result",
+                "digest": {"sha256": hashlib.sha256(payload(results)).hexdigest()},
+            }
+        ],
+        "verificationResult": "PASSED" if passed else "FAILED",
+        "verifiedLevels": [f"TARS_GA_{decision.replace(' ', '_')}" if passed else "FAILED"],
     }
-    return [results, summary]
+    return [results, {**frame, "predicateType": SUMMARY, "predicate": summary | details}]
 
 
 def _details(certification: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,41 +165,6 @@ def _test_result(digests: Mapping[str, str], certification: Mapping[str, Any]) -
     }
 
 
-def _summary(
-    digests: Mapping[str, str],
-    certification: Mapping[str, Any],
-    info: Mapping[str, Any],
-    results: bytes,
-) -> dict[str, Any]:
-    """Return the decision under its policy: INCONCLUSIVE is FAILED, with its reason beside it.
-
-    `timeVerified` is the package's own time, as the time of the clock would make two packages of
-    one run differ: see `tars_ga_lib.evidence.package`.
-    """
-    release, decision = certification["release"], certification["decision"]
-    passed = decision in ("CERTIFIED", "CERTIFIED WITH WAIVERS")
-    checksum = f"?checksum={quote(release['digest'], safe=':')}" if release["digest"] else ""
-    name, version = (quote(release[key], safe="") for key in ("name", "version"))
-    return {
-        "verifier": {"id": "urn:tars-ga:verifier", "version": certification["software"]},
-        "timeVerified": info["time"],
-        "resourceUri": f"pkg:generic/{name}@{version}{checksum}",
-        "policy": {
-            "uri": "urn:tars-ga:policy:1",
-            "digest": {"sha256": policy_digest(digests)},
-            "annotations": {"files": policy_files(digests)},
-        },
-        "inputAttestations": [
-            {
-                "uri": "attestation.intoto.jsonl#test-result",
-                "digest": {"sha256": hashlib.sha256(results).hexdigest()},
-            }
-        ],
-        "verificationResult": "PASSED" if passed else "FAILED",
-        "verifiedLevels": [f"TARS_GA_{decision.replace(' ', '_')}" if passed else "FAILED"],
-    }
-
-
 # --- envelopes -----------------------------------------------------------------------------------
 
 
@@ -191,10 +175,21 @@ class Envelope:
     payload: bytes
     signatures: list[dict[str, Any]]
 
-    @property
-    def keyids(self) -> list[str]:
-        """Who signed it, by its own word."""
-        return [str(signature.get("keyid")) for signature in self.signatures]
+    def facts(self) -> dict[str, Any]:
+        """Return the envelope in the one form in which packages have it.
+
+        Only a keyless signature has more than key and signature: the bundle that says whose it is.
+        """
+        signatures = []
+        for one in self.signatures:
+            raw = base64.b64decode(one["sig"], validate=True)
+            known = {"keyid": str(one["keyid"]), "sig": base64.b64encode(raw).decode()}
+            signatures.append(known | ({"bundle": one["bundle"]} if "bundle" in one else {}))
+        return {
+            "payload": base64.b64encode(self.payload).decode(),
+            "payloadType": PAYLOAD_TYPE,
+            "signatures": signatures,
+        }
 
 
 def payload(statement: Mapping[str, Any]) -> bytes:
@@ -210,36 +205,28 @@ def bundle(all_statements: Sequence[Mapping[str, Any]], signer: Signer | None) -
     ParametersError
         If the signer cannot sign.
     """
-    return b"".join(_envelope(payload(statement), signer) for statement in all_statements)
+    envelopes = (_envelope(payload(statement), signer) for statement in all_statements)
+    return b"".join(payload(envelope.facts()) + b"\n" for envelope in envelopes)
 
 
-def _envelope(content: bytes, signer: Signer | None) -> bytes:
-    signatures: list[dict[str, Any]] = []
-    if signer is not None:
-        from securesystemslib.dsse import Envelope as Signed
+def _envelope(content: bytes, signer: Signer | None) -> Envelope:
+    if signer is None:
+        return Envelope(content, [])
+    from securesystemslib.dsse import Envelope as Signed
 
-        signed = Signed(content, PAYLOAD_TYPE, {})
-        try:
-            signed.sign(signer)
-        except Exception as error:  # each kind of signer has its own
-            raise ParametersError(
-                f"the attestation cannot be signed ({type(error).__name__}: {error}); check the "
-                "key and the access to it"
-            ) from None
-        signatures = signed.to_dict()["signatures"]
-        for each in signatures:
-            raw = _low(base64.b64decode(each["sig"]), _public(signer.public_key))
-            each["sig"] = base64.b64encode(raw).decode()
-    return _line(content, signatures)
-
-
-def _line(content: bytes, signatures: list[dict[str, Any]]) -> bytes:
-    facts = {
-        "payload": base64.b64encode(content).decode(),
-        "payloadType": PAYLOAD_TYPE,
-        "signatures": signatures,
-    }
-    return json.dumps(facts, separators=(",", ":")).encode() + b"\n"
+    signed = Signed(content, PAYLOAD_TYPE, {})
+    try:
+        signed.sign(signer)
+    except Exception as error:  # each kind of signer has its own
+        raise ParametersError(
+            f"the attestation cannot be signed ({type(error).__name__}: {error}); check the "
+            "key and the access to it"
+        ) from None
+    signatures = signed.to_dict()["signatures"]
+    for one in signatures:
+        raw = _low(base64.b64decode(one["sig"]), signer.public_key)
+        one["sig"] = base64.b64encode(raw).decode()
+    return Envelope(content, signatures)
 
 
 def read(content: bytes) -> list[Envelope]:
@@ -256,66 +243,39 @@ def read(content: bytes) -> list[Envelope]:
         try:
             facts = strict.loads(line)
             inside = base64.b64decode(facts["payload"], validate=True)
-            signatures = [_signature(each) for each in facts["signatures"]]
-            written = _line(inside, signatures)
+            envelope = Envelope(inside, facts["signatures"])
+            written = payload(envelope.facts()) + b"\n"
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError("is not a line of DSSE envelopes") from None
-        if len(signatures) > 1:
+        if len(envelope.signatures) > 1:
             raise ValueError("holds an envelope with several signatures, and packages have one")
         if written != line:
             raise ValueError("holds an envelope that is not written as packages write it")
-        envelopes.append(Envelope(inside, signatures))
+        envelopes.append(envelope)
     return envelopes
 
 
-def _signature(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a signature in the one way that it is written.
-
-    Only a keyless one has more than key and signature: the bundle that says whose it is.
-
-    Raises
-    ------
-    ValueError
-        If it holds anything else.
-    """
-    known = {"keyid": facts["keyid"], "sig": facts["sig"]}
-    if "bundle" in facts:
-        known["bundle"] = facts["bundle"]
-    raw = base64.b64decode(facts["sig"], validate=True)
-    if facts != known or not isinstance(facts["keyid"], str):
-        raise ValueError("a signature holds more than it has")
-    if base64.b64encode(raw).decode() != facts["sig"]:
-        raise ValueError("a signature is not written in its one way")
-    return known
-
-
-def _low(raw: bytes, public: object) -> bytes:
+def _low(raw: bytes, key: Key) -> bytes:
     """Return the one form of an ECDSA signature, of the two that are good.
 
     Whoever has (r, s) has (r, n - s) too, without any key (SEC 1, 4.1.3); the lower is ours.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.utils import (
         decode_dss_signature,
         encode_dss_signature,
     )
-
-    if not isinstance(public, EllipticCurvePublicKey):
-        return raw
-    r, s = decode_dss_signature(raw)
-    order = public.curve.group_order
-    return encode_dss_signature(r, min(s, order - s))
-
-
-def _public(key: Key) -> object:
-    """Return a key as the cryptography library has it; None for one of another kind."""
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        return load_pem_public_key(key.keyval["public"].encode())
+        public = load_pem_public_key(key.keyval["public"].encode())
     except (AttributeError, KeyError, TypeError, ValueError, UnsupportedAlgorithm):
-        return None
+        return raw  # a key of another kind
+    if not isinstance(public, EllipticCurvePublicKey):
+        return raw
+    r, s = decode_dss_signature(raw)
+    return encode_dss_signature(r, min(s, public.curve.group_order - s))
 
 
 def signed_by(envelope: Envelope, key: Key) -> bool:
@@ -330,18 +290,13 @@ def signed_by(envelope: Envelope, key: Key) -> bool:
     from securesystemslib.exceptions import UnsupportedLibraryError, VerificationError
     from securesystemslib.signer import SigstoreKey
 
-    facts = {
-        "payload": base64.b64encode(envelope.payload).decode(),
-        "payloadType": PAYLOAD_TYPE,
-        "signatures": [dict(each) for each in envelope.signatures],
-    }
     keyless = key.keytype == SigstoreKey.DEFAULT_KEY_TYPE
     try:
-        for each in envelope.signatures:
-            raw = base64.b64decode(each["sig"])
-            if ("bundle" in each) != keyless or _low(raw, _public(key)) != raw:
+        for one in envelope.signatures:
+            raw = base64.b64decode(one["sig"])
+            if ("bundle" in one) != keyless or _low(raw, key) != raw:
                 return False
-        Signed.from_dict(facts).verify([key], 1)
+        Signed.from_dict(envelope.facts()).verify([key], 1)
     except UnsupportedLibraryError as error:
         raise ParametersError(f"the signature cannot be checked: {error}") from None
     except (VerificationError, ValueError, KeyError, TypeError, AttributeError):
@@ -360,19 +315,18 @@ def keygen(path: Path) -> tuple[Path, str]:
     ParametersError
         If one of the files is there already, or cannot be written.
     """
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import (
         Encoding,
-        NoEncryption,
-        PrivateFormat,
         PublicFormat,
+        load_pem_private_key,
     )
-    from securesystemslib.signer import SSlibKey
+    from securesystemslib.signer import CryptoSigner
 
-    private = Ed25519PrivateKey.generate()
+    signer = CryptoSigner.generate_ed25519()
+    pem = signer.private_bytes
+    public_key = load_pem_private_key(pem, None).public_key()
     public = path.with_name(f"{path.name}.pub")
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    public_pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    public_pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     made: list[Path] = []
     try:
         for file, content, mode in ((path, pem, 0o600), (public, public_pem, 0o644)):
@@ -384,7 +338,7 @@ def keygen(path: Path) -> tuple[Path, str]:
             file.unlink()
         why = "is there already" if isinstance(error, FileExistsError) else error.strerror
         raise ParametersError(f"{error.filename or path}: {why}; name another file") from None
-    return public, SSlibKey.from_crypto(private.public_key()).keyid
+    return public, signer.public_key.keyid
 
 
 def load_signer(name: str, public: Path | None = None) -> Signer:
@@ -489,13 +443,10 @@ def load_key(file: Path) -> Key:
     try:
         if content.lstrip().startswith(b"{"):
             facts = strict.loads(content)
-            return Key.from_dict(str(facts.pop("keyid", None) or _keyid(content)), facts)
+            keyid = facts.pop("keyid", None) or hashlib.sha256(content).hexdigest()
+            return Key.from_dict(str(keyid), facts)
         return SSlibKey.from_crypto(load_pem_public_key(content))
     except Exception:  # each kind of key has its own errors
         raise ParametersError(
             f"{file}: is not a public key; give a PEM file, like the one of 'tars-ga keygen'"
         ) from None
-
-
-def _keyid(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

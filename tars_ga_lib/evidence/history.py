@@ -7,18 +7,19 @@ good: the decision, each criterion, each KPI overall and by region, and each dri
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict
 
 from tars_ga_lib import sanitise
 from tars_ga_lib.display import md_escape, quantity, when
-from tars_ga_lib.evidence import attestation, verify
-from tars_ga_lib.evidence import package as evidence
+from tars_ga_lib.evidence import attestation
+from tars_ga_lib.evidence import package as packages
+from tars_ga_lib.evidence.replay import parsed
 from tars_ga_lib.evidence.tarball import ArchiveError
+from tars_ga_lib.evidence.verify import Verification, sound, verify
 from tars_ga_lib.grammar import (
     LimitText,
     Model,
@@ -42,22 +43,21 @@ NOTEWORTHY = 0.05
 """Relative change below which a single region's KPI is not listed; overall KPIs always are."""
 
 _DOCUMENTS = {
-    evidence.CERTIFICATION: 16 << 20,
+    packages.CERTIFICATION: 16 << 20,
     "ga_kpi_summary.json": 256 << 20,
     "drift_analysis.json": 256 << 20,
-    evidence.INFO: 1 << 20,
+    packages.INFO: 1 << 20,
 }
-_RANK = {"pass": 0, "warn": 1, "no_data": 2, "fail": 3}
 
 
 # --- what a stranger's facts must be ----------------------------------------------------------
 
 
 class _Facts(Model):
+    # Figures are finite: JSON is read strictly.
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True, strict=True)
 
 
-_Figure = Annotated[float, Field(allow_inf_nan=False)]
 _Iso = Annotated[str, AfterValidator(lambda text: format_time(parse_time(text)))]
 
 
@@ -76,23 +76,23 @@ class _Criterion(_Facts):
     title: str
     unit: str
     verdict: Verdict
-    value: _Figure | None
+    value: float | None
     target: LimitText
     warning: str | None
-    weight: _Figure
+    weight: float
     mandatory: bool
     reason: str
     waiver: dict[str, Any] | None
 
 
-class _KpiFacts(_Facts):
+class _Kpi(_Facts):
     title: str
     unit: str
     better: str
-    values: dict[str, _Figure | None]
+    values: dict[str, float | None]
 
 
-class _FindingFacts(_Facts):
+class _Finding(_Facts):
     title: str
     verdict: str
 
@@ -106,8 +106,8 @@ class _Release(_Facts):
     recording: str
     policy: str | None = None
     criteria: list[_Criterion]
-    kpis: dict[str, _KpiFacts]
-    findings: dict[str, _FindingFacts]
+    kpis: dict[str, _Kpi]
+    findings: dict[str, _Finding]
 
 
 # --- facts of one package ------------------------------------------------------------------------
@@ -122,35 +122,41 @@ def facts(path: Path) -> dict[str, Any]:
         If the package is not whole, or not one that this version reads.
     """
     if path.suffix == ".json" and path.is_file():
-        return _read_facts(path)
-    contents, documents = verify.documents(path, _DOCUMENTS)
-    try:
-        found = facts_of(
-            documents[evidence.CERTIFICATION],
-            documents["ga_kpi_summary.json"],
-            documents["drift_analysis.json"],
-        )
-        found["policy"] = attestation.policy_digest(contents.digests)
-        found["archive"] = contents.digest or None
-        found["signed_by"] = documents.get(evidence.INFO, {}).get("signed_by")
-    except (KeyError, TypeError, AttributeError):
-        raise ParametersError(
-            f"{path}: is not a package that this version reads; use the version that wrote it"
-        ) from None
+        try:
+            found: dict[str, Any] = _document(path.read_bytes(), str(path))
+        except OSError as error:
+            raise ParametersError(f"{path}: cannot be read ({error.strerror})") from None
+        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+            raise ParametersError(f"{path}: does not hold the facts of a release; name its package")
+    else:
+        package = sound(path, _DOCUMENTS)
+        documents = {
+            name: _document(package.kept[name], f"{path}: {name}")
+            for name in _DOCUMENTS
+            if name in package.kept
+        }
+        try:
+            found = facts_of(
+                documents[packages.CERTIFICATION],
+                documents["ga_kpi_summary.json"],
+                documents["drift_analysis.json"],
+            )
+            found["policy"] = attestation.policy_digest(package.digests)
+            found["archive"] = package.digest or None
+            found["signed_by"] = documents.get(packages.INFO, {}).get("signed_by")
+        except (KeyError, TypeError, AttributeError):
+            raise ParametersError(
+                f"{path}: is not a package that this version reads; use the version that wrote it"
+            ) from None
     check(_Release, found, str(path))
     return found
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def _document(content: bytes, name: str) -> Any:
     try:
-        found = verify.strict_json(path.read_bytes(), str(path))
-    except (OSError, ArchiveError) as error:
-        raise ParametersError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        raise ParametersError(f"{path}: does not hold the facts of a release; name its package")
-    check(_Release, found, str(path))
-    facts: dict[str, Any] = sanitise.tree(found)
-    return facts
+        return sanitise.tree(parsed(content, name))
+    except ArchiveError as error:
+        raise ParametersError(f"{error}; take an undamaged copy") from None
 
 
 def facts_of(certification: Facts, summary: Facts, analysis: Facts) -> dict[str, Any]:
@@ -162,67 +168,27 @@ def facts_of(certification: Facts, summary: Facts, analysis: Facts) -> dict[str,
         Content of `certification_metadata.json`, `ga_kpi_summary.json` and `drift_analysis.json`.
     """
     keys = ("release", "window", "simulated", "decision", "because", "criteria")
+    finding = ("title", "verdict", "drift", "measure", "unit")
     return {
         "schema": SCHEMA,
         **{key: certification[key] for key in keys},
         "recording": certification["derived_from"]["recording"],
         "kpis": {name: _kpi(kpi) for name, kpi in summary["kpis"].items()},
-        "findings": {e["id"]: _finding(e) for e in analysis["evaluations"] if _is_finding(e)},
-    }
-
-
-def _kpi(kpi: Facts) -> dict[str, Any]:
-    return {
-        **{key: kpi[key] for key in ("title", "unit", "better")},
-        "values": {
-            "all": kpi["overall"]["value"],
-            **{region: each["value"] for region, each in kpi.get("regions", {}).items()},
+        "findings": {
+            one["id"]: {key: one[key] for key in finding}
+            for one in analysis["evaluations"]
+            if one["verdict"] in ("warn", "fail")
         },
     }
 
 
-def _is_finding(evaluation: Facts) -> bool:
-    return evaluation["verdict"] in ("warn", "fail")
-
-
-def _finding(evaluation: Facts) -> dict[str, Any]:
-    return {key: evaluation[key] for key in ("title", "verdict", "drift", "measure", "unit")}
+def _kpi(kpi: Facts) -> dict[str, Any]:
+    regions = {region: one["value"] for region, one in kpi.get("regions", {}).items()}
+    values = {"all": kpi["overall"]["value"], **regions}
+    return {**{key: kpi[key] for key in ("title", "unit", "better")}, "values": values}
 
 
 # --- a difference --------------------------------------------------------------------------------
-
-
-def difference(before: Facts, after: Facts) -> dict[str, Any]:
-    """Compare the facts of two releases: what changed, and only that."""
-    return {
-        "before": _head(before),
-        "after": _head(after),
-        "criteria": list(_criteria(before, after)),
-        "kpis": list(_kpis(before["kpis"], after["kpis"])),
-        "findings": list(_findings(before["findings"], after["findings"])),
-    }
-
-
-def _head(one: Facts) -> dict[str, Any]:
-    keys = ("release", "window", "simulated", "decision", "because", "recording", "policy")
-    return {key: one.get(key) for key in keys}
-
-
-def _criteria(before: Facts, after: Facts) -> Iterator[dict[str, Any]]:
-    old, new = ({o["name"]: o for o in each["criteria"]} for each in (before, after))
-    for name in {**new, **old}:
-        a, b = old.get(name), new.get(name)
-        changed = [what for what, keys in _ASPECTS.items() if _differ(a, b, keys)]
-        if a is None or b is None or changed:
-            yield {
-                "name": name,
-                "title": (b or a or {})["title"],
-                "unit": (b or a or {})["unit"],
-                "before": a and _outcome(a),
-                "after": b and _outcome(b),
-                "changed": changed if a and b else ["new" if b else "gone"],
-            }
-
 
 _ASPECTS = {
     "verdict": ("verdict", "waiver"),
@@ -232,25 +198,59 @@ _ASPECTS = {
 }
 
 
-def _differ(a: Facts | None, b: Facts | None, keys: Sequence[str]) -> bool:
-    return a is not None and b is not None and any(a[key] != b[key] for key in keys)
+def difference(before: Facts, after: Facts) -> dict[str, Any]:
+    """Compare the facts of two releases: what changed, and only that."""
+    keys = ("release", "window", "simulated", "decision", "because", "recording", "policy")
+    heads = [{key: one.get(key) for key in keys} for one in (before, after)]
+    return {
+        "before": heads[0],
+        "after": heads[1],
+        "criteria": list(_criteria(before, after)),
+        "kpis": list(_kpis(before["kpis"], after["kpis"])),
+        "findings": [
+            {"id": name, "title": (b or a)["title"], "before": a, "after": b}
+            for name, a, b in sorted(_pairs(before["findings"], after["findings"]))
+            if not (a and b and a["verdict"] == b["verdict"])
+        ],
+    }
 
 
-def _outcome(outcome: Facts) -> dict[str, Any]:
-    keys = ("verdict", "value", "target", "mandatory", "reason")
-    return {key: outcome[key] for key in keys} | {"waived": bool(outcome["waiver"])}
+def _pairs(old: Facts, new: Facts) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each name with what both have of it; None where it is not there."""
+    for name in {**new, **old}:
+        yield name, old.get(name), new.get(name)
+
+
+def _criteria(before: Facts, after: Facts) -> Iterator[dict[str, Any]]:
+    old, new = ({o["name"]: o for o in one["criteria"]} for one in (before, after))
+    shown = ("verdict", "value", "target", "mandatory", "reason")
+    for _, a, b in _pairs(old, new):
+        if a and b:
+            changed = [w for w, keys in _ASPECTS.items() if any(a[k] != b[k] for k in keys)]
+        else:
+            changed = ["new" if b else "gone"]
+        if changed:
+            sides = [
+                one and {**{key: one[key] for key in shown}, "waived": bool(one["waiver"])}
+                for one in (a, b)
+            ]
+            yield {
+                **{key: (b or a)[key] for key in ("name", "title", "unit")},
+                "before": sides[0],
+                "after": sides[1],
+                "changed": changed,
+            }
 
 
 def _kpis(old: Facts, new: Facts) -> Iterator[dict[str, Any]]:
-    for name in {**new, **old}:
-        a, b = old.get(name), new.get(name)
-        kpi = b or a or {}
+    for name, a, b in _pairs(old, new):
+        kpi = b or a
         if a and b and a["unit"] != b["unit"]:
             a = None  # another KPI of the same name
-        values = [each["values"] if each else {} for each in (a, b)]
-        for place in {**values[1], **values[0]}:
-            before, after = (each.get(place) for each in values)
-            relative = _relative(before, after)
+        sides = [one["values"] if one else {} for one in (a, b)]
+        for place, before, after in _pairs(*sides):
+            known = before is not None and after is not None and before
+            relative = after / before - 1 if known else None
             if before == after or (place != "all" and abs(relative or 1.0) < NOTEWORTHY):
                 continue
             yield {
@@ -261,18 +261,6 @@ def _kpis(old: Facts, new: Facts) -> Iterator[dict[str, Any]]:
                 "after": after,
                 "relative": relative,
             }
-
-
-def _relative(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None or not before else after / before - 1
-
-
-def _findings(old: Facts, new: Facts) -> Iterator[dict[str, Any]]:
-    for identity in sorted({**new, **old}):
-        a, b = old.get(identity), new.get(identity)
-        if a and b and a["verdict"] == b["verdict"]:
-            continue
-        yield {"id": identity, "title": (b or a or {})["title"], "before": a, "after": b}
 
 
 # --- as tables -----------------------------------------------------------------------------------
@@ -286,71 +274,57 @@ def tables(found: Facts, *, verdicts_only: bool = False) -> list[pd.DataFrame]:
     verdicts_only
         Only the decision and the criteria, for two runs on one recording.
     """
-    made = [_head_table(found), _criteria_table(found)]
-    return made if verdicts_only else [*made, _kpi_table(found), _finding_table(found)]
+    some = [_head_table(found), _criteria_table(found)]
+    return some if verdicts_only else [*some, _kpi_table(found), _finding_table(found)]
 
 
-def name_of(head: Facts) -> str:
-    """Write a release's name and version."""
+def _name(head: Facts) -> str:
     return f"{head['release']['name']} {head['release']['version']}"
 
 
+def _right(*titles: str) -> list[Column]:
+    return [Column(title, align="right") for title in titles]
+
+
 def _head_table(found: Facts) -> pd.DataFrame:
-    heads = found["before"], found["after"]
-    rows = [
-        ["Release", *(name_of(head) for head in heads)],
-        ["Decision", *(head["decision"] for head in heads)],
-        ["Because", *(head["because"] for head in heads)],
-        ["Window", *(_window_text(head["window"]) for head in heads)],
-        ["Policy (SHA-256)", *((head["policy"] or "")[:16] or "not known" for head in heads)],
-        ["Recording", *(_digest_text(head["recording"]) for head in heads)],
-        ["Data", *("SIMULATED" if head["simulated"] else "measured" for head in heads)],
+    facts = [
+        {
+            "Release": _name(head),
+            "Decision": head["decision"],
+            "Because": head["because"],
+            "Window": f"{when(head['window']['start'])} to {when(head['window']['end'])}",
+            "Policy (SHA-256)": (head["policy"] or "")[:16] or "not known",
+            "Recording": head["recording"].removeprefix("sha256:")[:16],
+            "Data": "SIMULATED" if head["simulated"] else "measured",
+        }
+        for head in (found["before"], found["after"])
     ]
-    rows = [row for row in rows if row[1] != row[2] or row[0] in ("Release", "Decision")]
+    rows = [row for row in _pairs(*facts) if row[1] != row[2] or row[0] in ("Release", "Decision")]
     return frame(["", "Before", "After"], rows, caption="What is compared")
-
-
-def _window_text(window: Facts) -> str:
-    return f"{when(window['start'])} to {when(window['end'])}"
-
-
-def _digest_text(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:16]
 
 
 def _criteria_table(found: Facts) -> pd.DataFrame:
     rows = []
-    for each in sorted(found["criteria"], key=_verdict_moved):
-        sides = each["before"], each["after"]
+    # Verdicts that changed come first.
+    moved = {"verdict", "new", "gone"}
+    for one in sorted(found["criteria"], key=lambda c: (not moved & {*c["changed"]}, c["title"])):
+        sides, unit = (one["before"], one["after"]), one["unit"]
         rows.append(
             [
-                each["title"],
+                one["title"],
                 *(_verdict_text(side) for side in sides),
-                *(_value_text(side, each["unit"]) for side in sides),
-                *(limit_text(side["target"], each["unit"]) if side else "" for side in sides),
-                ", ".join(each["changed"]),
+                *(_value_text(side, unit) for side in sides),
+                *(limit_text(side["target"], unit) if side else "" for side in sides),
+                ", ".join(one["changed"]),
             ]
         )
+    figures = _right("Value before", "After", "Target before", "After")
     return frame(
-        [
-            "Criterion",
-            "Before",
-            "After",
-            Column("Value before", align="right"),
-            Column("After", align="right"),
-            Column("Target before", align="right"),
-            Column("After", align="right"),
-            "Changed",
-        ],
+        ["Criterion", "Before", "After", *figures, "Changed"],
         rows,
         caption="Criteria that changed",
         empty="No criterion changed, and no verdict.",
     )
-
-
-def _verdict_moved(each: Facts) -> tuple[bool, str]:
-    """Order verdicts that changed before those that did not."""
-    return not {"verdict", "new", "gone"} & set(each["changed"]), each["title"]
 
 
 def _verdict_text(side: Facts | None) -> str:
@@ -371,24 +345,16 @@ def _kpi_table(found: Facts) -> pd.DataFrame:
     ordered = sorted(found["kpis"], key=lambda k: (k["place"] != "all", -abs(k["relative"] or 9e9)))
     rows = [
         [
-            each["title"],
-            each["place"],
-            quantity(each["before"], each["unit"]),
-            quantity(each["after"], each["unit"]),
-            _change_text(each),
-            _direction(each),
+            one["title"],
+            one["place"],
+            quantity(one["before"], one["unit"]),
+            quantity(one["after"], one["unit"]),
+            *_change_texts(one),
         ]
-        for each in ordered
+        for one in ordered
     ]
     return frame(
-        [
-            "KPI",
-            "Where",
-            Column("Before", align="right"),
-            Column("After", align="right"),
-            Column("Change", align="right"),
-            "",
-        ],
+        ["KPI", "Where", *_right("Before", "After", "Change"), ""],
         rows,
         caption="KPIs that changed",
         empty="No KPI changed.",
@@ -397,26 +363,25 @@ def _kpi_table(found: Facts) -> pd.DataFrame:
     )
 
 
-def _change_text(each: Facts) -> str:
-    if each["before"] is None or each["after"] is None:
-        return "NO DATA"
-    if each["unit"] == "ratio":
-        return quantity(each["after"] - each["before"], "pp", digits=3, signed=True)
-    return quantity(each["relative"], "ratio", digits=3, signed=True)
-
-
-def _direction(each: Facts) -> str:
-    if each["before"] is None or each["after"] is None or each["better"] == "either":
-        return ""
-    return "better" if (each["after"] > each["before"]) == (each["better"] == "higher") else "worse"
+def _change_texts(kpi: Facts) -> tuple[str, str]:
+    """Write a change, and whether it is for the better."""
+    before, after = kpi["before"], kpi["after"]
+    if before is None or after is None:
+        return "NO DATA", ""
+    text = quantity(kpi["relative"], "ratio", digits=3, signed=True)
+    if kpi["unit"] == "ratio":
+        text = quantity(after - before, "pp", digits=3, signed=True)
+    if kpi["better"] == "either":
+        return text, ""
+    return text, "better" if (after > before) == (kpi["better"] == "higher") else "worse"
 
 
 def _finding_table(found: Facts) -> pd.DataFrame:
     rows = []
-    for each in sorted(found["findings"], key=lambda f: (f["after"] is None, f["id"])):
-        sides = each["before"], each["after"]
-        kind = "new" if not each["before"] else "gone" if not each["after"] else "changed"
-        rows.append([kind, each["id"], *(side["verdict"] if side else "none" for side in sides)])
+    for one in sorted(found["findings"], key=lambda f: (f["after"] is None, f["id"])):
+        sides = one["before"], one["after"]
+        kind = "new" if not one["before"] else "gone" if not one["after"] else "changed"
+        rows.append([kind, one["id"], *(side["verdict"] if side else "none" for side in sides)])
     return frame(
         ["", "Finding", "Before", "After"],
         rows,
@@ -429,34 +394,16 @@ def _finding_table(found: Facts) -> pd.DataFrame:
 
 def markdown(found: Facts) -> str:
     """Write a difference as a Markdown document."""
-    before, after = (md_escape(name_of(found[key])) for key in ("before", "after"))
-    parts = [f"# From {before} to {after}"]
-    parts += [as_markdown(written(table)) for table in tables(found)]
-    return "\n\n".join(parts) + "\n"
+    before, after = (md_escape(_name(found[key])) for key in ("before", "after"))
+    parts = [as_markdown(written(table)) for table in tables(found)]
+    return "\n\n".join([f"# From {before} to {after}", *parts]) + "\n"
 
 
 # --- a folder of packages ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Release:
-    """One package of a folder; `problem` says why it cannot be relied on, or is empty."""
-
-    path: Path
-    problem: str = ""
-    certification: Facts | None = None
-    signed_by: str | None = None
-    digest: str = ""
-
-    @property
-    def certified(self) -> bool:
-        """Whether it certifies its release."""
-        decision = (self.certification or {}).get("decision", "")
-        return str(decision).startswith("CERTIFIED")
-
-
-def releases(folder: Path) -> list[Release]:
-    """Return every package below a folder, by the window that it is about.
+def releases(folder: Path) -> list[Verification]:
+    """Verify every package below a folder, and return them by the window that they are about.
 
     Raises
     ------
@@ -465,32 +412,25 @@ def releases(folder: Path) -> list[Release]:
     """
     if not folder.is_dir():
         raise ParametersError(f"{folder}: is not a folder; name one that holds packages")
-    found = [_release(path) for path in _packages(folder)]
-    return sorted(found, key=lambda r: (_window_start(r), str(r.path)))
-
-
-def _window_start(release: Release) -> str:
-    return str((release.certification or {}).get("window", {}).get("start", ""))
+    found = []
+    for path in _packages(folder):
+        try:
+            found.append(verify(path))
+        except ParametersError as error:
+            found.append(Verification(path))
+            found[-1].note([(path.name, str(error))])
+    # What is refused may hold anything.
+    return sorted(found, key=lambda r: (str(r.certification.get("window")), r.package))
 
 
 def _packages(folder: Path) -> Iterator[Path]:
     """Yield archives, and unpacked packages that are not a copy beside their archive."""
     for here, inner, files in os.walk(folder):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        if evidence.MANIFEST in files:
+        if packages.MANIFEST in files:
             inner.clear()
             yield Path(here)
             continue
         for name in sorted(files):
             if name.endswith(".tar.gz") and not name.startswith("."):
                 yield Path(here, name)
-
-
-def _release(path: Path) -> Release:
-    try:
-        found = verify.verify(path)
-    except ParametersError as error:
-        return Release(path, str(error))
-    if found.failures:
-        return Release(path, str(found.failures[0]), found.certification or None)
-    return Release(path, "", found.certification, found.signed_by, found.digest)

@@ -19,20 +19,22 @@ end of the window.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import stat
 import textwrap
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tars_ga_lib import __version__, atomic, fingerprint, strict
+from rich.cells import cell_len, set_cell_size
+
+from tars_ga_lib import __version__, atomic, fingerprint, made, strict
 from tars_ga_lib.channels import LOG
 from tars_ga_lib.display import clean
 from tars_ga_lib.evidence import attestation, tarball
-from tars_ga_lib.evidence.tarball import ArchiveError
 from tars_ga_lib.grammar import ParametersError, format_time, interval_text, parse_time
 from tars_ga_lib.wording import criteria_rows, why
 
@@ -69,7 +71,8 @@ EXPECTED = (
 UNCOVERED = frozenset({MANIFEST, ATTESTATION})
 """Files that the manifest does not cover: itself and the signature."""
 
-_AT_TOP = frozenset({*DERIVED, *REPORTS, *EXPECTED, "ga_kpi_summary.json.sha256"})
+APPENDICES = ("GA_DAY_APPENDIX.pdf", "GA_DAY_APPENDIX.html")
+_AT_TOP = frozenset({*DERIVED, *REPORTS, *APPENDICES, *EXPECTED, "ga_kpi_summary.json.sha256"})
 _FOLDERS = ("recording", "parameters", "notebooks", "artifacts")
 _MADE_HERE = frozenset({ARCHIVE, f"{ARCHIVE}.sha256", MANIFEST, ATTESTATION, EMAIL, INFO, LOG})
 _PRIVATE = b"PRIVATE KEY-----"
@@ -103,16 +106,10 @@ def build(run: Path, signer: Signer | None = None) -> Package:
     """
     if not run.is_dir():
         raise ParametersError(f"{run}: is not a folder; name that of a finished run")
-    try:
-        return _build(run, signer)
-    except ArchiveError as error:
-        raise ParametersError(f"{run}: cannot be packed: {error}") from None
-
-
-def _build(run: Path, signer: Signer | None) -> Package:
     files = members(run)
     certification = _belong_together(run, files)
-    time = _time(certification)
+    given = source_date()
+    time = parse_time(certification["window"]["end"]) if given is None else given
     signed_by = signer.public_key.keyid if signer else None
     info = {
         "schema": "tars-ga/package/1",
@@ -121,83 +118,55 @@ def _build(run: Path, signer: Signer | None) -> Package:
         "signed_by": signed_by,
         "absent": [name for name in EXPECTED if name not in files],
     }
-    made = {INFO: _json(info), EMAIL: email(certification, info).encode()}
+    text = email(certification, info).encode()
+    contents = {INFO: (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode(), EMAIL: text}
     target, checksum = run / ARCHIVE, run / f"{ARCHIVE}.sha256"
     # Never an archive beside the checksum of another, whenever this is killed.
     with atomic.file(target, instead_of=checksum) as stream:
-        digest = pack(stream, files, made, time, certification, info, signer)
-    for file, content in (
-        (checksum, f"{digest}  {ARCHIVE}\n".encode()),
-        (run / EMAIL, made[EMAIL]),
-    ):
+        try:
+            digest = _pack(stream, time, {**files, **contents}, certification, info, signer)
+        except tarball.ArchiveError as error:
+            raise ParametersError(f"{run}: cannot be packed: {error}") from None
+    for file, content in ((checksum, f"{digest}  {ARCHIVE}\n".encode()), (run / EMAIL, text)):
         with atomic.file(file) as stream:
             stream.write(content)
     return Package(target, digest, signed_by)
 
 
-def pack(
+def _pack(
     stream: IO[bytes],
-    files: Mapping[str, Path],
-    made: Mapping[str, bytes],
     time: int,
+    contents: Mapping[str, Path | bytes],
     certification: Mapping[str, Any],
     info: Mapping[str, Any],
-    signer: Signer | None = None,
+    signer: Signer | None,
 ) -> str:
     """Write a package's archive and return its SHA-256.
 
     Each file is read once: it is hashed while it is packed, so what the manifest says is what the
     archive holds, even if the file changes meanwhile.
-
-    Parameters
-    ----------
-    files, made
-        What goes in, by its path in the package: files, and content made here.
-    time
-        Epoch seconds of all entries.
-    certification, info
-        Content of `certification_metadata.json` and of `artifacts/package.json`.
     """
     writer = tarball.Writer(stream, time)
-    digests = {}
-    for name in sorted([*files, *made], key=str.encode):
-        size, chunks = _content(name, files, made)
-        digests[name] = writer.add(ROOT + name, size, chunks)
+
+    def add(name: str, content: Path | bytes) -> str:
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as source:
+            if _PRIVATE in source.read(100):
+                raise ParametersError(
+                    f"{content!s}: is a private key, and must not go into a package; take it out "
+                    "of the run's folder"
+                )
+            size = source.seek(0, os.SEEK_END)
+            source.seek(0)
+            return writer.add(ROOT + name, size, source)
+
+    digests = {name: add(name, contents[name]) for name in sorted(contents, key=str.encode)}
     manifest = manifest_text(digests).encode()
+    add(MANIFEST, manifest)
     statements = attestation.statements(
         hashlib.sha256(manifest).hexdigest(), digests, certification, info
     )
-    for name, content in (
-        (MANIFEST, manifest),
-        (ATTESTATION, attestation.bundle(statements, signer)),
-    ):
-        writer.add(ROOT + name, len(content), [content])
+    add(ATTESTATION, attestation.bundle(statements, signer))
     return writer.close()
-
-
-def _content(
-    name: str, files: Mapping[str, Path], made: Mapping[str, bytes]
-) -> tuple[int, Iterable[bytes]]:
-    if name in made:
-        return len(made[name]), [made[name]]
-    return files[name].stat().st_size, _chunks(files[name])
-
-
-def _chunks(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        first = stream.read(tarball.CHUNK)
-        if _PRIVATE in first[:100]:
-            raise ParametersError(
-                f"{file}: is a private key, and must not go into a package; take it out of the "
-                "run's folder"
-            )
-        yield first
-        while chunk := stream.read(tarball.CHUNK):
-            yield chunk
-
-
-def _json(document: object) -> bytes:
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def manifest_text(digests: Mapping[str, str]) -> str:
@@ -208,17 +177,10 @@ def manifest_text(digests: Mapping[str, str]) -> str:
 # --- what goes in --------------------------------------------------------------------------------
 
 
-def place(name: str) -> str:
-    """Return where a file of a run's folder stands in its package.
-
-    What SPEC has no place of its own for goes into `artifacts`.
-    """
-    known = name in _AT_TOP or PurePosixPath(name).parts[0] in _FOLDERS
-    return name if known else f"artifacts/{name}"
-
-
 def members(run: Path) -> dict[str, Path]:
     """Return the files of a run's folder by their path in the package; hidden ones stay out.
+
+    What SPEC has no place of its own for goes into `artifacts`.
 
     Raises
     ------
@@ -226,26 +188,18 @@ def members(run: Path) -> dict[str, Path]:
         If there is a link or special file, whose content another machine would not have.
     """
     found = {}
-    for name, file in _walk(run, PurePosixPath()):
-        if name not in _MADE_HERE:
-            found[place(name)] = file
-    return found
-
-
-def _walk(folder: Path, inside: PurePosixPath) -> Iterator[tuple[str, Path]]:
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        path = Path(entry.path)
-        if entry.name.startswith("."):
+    for name in made.files(run):
+        top, *inner = name.split("/")
+        if name in _MADE_HERE or any(part.startswith(".") for part in (top, *inner)):
             continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path, inside / entry.name)
-        elif entry.is_file(follow_symlinks=False):
-            yield str(inside / entry.name), path
-        else:
+        if not stat.S_ISREG((run / name).lstat().st_mode):
             raise ParametersError(
-                f"{path}: is a link or special file, which a package cannot hold; put the file "
-                "itself there"
+                f"{run / name}: is a link or special file, which a package cannot hold; put the "
+                "file itself there"
             )
+        placed = name in _AT_TOP or (inner and top in _FOLDERS)
+        found[name if placed else f"artifacts/{name}"] = run / name
+    return found
 
 
 def _belong_together(run: Path, files: Mapping[str, Path]) -> dict[str, Any]:
@@ -256,28 +210,26 @@ def _belong_together(run: Path, files: Mapping[str, Path]) -> dict[str, Any]:
                 f"{run / name}: is missing, so there is no finished run to pack; finish it with "
                 "'tars-ga run'"
             )
-    documents = {name: _read_json(files[name]) for name in DERIVED}
-    recording = _read_json(files["recording/recording.json"]).get("digest")
-    for name, document in documents.items():
-        if document.get("derived_from") != {
-            "recording": recording,
-            "parameters": parameters_digest(run / "parameters"),
-        }:
+    recording = _read_json(run / "recording/recording.json").get("digest")
+    wanted = {"recording": recording, "parameters": parameters_digest(run / "parameters")}
+    for name in DERIVED:
+        document = _read_json(run / name)
+        if document.get("derived_from") != wanted:
             raise ParametersError(
                 f"{run / name}: was derived from another recording or other parameters than the "
                 "run holds now; run its notebook again"
             )
-    return documents[CERTIFICATION]
+    return document  # the certification is the last of them
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         document = strict.loads(file.read_bytes())
-        if isinstance(document, dict):
-            return document
     except ValueError:
-        pass
-    raise ParametersError(f"{file}: is not a JSON document; run its notebook again")
+        document = None
+    if not isinstance(document, dict):
+        raise ParametersError(f"{file}: is not a JSON document; run its notebook again")
+    return document
 
 
 def parameters_digest(folder: Path) -> str:
@@ -288,14 +240,8 @@ def parameters_digest(folder: Path) -> str:
     return "sha256:" + sha.hexdigest()
 
 
-def _time(certification: Mapping[str, Any]) -> int:
-    """Return the time of all entries."""
-    given = source_date()
-    return parse_time(certification["window"]["end"]) if given is None else given
-
-
 def source_date() -> int | None:
-    """Return the time that the environment sets, if it does.
+    """Return the time that `SOURCE_DATE_EPOCH` sets, in epoch seconds, if it does.
 
     Raises
     ------
@@ -330,33 +276,37 @@ def email(certification: Mapping[str, Any], info: Mapping[str, Any]) -> str:
         Content of `certification_metadata.json` and of `artifacts/package.json`.
     """
     release, window = certification["release"], certification["window"]
-    name = f"{release['name']} {release['version']}"
-    head = [f"{_short(name, _WIDTH - 2 - len(certification['decision']))}: "
-            f"{certification['decision']}"]  # fmt: skip
-    head += _wrapped("", why(certification), 3)
-    if certification["simulated"]:
-        head.append("The data is SIMULATED: this certifies nothing real.")
+    decision, outcomes = certification["decision"], certification["criteria"]
     start, end = parse_time(window["start"]), parse_time(window["end"])
     digest = (release["digest"] or "").removeprefix("sha256:")
     digest = digest or "NO DATA: no digest was given, so any build may be meant"
+    name = _short(f"{release['name']} {release['version']}", _WIDTH - 2 - len(decision))
+    head = [f"{name}: {decision}", *_wrapped("", why(certification), 3)]
+    if certification["simulated"]:
+        head.append("The data is SIMULATED: this certifies nothing real.")
     head += ["", f"Window       {interval_text(start, end)}", *_wrapped("Release      ", digest, 1)]
     foot = _wrapped("Not in it    ", ", ".join(info["absent"]), 2) if info["absent"] else []
     recording = certification["derived_from"]["recording"].removeprefix("sha256:")
-    foot += [f"Recording    {recording}", f"Fingerprint  {fingerprint.of(certification)}"]
-    foot += _wrapped("Signature    ", _signature_text(info["signed_by"]), 1)
-    key = " --key KEY" if info["signed_by"] else ""
-    foot += [f"Verify       sha256sum -c {ARCHIVE}.sha256"]
-    foot += [f"             tars-ga verify {ARCHIVE}{key} --replay"]
-    waivers = _fitting(_waiver_lines(certification["criteria"]), 3, "waivers")
+    signed_by = info["signed_by"]
+    signature = "NONE. The package is unsigned: nothing proves who made it."
+    if signed_by:
+        signature = f"by the key {signed_by[:16]}…; get the public key another way"
+    foot += [
+        f"Recording    {recording}",
+        f"Fingerprint  {fingerprint.of(certification)}",
+        *_wrapped("Signature    ", signature, 1),
+        f"Verify       sha256sum -c {ARCHIVE}.sha256",
+        f"             tars-ga verify {ARCHIVE}{' --key KEY' if signed_by else ''} --replay",
+    ]
+    waivers = [
+        f"Waived       {_short(o['title'], 24)} by {_short(w['who'], 24)} until {w['until'][:10]}"
+        for o in outcomes
+        if (w := o["waiver"])
+    ]
+    waivers = _fitting(waivers, 3, "waivers")
     room = _LINES - len(head) - len(waivers) - len(foot) - 2
-    criteria = _fitting(_criteria_lines(certification["criteria"]), room, "criteria")
+    criteria = _fitting(_criteria_lines(outcomes), room, "criteria")
     return "\n".join([*head, "", *criteria, *waivers, "", *foot]) + "\n"
-
-
-def _signature_text(keyid: str | None) -> str:
-    if keyid:
-        return f"by the key {keyid[:16]}…; get the public key another way"
-    return "NONE. The package is unsigned: nothing proves who made it."
 
 
 def _fitting(lines: list[str], room: int, what: str) -> list[str]:
@@ -369,20 +319,11 @@ def _fitting(lines: list[str], room: int, what: str) -> list[str]:
 def _wrapped(head: str, text: str, most: int) -> list[str]:
     """Break a text into lines of the screen's width, no more than `most`."""
     text = clean(text).replace("\u00a0", " ")
-    lines = textwrap.wrap(text, _WIDTH // (1 if _columns(text) == len(text) else 2),
-                          initial_indent=head, subsequent_indent=" " * len(head))  # fmt: skip
-    if len(lines) > most:
-        lines = [*lines[: most - 1], _short(f"{lines[most - 1]} …", _WIDTH)]
-        lines[-1] = lines[-1] if lines[-1].endswith("…") else f"{lines[-1][:-1]}…"
+    width = _WIDTH if cell_len(text) == len(text) else _WIDTH // 2
+    indent = " " * len(head)
+    lines = textwrap.wrap(text, width, initial_indent=head, subsequent_indent=indent,
+                          max_lines=most, placeholder=" …")  # fmt: skip
     return lines or [head.rstrip()]
-
-
-def _waiver_lines(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [
-        f"Waived       {_short(o['title'], 24)} by {_short(w['who'], 24)} until {w['until'][:10]}"
-        for o in outcomes
-        if (w := o["waiver"])
-    ]
 
 
 def _criteria_lines(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -391,29 +332,13 @@ def _criteria_lines(outcomes: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in sorted(criteria_rows(outcomes), key=lambda row: row.gravity):
         mark = "waived" if row.waived else _MARKS[row.verdict]
         optional = "" if row.mandatory else " (optional)"
-        title = _padded(_short(row.title, 43 - len(optional)) + optional, 43)
+        title = set_cell_size(_short(row.title, 43 - len(optional)) + optional, 43)
         text = f"{mark:<8} {title} {row.value:>10}  {row.target}".replace("\u00a0", " ")
         lines.append(_short(text.rstrip(), _WIDTH))
     return lines
 
 
-def _columns(text: str) -> int:
-    """Columns that a text takes on a screen: letters of East Asia take two, marks none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
 def _short(text: object, most: int) -> str:
-    """Shorten a text from data to so many columns of a screen."""
+    """Shorten a text from data to so many columns of a screen; some letters take two."""
     string = clean(text)
-    if _columns(string) <= most:
-        return string
-    while _columns(string) > most - 1:
-        string = string[:-1]
-    return f"{string}…"
-
-
-def _padded(text: str, columns: int) -> str:
-    return text + " " * (columns - _columns(text))
+    return string if cell_len(string) <= most else set_cell_size(string, most - 1) + "…"

@@ -29,14 +29,10 @@ from typing import Any
 import yaml
 
 from tars_ga_lib import strict
-from tars_ga_lib.evidence.tarball import ArchiveError, printable
-from tars_ga_lib.grammar import (
-    ALLOWED_VARIABLES,
-    ANY_VARIABLE,
-    check_yaml,
-    parse_yaml,
-)
+from tars_ga_lib.evidence.tarball import ArchiveError
+from tars_ga_lib.grammar import ALLOWED_VARIABLES, ANY_VARIABLE, check_yaml, parse_yaml
 from tars_ga_lib.parameters import NAMED
+from tars_ga_lib.sanitise import one_line
 
 TOLERANCE = 1e-9
 """Difference that is allowed: see above, and `tests/test_kernels.py` for what kernels do."""
@@ -52,8 +48,11 @@ MOST_SHOWN = 40
 """Differences listed; the others are counted."""
 
 GIB = 1 << 30
+"""Memory in bytes that a replay may take unless told otherwise."""
+
 MOST_SECONDS = 3600
 _TINY = sys.float_info.min
+_MISSING = object()
 
 
 @dataclass
@@ -61,14 +60,14 @@ class Replay:
     """What a replay found.
 
     `figures` counts the numbers that were compared, and `texts` everything else; `differences` has
-    a file and a cause each, `problem` says why there was nothing to compare. `pages` are the files
-    that were rendered again and compared; `no_pages` says why none was.
+    a file and a cause for each, `problem` says why there was nothing to compare. `pages` are the
+    files that were rendered again and compared; `no_pages` says why none was.
     """
 
     figures: int = 0
     texts: int = 0
     files: list[str] = field(default_factory=list)
-    tolerance: float = 0.0
+    tolerance: float = TOLERANCE
     same_software: bool = True
     largest: float = 0.0
     more: int = 0
@@ -77,39 +76,37 @@ class Replay:
     pages: list[str] = field(default_factory=list)
     no_pages: str = "the report's pages were NOT compared, as that was not asked for"
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield what speaks against the package, as file and cause."""
+        if self.problem:
+            yield self.problem
+        yield from self.differences
+        if self.more:
+            yield self.differences[-1][0], f"and {self.more} more figures differ"
+
 
 # --- comparing -----------------------------------------------------------------------------------
 
 
-def content_of(folder: Path, name: str) -> bytes:
-    """Return the content of a file, where a run or a package has it."""
-    for file in (folder / name, folder / "artifacts" / name):
-        if file.is_file():
-            return file.read_bytes()
-    raise ArchiveError(name, "is missing, and a run writes it")
-
-
 def parsed(content: bytes, name: str) -> Any:
-    """Return what sound JSON says."""
+    """Return what sound JSON says.
+
+    Raises
+    ------
+    ArchiveError
+        If it is not that: it says two things, or is built to break its reader.
+    """
     try:
         return strict.loads(content)
     except ValueError as error:
-        raise ArchiveError(name, f"is not sound JSON ({printable(str(error))})") from None
-
-
-def read(folder: Path, name: str) -> dict[str, Any]:
-    """Read a JSON file of a package's folder."""
-    document = parsed(content_of(folder, name), name)
-    if not isinstance(document, dict):
-        raise ArchiveError(name, "is not what a run writes")
-    return document
+        raise ArchiveError(name, f"is not sound JSON ({one_line(str(error))})") from None
 
 
 def compare(found: Replay, name: str, packaged: Any, computed: Any) -> None:
     """Compare two documents; the computed one as it would be written."""
-    written = json.loads(json.dumps(computed, allow_nan=False))
+    written = strict.loads(json.dumps(computed, allow_nan=False))
     found.files.append(name)
-    for path, old, new in _differences(found, packaged, written):
+    for path, old, new in differences(found, packaged, written):
         if len(found.differences) < MOST_SHOWN:
             cause = f"{path or 'it'} is {_short(old)}, and its recording gives {_short(new)}"
             found.differences.append((name, cause))
@@ -119,25 +116,23 @@ def compare(found: Replay, name: str, packaged: Any, computed: Any) -> None:
 
 def _short(value: Any) -> str:
     text = "missing" if value is _MISSING else json.dumps(value, ensure_ascii=False)
-    return printable(text if len(text) <= 80 else text[:77] + "...")
+    return one_line(text, 80)
 
 
-_MISSING = object()
-
-
-def _differences(
+def differences(
     found: Replay, old: Any, new: Any, path: str = "", key: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
+    """Yield path and both values where two documents differ; count all of them in `found`."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in {**new, **old}:
             inner = f"{path}.{name}" if path else str(name)
             values = old.get(name, _MISSING), new.get(name, _MISSING)
-            yield from _differences(found, *values, inner, str(name))
+            yield from differences(found, *values, inner, str(name))
     elif isinstance(old, list) and isinstance(new, list):
         if len(old) != len(new):
             yield f"{path} (length)".strip(), len(old), len(new)
         for i, (a, b) in enumerate(zip(old, new, strict=False)):
-            yield from _differences(found, a, b, f"{path}[{i}]", key)
+            yield from differences(found, a, b, f"{path}[{i}]", key)
     elif _is_number(old) and _is_number(new):
         found.figures += 1
         gap = _gap(old, new, key)
@@ -192,9 +187,7 @@ def check_parameters(folder: Path) -> None:
             raise ArchiveError(name, "is not UTF-8 text") from None
         except (yaml.YAMLError, ValueError) as error:
             cause = " ".join(str(error).removeprefix(name).split())
-            raise ArchiveError(
-                name, f"is not YAML that a run writes ({printable(cause)})"
-            ) from None
+            raise ArchiveError(name, f"is not YAML that a run writes ({one_line(cause)})") from None
     _check_paths(run)
 
 
@@ -203,7 +196,7 @@ def _check_paths(raw: Any) -> None:
 
     def refuse(key: str, value: object) -> None:
         raise ArchiveError(
-            "parameters/run.yaml", f"{key} names {printable(str(value))}, which is not its own file"
+            "parameters/run.yaml", f"{key} names {one_line(str(value))}, which is not its own file"
         )
 
     if not isinstance(raw, dict):
@@ -229,18 +222,18 @@ def _check_paths(raw: Any) -> None:
 
 
 def replay_apart(
-    folder: Path, tolerance: float | None = None, *, pages: bool = False, memory: int | None = None
+    folder: Path, tolerance: float = TOLERANCE, *, pages: bool = False, memory: int = GIB
 ) -> Replay:
     """Replay a package's folder in child processes with limits, so that a bad file harms nobody.
 
     Parameters
     ----------
     tolerance
-        As for `replay`.
+        Difference that is allowed, as told above.
     pages
         Also render the report again and compare it, if the same software made it.
     memory
-        Bytes that a child may have; 1 GiB if not given.
+        Bytes that a child may have.
     """
     found = _apart("figures", folder, tolerance, memory)
     if not pages or found.problem or found.differences:
@@ -267,46 +260,32 @@ def check_apart(folder: Path) -> None:
     ArchiveError
         If not.
     """
-    if problem := _apart("load", folder, None, None).problem:
+    if problem := _apart("load", folder, TOLERANCE, GIB).problem:
         raise ArchiveError(*problem)
 
 
-def _apart(task: str, folder: Path, tolerance: float | None, memory: int | None) -> Replay:
+def _apart(task: str, folder: Path, tolerance: float, memory: int) -> Replay:
     """Do one of the tasks of `recompute` in a child process."""
-    limit = memory or GIB
     root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     # -P: a file numpy.py in the working directory must not be taken for the library.
     command = [sys.executable, "-P", "-m", "tars_ga_lib.recompute", task, str(folder.resolve())]
-    command += [str(limit), "" if tolerance is None else repr(tolerance)]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TARS_GA_")}
-    environment |= {
-        "PYTHONPATH": os.pathsep.join(paths),
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TARS_GA_")} | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
         ALLOWED_VARIABLES: ANY_VARIABLE,  # which are named only, and never read
         "OPENBLAS_NUM_THREADS": "1",  # each thread has memory of its own
     }
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False
-    )
+        [*command, str(memory), repr(tolerance)],
+        stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False,
+    )  # fmt: skip
     try:
-        found = Replay(**json.loads(done.stdout))
-    except (ValueError, TypeError):
-        last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [
-            "it fell silent"
-        ]
+        facts = strict.loads(done.stdout)
+        pairs = [(str(file), str(cause)) for file, cause in facts.pop("differences")]
+        return Replay(**facts, differences=pairs)
+    except (ValueError, TypeError, KeyError):
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it fell silent"]
         problem = (
-            f"cannot be replayed in {limit / GIB:.1f} GiB of memory, which --memory sets (the "
-            f"process ended with {done.returncode}: {last[0]})"
+            f"cannot be replayed in {memory / GIB:.1f} GiB of memory, which --memory sets (the "
+            f"process ended with {done.returncode}: {said[-1]})"
         )
-        return Replay(problem=("recording", printable(problem)))
-    found.differences = [(str(file), str(cause)) for file, cause in found.differences]
-    return found
-
-
-def problems(found: Replay) -> Iterator[tuple[str, str]]:
-    """Yield what speaks against a package, as file and cause."""
-    if found.problem:
-        yield found.problem[0], found.problem[1]
-    yield from found.differences
-    if found.more:
-        yield found.differences[-1][0], f"and {found.more} more figures differ"
+        return Replay(problem=("recording", one_line(problem)))

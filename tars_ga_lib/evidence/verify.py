@@ -12,35 +12,46 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tars_ga_lib import fingerprint, sanitise, strict
+from tars_ga_lib import fingerprint, made
 from tars_ga_lib.decisions import Outcome, decide
-from tars_ga_lib.evidence import attestation, replay, tarball
-from tars_ga_lib.evidence import package as evidence
-from tars_ga_lib.evidence.tarball import ArchiveError, printable
+from tars_ga_lib.evidence import attestation, tarball
+from tars_ga_lib.evidence import package as packages
+from tars_ga_lib.evidence.replay import (
+    GIB,
+    TOLERANCE,
+    Replay,
+    check_apart,
+    differences,
+    parsed,
+    replay_apart,
+)
+from tars_ga_lib.evidence.tarball import ArchiveError
 from tars_ga_lib.grammar import Limit, ParametersError
+from tars_ga_lib.parameters import MEASURED
+from tars_ga_lib.sanitise import one_line
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
-
-    from tars_ga_lib.evidence.replay import Replay
 
 VERIFIED, REFUSED, UNREADABLE, UNPROVEN = 0, 1, 2, 4
 """Exit codes. UNPROVEN: nothing is wrong, but who made the package was not proven, as it is
 unsigned or no key was given. It is the code of INCONCLUSIVE: missing data is never good news."""
 
 _KEPT = {
-    evidence.MANIFEST: 16 << 20,
-    evidence.ATTESTATION: 4 << 20,
-    evidence.INFO: 1 << 20,
-    evidence.CERTIFICATION: 16 << 20,
-    evidence.EMAIL: 1 << 16,
+    packages.MANIFEST: 16 << 20,
+    packages.ATTESTATION: 4 << 20,
+    packages.INFO: 1 << 20,
+    packages.CERTIFICATION: 16 << 20,
+    packages.EMAIL: 1 << 16,
 }
 """Files that a verification reads, and how large they may be."""
+
+_MOST_NAMED = 8
 
 
 class Failure(NamedTuple):
@@ -55,7 +66,11 @@ class Failure(NamedTuple):
 
 @dataclass
 class Verification:
-    """What verification found: what holds, what does not, and what could not be known."""
+    """What verification found: what holds, what does not, and what could not be known.
+
+    `digests` has the SHA-256 of each file by its name, `kept` the content of some, `digest` that
+    of the archive, empty for a folder.
+    """
 
     package: Path
     holds: list[str] = field(default_factory=list)
@@ -68,6 +83,13 @@ class Verification:
     signed_by: str | None = None
     fingerprint: str = ""
     replay: Replay | None = None
+    digests: dict[str, str] = field(default_factory=dict, repr=False)
+    kept: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def covered(self) -> dict[str, str]:
+        """The files that the manifest covers, with their SHA-256."""
+        return {n: d for n, d in self.digests.items() if n not in packages.UNCOVERED}
 
     @property
     def exit_code(self) -> int:
@@ -76,9 +98,12 @@ class Verification:
             return REFUSED
         return UNPROVEN if self.unproven else VERIFIED
 
-    def fail(self, file: str, cause: str) -> None:
-        """Note that something does not hold."""
-        self.failures.append(Failure(printable(file), cause))
+    def note(self, failures: Iterable[tuple[str, str]], holds: str = "") -> None:
+        """Note what does not hold, as file and cause; where nothing is, that all does."""
+        new = [Failure(one_line(file), cause) for file, cause in failures]
+        self.failures += new
+        if holds and not new:
+            self.holds.append(holds)
 
 
 def verify(
@@ -86,9 +111,9 @@ def verify(
     key: Key | None = None,
     *,
     replay: bool = False,
-    tolerance: float | None = None,
+    tolerance: float = TOLERANCE,
     pages: bool = False,
-    memory: int | None = None,
+    memory: int = GIB,
     policy: str | None = None,
 ) -> Verification:
     """Check a package.
@@ -105,25 +130,32 @@ def verify(
         For the replay: see `tars_ga_lib.evidence.replay.replay_apart`.
     policy
         What the package must have been certified under: a digest, or the name of a file or folder
-        (see `_check_policy`).
+        (see `_demanded`).
 
     Raises
     ------
     ParametersError
         If there is nothing to read at `path`, or `policy` is none.
     """
-    package = locate(path)
-    found = Verification(package)
-    demanded = _policy(policy) if policy is not None else None
-    contents = _checked(found)
-    if contents is None:
+    demanded = {} if policy is None else _demanded(policy)
+    found = _opened(path, {})
+    missing = [name for name in (packages.INFO, packages.CERTIFICATION) if name not in found.kept]
+    if found.digests:
+        found.note((name, "is missing, and a package needs it") for name in missing)
+    if packages.CERTIFICATION in missing:
         return found
-    _check_attestation(found, contents, key)
-    if demanded is not None:
-        _check_policy(found, contents, demanded)
+    _check_attestation(found, key)
+    if demanded:
+        given = found.digests | {_WHOLE_POLICY: found.policy}
+        others = [name for name, digest in demanded.items() if given.get(name) != digest]
+        found.note(
+            ((name, "is not the one that is demanded (--policy)") for name in others),
+            "policy: it was certified under the criteria that are demanded",
+        )
     if replay and not found.failures:
-        with _folder_of(package, contents) as folder:
-            _replay(found, folder, tolerance, pages, memory)
+        with _folder_of(found) as folder:
+            found.replay = replay_apart(folder, tolerance, pages=pages, memory=memory)
+        _note_replay(found, found.replay)
     return found
 
 
@@ -136,13 +168,13 @@ def locate(path: Path) -> Path:
         If there is none.
     """
     if path.is_dir():
-        for name in (evidence.MANIFEST, f"package/{evidence.MANIFEST}", evidence.ROOT):
-            if (path / name).exists():
-                return path / name if name == evidence.ROOT else (path / name).parent
-        if (path / evidence.ARCHIVE).exists():
-            return path / evidence.ARCHIVE
+        for folder in (path, path / "package", path / packages.ROOT):
+            if (folder / packages.MANIFEST).exists():
+                return folder
+        if (path / packages.ARCHIVE).exists():
+            return path / packages.ARCHIVE
         raise ParametersError(
-            f"{path}: there is no package in it; name an archive ({evidence.ARCHIVE}) or the "
+            f"{path}: there is no package in it; name an archive ({packages.ARCHIVE}) or the "
             "folder with its MANIFEST.sha256"
         )
     try:
@@ -150,165 +182,102 @@ def locate(path: Path) -> Path:
     except OSError as error:
         raise ParametersError(f"{path}: cannot be read ({error.strerror})") from None
     if not regular:
-        raise ParametersError(f"{path}: is not a file; name an archive ({evidence.ARCHIVE})")
+        raise ParametersError(f"{path}: is not a file; name an archive ({packages.ARCHIVE})")
     return path
 
 
 # --- reading -------------------------------------------------------------------------------------
 
 
-@dataclass
-class Contents:
-    """A package as it was read: the SHA-256 of each file, and the content of some."""
-
-    digests: dict[str, str] = field(default_factory=dict)
-    kept: dict[str, bytes] = field(default_factory=dict)
-    digest: str = ""
-
-
-class _Hashed:
-    """A stream that is hashed as it is read."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self.sha = stream, hashlib.sha256()
-
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self.sha.update(data)
-        return data
-
-
-def read(
-    package: Path, keep: Mapping[str, int], into: Path | None = None
-) -> tuple[Contents, list[Failure]]:
-    """Read a package, hash every file, and keep some.
+def _opened(path: Path, keep: Mapping[str, int]) -> Verification:
+    """Read a package and see that its files are all as its manifest lists them.
 
     Parameters
     ----------
     keep
-        Files to keep, and how large each may be.
-    into
-        Folder to which an archive's files are unpacked; only below it anything is written.
-
-    Raises
-    ------
-    ArchiveError
-        If the archive is not of the one form that packages have.
+        Files to keep beside those that say what it is, and how large each may be.
     """
-    if package.is_dir():
-        return _read_folder(package, keep)
-    contents = Contents()
-    with package.open("rb") as raw:
-        stream = _Hashed(raw)
-        for entry in tarball.read(stream):  # type: ignore[arg-type]
-            name = entry.name.removeprefix(evidence.ROOT)
+    found = Verification(locate(path))
+    try:
+        _read(found, {**keep, **_KEPT})
+    except ArchiveError as error:
+        found.digests, found.kept = {}, {}
+        name = found.package.name if error.file == "archive" else error.file
+        found.note([(name, error.cause)])
+        return found
+    except OSError as error:
+        raise ParametersError(f"{found.package}: cannot be read ({error.strerror})") from None
+    if found.digest:
+        _check_checksum(found)
+    _check_manifest(found)
+    return found
+
+
+def _read(found: Verification, keep: Mapping[str, int], into: Path | None = None) -> None:
+    """Hash every file of a package, and keep some; unpack an archive below the folder `into`."""
+    if found.package.is_dir():
+        _read_folder(found, keep)
+        return
+    with found.package.open("rb") as raw:
+        stream: Any = tarball.Hashed(raw)
+        for entry in tarball.read(stream):
+            name = entry.name.removeprefix(packages.ROOT)
             if name == entry.name:
-                raise ArchiveError(entry.name, f"lies outside of {evidence.ROOT}")
-            if name in keep and entry.size > keep[name]:
-                raise ArchiveError(name, f"has {entry.size} bytes, which is too many")
-            target = into / name if into else None
-            digest, content = _take(entry.chunks(), target, name in keep)
-            contents.digests[name] = digest
-            if content is not None:
-                contents.kept[name] = content
-        contents.digest = stream.sha.hexdigest()
-    return contents, []
+                raise ArchiveError(entry.name, f"lies outside of {packages.ROOT}")
+            _take(found, name, entry.size, entry.chunks(), keep, into)
+        found.digest = stream.sha.hexdigest()
 
 
-def _take(chunks: Iterator[bytes], target: Path | None, keep: bool) -> tuple[str, bytes | None]:
+def _read_folder(found: Verification, keep: Mapping[str, int]) -> None:
+    names, folder = tarball.Names(), found.package
+    for name in made.files(folder):
+        try:
+            names.add(name)
+            if not stat.S_ISREG((folder / name).lstat().st_mode):
+                raise ArchiveError(name, "is a link or special file, not a plain file")
+            # A link put there meanwhile is not followed.
+            handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW)
+            with os.fdopen(handle, "rb") as stream:
+                size, chunks = os.fstat(handle).st_size, tarball.chunks(stream)
+                _take(found, name, size, chunks, keep)
+        except ArchiveError as error:
+            found.note([(error.file, error.cause)])
+        except OSError as error:
+            found.note([(name, f"cannot be read ({error.strerror})")])
+
+
+def _take(
+    found: Verification,
+    name: str,
+    size: int,
+    chunks: Iterable[bytes],
+    keep: Mapping[str, int],
+    into: Path | None = None,
+) -> None:
+    """Hash a file; keep it, or write it below a folder, if that is asked for."""
+    if size > keep.get(name, size):
+        raise ArchiveError(name, f"has {size} bytes, which is too many")
     sha, kept = hashlib.sha256(), bytearray()
     with contextlib.ExitStack() as stack:
-        stream: IO[bytes] | None = None
-        if target is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            stream = stack.enter_context(target.open("xb"))
+        stream = None
+        if into is not None:
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context((into / name).open("xb"))
         for chunk in chunks:
             sha.update(chunk)
             if stream:
                 stream.write(chunk)
-            if keep:
+            if name in keep:
                 kept += chunk
-    return sha.hexdigest(), bytes(kept) if keep else None
-
-
-def _read_folder(folder: Path, keep: Mapping[str, int]) -> tuple[Contents, list[Failure]]:
-    contents, failures, names = Contents(), [], tarball.Names()
-    for name, file, special in _walk(folder, PurePosixPath()):
-        try:
-            names.add(name)
-            if special:
-                raise ArchiveError(name, "is a link or special file, not a plain file")
-            if name in keep and file.stat().st_size > keep[name]:
-                raise ArchiveError(name, "is too large")
-            digest, content = _take(_file_chunks(file), None, name in keep)
-        except ArchiveError as error:
-            failures.append(Failure(error.file, error.cause))
-        except OSError as error:
-            failures.append(Failure(printable(name), f"cannot be read ({error.strerror})"))
-        else:
-            contents.digests[name] = digest
-            if content is not None:
-                contents.kept[name] = content
-    return contents, failures
-
-
-def _file_chunks(file: Path) -> Iterator[bytes]:
-    # A link put there meanwhile is not followed.
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
-        while chunk := stream.read(tarball.CHUNK):
-            yield chunk
-
-
-def _walk(folder: Path, inside: PurePosixPath) -> Iterator[tuple[str, Path, bool]]:
-    """Yield every file of a folder, and whether it is a link or a special file."""
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        path, name = Path(entry.path), inside / entry.name
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path, name)
-        else:
-            yield str(name), path, not entry.is_file(follow_symlinks=False)
-
-
-def strict_json(content: bytes, name: str) -> Any:
-    """Read JSON that says one thing only: no key twice, no number that is none.
-
-    Raises
-    ------
-    ArchiveError
-        If it is not that, or is built to break its reader.
-    """
-
-    try:
-        return strict.loads(content)
-    except ValueError as error:
-        raise ArchiveError(name, f"is not sound JSON ({printable(str(error))})") from None
+    found.digests[name] = sha.hexdigest()
+    if name in keep:
+        found.kept[name] = bytes(kept)
 
 
 # --- checks --------------------------------------------------------------------------------------
 
 
-def _checked(found: Verification) -> Contents | None:
-    """Read a package and check its checksum, its manifest and the documents that say what it is."""
-    try:
-        contents, failures = read(found.package, _KEPT)
-    except ArchiveError as error:
-        name = found.package.name if error.file == "archive" else error.file
-        found.fail(name, error.cause)
-        return None
-    except OSError as error:
-        raise ParametersError(f"{found.package}: cannot be read ({error.strerror})") from None
-    found.failures += failures
-    found.digest = contents.digest
-    if contents.digest:
-        _check_checksum(found, contents.digest)
-    _check_manifest(found, contents)
-    for name in (evidence.INFO, evidence.CERTIFICATION):
-        if name not in contents.kept:
-            found.fail(name, "is missing, and a package needs it")
-    return None if evidence.CERTIFICATION not in contents.kept else contents
-
-
-def _check_checksum(found: Verification, digest: str) -> None:
+def _check_checksum(found: Verification) -> None:
     """Compare the archive with the checksum file beside it, if there is one."""
     file = found.package.with_name(f"{found.package.name}.sha256")
     try:
@@ -317,39 +286,42 @@ def _check_checksum(found: Verification, digest: str) -> None:
         found.notes.append(f"there is no {file.name} beside it; the manifest speaks for its files")
         return
     except (OSError, ValueError):
-        found.fail(file.name, "cannot be read as a checksum file")
+        found.note([(file.name, "cannot be read as a checksum file")])
         return
-    if text == f"{digest}  {found.package.name}\n":
-        found.holds.append(f"archive: it is what {file.name} says")
-    elif text.startswith(digest):
-        found.fail(file.name, f"is not the checksum file of {found.package.name}")
-    else:
-        found.fail(found.package.name, f"its SHA-256 is {digest}, not that of {file.name}")
+    failures = []
+    if not text.startswith(found.digest):
+        failures = [(found.package.name, f"its SHA-256 is {found.digest}, not that of {file.name}")]
+    elif text != f"{found.digest}  {found.package.name}\n":
+        failures = [(file.name, f"is not the checksum file of {found.package.name}")]
+    found.note(failures, f"archive: it is what {file.name} says")
 
 
-def _check_manifest(found: Verification, contents: Contents) -> None:
+def _check_manifest(found: Verification) -> None:
     """Compare the files with the manifest: missing, changed, extra, or listed in another way."""
-    if evidence.MANIFEST not in contents.kept:
-        found.fail(evidence.MANIFEST, "is missing, so nothing says what belongs to the package")
+    if packages.MANIFEST not in found.kept:
+        cause = "is missing, so nothing says what belongs to the package"
+        found.note([(packages.MANIFEST, cause)])
         return
-    covered = {n: d for n, d in contents.digests.items() if n not in evidence.UNCOVERED}
+    covered = found.covered
     try:
-        listed = _parse_manifest(contents.kept[evidence.MANIFEST])
+        listed = _parse_manifest(found.kept[packages.MANIFEST])
     except ValueError as error:
-        found.fail(evidence.MANIFEST, str(error))
+        found.note([(packages.MANIFEST, str(error))])
         return
-    before = len(found.failures)
-    for name in sorted(listed.keys() | covered.keys()):
-        if name not in covered:
-            found.fail(name, "is missing; the manifest lists it")
-        elif name not in listed:
-            found.fail(name, "is extra; the manifest does not list it")
-        elif listed[name] != covered[name]:
-            found.fail(name, "was changed; its SHA-256 is not that of the manifest")
-    if len(found.failures) == before:
-        found.holds.append(
-            f"manifest: all {len(listed)} files are as listed, none is missing, changed or extra"
-        )
+
+    causes = {
+        **dict.fromkeys(covered.keys() - listed, "is extra; the manifest does not list it"),
+        **dict.fromkeys(listed.keys() - covered, "is missing; the manifest lists it"),
+        **{
+            name: "was changed; its SHA-256 is not that of the manifest"
+            for name in listed.keys() & covered
+            if listed[name] != covered[name]
+        },
+    }
+    found.note(
+        sorted(causes.items()),
+        f"manifest: all {len(listed)} files are as listed, none is missing, changed or extra",
+    )
 
 
 def _parse_manifest(content: bytes) -> dict[str, str]:
@@ -364,179 +336,102 @@ def _parse_manifest(content: bytes) -> dict[str, str]:
         if len(digest) < 64 or set(digest) - set("0123456789abcdef") or gap != "  " or not name:
             raise ValueError(f"line {number} is not a SHA-256 and a name")
         listed[name] = digest
-    if evidence.manifest_text(listed).encode() != content:
+    if packages.manifest_text(listed).encode() != content:
         raise ValueError("is not sorted, lists a file twice, or has other line ends")
     return listed
 
 
-def _check_attestation(found: Verification, contents: Contents, key: Key | None) -> None:
+def _check_attestation(found: Verification, key: Key | None) -> None:
     """See that the attestation is about this package and policy, and who signed it."""
-    name = evidence.ATTESTATION
+    name, kept, covered = packages.ATTESTATION, found.kept, found.covered
     try:
-        info = strict_json(contents.kept.get(evidence.INFO, b"{}"), evidence.INFO)
-        certification = strict_json(contents.kept[evidence.CERTIFICATION], evidence.CERTIFICATION)
-        covered = {n: d for n, d in contents.digests.items() if n not in evidence.UNCOVERED}
-        manifest = hashlib.sha256(contents.kept.get(evidence.MANIFEST, b"")).hexdigest()
+        info = parsed(kept.get(packages.INFO, b"{}"), packages.INFO)
+        certification = parsed(kept[packages.CERTIFICATION], packages.CERTIFICATION)
+        manifest = hashlib.sha256(kept.get(packages.MANIFEST, b"")).hexdigest()
         expected = attestation.statements(manifest, covered, certification, info)
+        text = packages.email(certification, info)
         found.certification, found.policy = certification, attestation.policy_digest(covered)
         found.signed_by = info["signed_by"]
         found.fingerprint = fingerprint.of(certification)
-        _check_decision(found, certification)
-        _check_email(found, contents, evidence.email(certification, info))
-        if name not in contents.kept:
+        found.note((packages.CERTIFICATION, cause) for cause in _not_decided_so(certification))
+        if kept.get(packages.EMAIL) != text.encode():
+            found.note([(packages.EMAIL, "is not what follows from the certification")])
+        if name not in kept:
             raise ArchiveError(name, "is missing, so nobody claims anything of the package")
-        envelopes = attestation.read(contents.kept[name])
+        envelopes = attestation.read(kept[name])
+        claims = [(name, cause) for cause in _other_claims(expected, envelopes)]
     except ArchiveError as error:
-        found.fail(error.file, error.cause)
+        found.note([(error.file, error.cause)])
         return
     except (LookupError, TypeError, AttributeError, ArithmeticError):
-        found.fail(evidence.CERTIFICATION, "is not a certification that this version can read")
+        cause = "is not a certification that this version can read"
+        found.note([(packages.CERTIFICATION, cause)])
         return
     except ValueError as error:
-        found.fail(name, str(error))
+        found.note([(name, str(error))])
         return
-    if _names_this(found, expected, envelopes):
-        found.holds.append(
-            f"attestation: it names this package and its policy (SHA-256 {found.policy[:16]}…)"
-        )
+    found.note(
+        claims, f"attestation: it names this package and its policy (SHA-256 {found.policy[:16]}…)"
+    )
     _check_signatures(found, envelopes, key)
 
 
-def _check_decision(found: Verification, certification: dict[str, Any]) -> None:
-    """See that the decision follows from the criteria's verdicts, and each from its value."""
-    name, outcomes = evidence.CERTIFICATION, certification["criteria"]
-    decided = decide([Outcome(**outcome) for outcome in outcomes])
-    said = {key: certification[key] for key in ("decision", "binding_criterion", "because")}
-    follows = {key: value for key, value in decided.facts().items() if key in said}
-    for key in said:
-        if said[key] != follows[key]:
-            found.fail(
-                name,
-                f"{key} is {_quoted(said[key])}, and from the criteria follows "
-                f"{_quoted(follows[key])}",
-            )
+def _not_decided_so(certification: dict[str, Any]) -> Iterator[str]:
+    """Yield where the decision does not follow from the verdicts, or a verdict from its value."""
+    outcomes = certification["criteria"]
+    follows = decide([Outcome(**outcome) for outcome in outcomes]).facts()
+    for key in ("decision", "binding_criterion", "because"):
+        if certification[key] != follows[key]:
+            said = one_line(str(certification[key]))
+            yield f"{key} is '{said}', and from the criteria follows '{one_line(follows[key])}'"
     for outcome in outcomes:
         passed = outcome["verdict"] in ("pass", "warn")
         operator, number = outcome["target"].split()
         if passed and not Limit(operator, float(number)).holds(float(outcome["value"])):
-            found.fail(
-                name,
-                f"{printable(outcome['name'])} is a {outcome['verdict']}, and its value "
-                f"{outcome['value']} does not meet {printable(outcome['target'])}",
+            yield (
+                f"{one_line(outcome['name'])} is a {outcome['verdict']}, and its value "
+                f"{outcome['value']} does not meet {one_line(outcome['target'])}"
             )
 
 
-def _quoted(value: Any) -> str:
-    return f"'{printable(str(value))}'"
-
-
-def _check_email(found: Verification, contents: Contents, text: str) -> None:
-    """See that the e-mail's summary says what follows from the certification."""
-    if contents.kept.get(evidence.EMAIL) != text.encode():
-        found.fail(evidence.EMAIL, "is not what follows from the certification")
-
-
-# --- the policy ----------------------------------------------------------------------------------
-
-
-def _policy(text: str) -> str | dict[str, str]:
-    """Return the digest of a whole policy, or that of each of its files that are demanded."""
-    digest = text.removeprefix("sha256:").lower()
-    if len(digest) == 64 and not set(digest) - set("0123456789abcdef"):
-        return digest
-    path = Path(text)
-    files = attestation.policy_files(
-        f"parameters/{file.name}" for file in path.glob("*.yaml")
-    ) if path.is_dir() else ["parameters/criteria.yaml"]  # fmt: skip
-    try:
-        read = {
-            name: (path / Path(name).name if path.is_dir() else path).read_bytes() for name in files
-        }
-    except OSError as error:
-        raise ParametersError(
-            f"--policy {text}: cannot be read ({error.strerror}); give a digest of 64 digits, a "
-            "criteria file, or a folder with criteria.yaml, drift_rules.yaml and kpis.yaml"
-        ) from None
-    return {name: hashlib.sha256(content).hexdigest() for name, content in read.items()}
-
-
-def _check_policy(found: Verification, contents: Contents, demanded: str | dict[str, str]) -> None:
-    """Compare what the release was certified under with what is demanded, to the byte."""
-    before = len(found.failures)
-    if isinstance(demanded, str):
-        if found.policy != demanded:
-            found.fail(
-                "parameters",
-                f"it was certified under the policy {found.policy[:16] or 'NONE'}…, not under "
-                f"{demanded[:16]}… as demanded",
-            )
-    else:
-        for name, digest in demanded.items():
-            if contents.digests.get(name) != digest:
-                found.fail(name, "is not the one that is demanded (--policy)")
-    if len(found.failures) == before:
-        found.holds.append("policy: it was certified under the criteria that are demanded")
-
-
-def _names_this(
-    found: Verification, expected: list[dict[str, Any]], envelopes: list[attestation.Envelope]
-) -> bool:
-    """Compare the statements with those that follow from the package's files."""
-    before = len(found.failures)
+def _other_claims(
+    expected: list[dict[str, Any]], envelopes: list[attestation.Envelope]
+) -> Iterator[str]:
+    """Yield where the statements are not those that follow from the package's files."""
     if len(envelopes) != len(expected):
-        found.fail(
-            evidence.ATTESTATION, f"holds {len(envelopes)} statements instead of {len(expected)}"
-        )
+        yield f"holds {len(envelopes)} statements instead of {len(expected)}"
     for statement, envelope in zip(expected, envelopes, strict=False):
         if envelope.payload == attestation.payload(statement):
             continue
         kind = statement["predicateType"].rpartition("/")[0].rpartition("/")[2]
-        try:
-            given = strict_json(envelope.payload, evidence.ATTESTATION)
-        except ArchiveError as error:
-            found.fail(error.file, error.cause)
-            continue
-        for path in list(_differing(given, statement, "")) or ["its form"]:
-            found.fail(
-                evidence.ATTESTATION,
-                f"{kind}: {printable(path)} is not what follows from the package's files",
-            )
-    return len(found.failures) == before
-
-
-def _differing(given: Any, wanted: Any, path: str) -> Iterator[str]:
-    if isinstance(given, dict) and isinstance(wanted, dict):
-        for key in {**wanted, **given}:
-            inner = f"{path}.{key}".lstrip(".")
-            if key not in given or key not in wanted:
-                yield inner
-            else:
-                yield from _differing(given[key], wanted[key], inner)
-    elif given != wanted:
-        yield path or "its content"
+        given = parsed(envelope.payload, packages.ATTESTATION)
+        paths = [path for path, _, _ in differences(Replay(tolerance=0), given, statement)]
+        for path in paths or ["its form"]:
+            yield f"{kind}: {one_line(path)} is not what follows from the package's files"
 
 
 def _check_signatures(
     found: Verification, envelopes: list[attestation.Envelope], key: Key | None
 ) -> None:
-    name = evidence.ATTESTATION
+    name = packages.ATTESTATION
     signed = bool(envelopes) and all(envelope.signatures for envelope in envelopes)
+    causes = []
     if any(envelope.signatures for envelope in envelopes) and not signed:
-        found.fail(name, "is signed in part only")
+        causes.append("is signed in part only")
     if not signed and found.signed_by:
-        found.fail(name, f"is unsigned, although {evidence.INFO} says that a key signed it")
-    if signed and any(found.signed_by not in envelope.keyids for envelope in envelopes):
-        found.fail(name, f"is signed by another key than {evidence.INFO} says")
+        causes.append(f"is unsigned, although {packages.INFO} says that a key signed it")
+    if signed and any(e.signatures[0]["keyid"] != found.signed_by for e in envelopes):
+        causes.append(f"is signed by another key than {packages.INFO} says")
     if key is not None:
         if not signed:
-            found.fail(name, "is unsigned, and a key was given that must have signed it")
+            causes.append("is unsigned, and a key was given that must have signed it")
         elif all(attestation.signed_by(envelope, key) for envelope in envelopes):
             found.holds.append(f"signature: it is by the key {key.keyid}")
         else:
-            found.fail(name, f"is not signed by the given key ({key.keyid})")
+            causes.append(f"is not signed by the given key ({key.keyid})")
     elif signed:
         found.unproven.append(
-            f"{name}: it says it is signed by the key {printable(str(found.signed_by))}; that was "
+            f"{name}: it says it is signed by the key {one_line(str(found.signed_by))}; that was "
             "NOT CHECKED: give the public key with --key"
         )
     else:
@@ -544,16 +439,34 @@ def _check_signatures(
             f"{name}: the package is UNSIGNED: nothing proves who made it, and whoever changed a "
             "file could have changed the manifest too"
         )
+    found.note((name, cause) for cause in causes)
 
 
-def _replay(
-    found: Verification, folder: Path, tolerance: float | None, pages: bool, memory: int | None
-) -> None:
-    result = replay.replay_apart(folder, tolerance, pages=pages, memory=memory)
-    found.replay = result
+_WHOLE_POLICY = "parameters"
+
+
+def _demanded(text: str) -> dict[str, str]:
+    """Return the SHA-256 of each file that is demanded, or of the whole under `_WHOLE_POLICY`."""
+    digest = text.removeprefix("sha256:").lower()
+    if len(digest) == 64 and not set(digest) - set("0123456789abcdef"):
+        return {_WHOLE_POLICY: digest}
+    path = Path(text)
+    files = {"parameters/criteria.yaml": path}
+    if path.is_dir():
+        there = [f"parameters/{file.name}" for file in path.glob("*.yaml")]
+        files = {name: path / Path(name).name for name in attestation.policy_files(there)}
+    try:
+        return {n: hashlib.sha256(file.read_bytes()).hexdigest() for n, file in files.items()}
+    except OSError as error:
+        raise ParametersError(
+            f"--policy {text}: cannot be read ({error.strerror}); give a digest of 64 digits, a "
+            "criteria file, or a folder with criteria.yaml, drift_rules.yaml and kpis.yaml"
+        ) from None
+
+
+def _note_replay(found: Verification, result: Replay) -> None:
     before = len(found.failures)
-    for file, cause in replay.problems(result):
-        found.fail(file, cause)
+    found.note(result.problems())
     if not result.files or result.more or any(f.file in result.files for f in found.failures):
         return
     how = (
@@ -565,79 +478,71 @@ def _replay(
         f"replay: {result.figures:,} figures and {result.texts:,} other values of "
         f"{len(result.files)} files follow from the recording, {how}"
     )
-    if result.pages and len(found.failures) == before:
+    if not result.pages:
+        found.notes.append(result.no_pages)
+    elif len(found.failures) == before:
         found.holds.append(
             f"pages: all {len(result.pages)} files of the report are what its run renders"
         )
-    elif not result.pages:
-        found.notes.append(result.no_pages)
+    if others := _not_compared(found.digests, result):
+        more = len(others) - _MOST_NAMED
+        names = [*map(one_line, others[:_MOST_NAMED]), *([f"{more} more"] if more > 0 else [])]
+        found.notes.append(f"as packed, and NOT compared with what a run makes: {', '.join(names)}")
     if not result.same_software:
         found.notes.append("the package was made with other versions than this replay")
+
+
+def _not_compared(names: Iterable[str], result: Replay) -> list[str]:
+    """Return the files that are neither what figures rest on nor compared with what is made of it.
+
+    Results of the validation and the watched sessions are judged anew, and the e-mail's text, the
+    manifest and the attestation were compared before.
+    """
+    known = {*_KEPT, *result.pages, *result.files, *MEASURED.values()}
+    others = (name for name in names if not {name, name.removeprefix("artifacts/")} & known)
+    return sorted(name for name in others if not name.startswith(("recording/", "parameters/")))
 
 
 # --- for those who use a package -----------------------------------------------------------------
 
 
-def _sound(package: Path, keep: Mapping[str, int]) -> Contents:
-    """Return the contents of a package whose files are all as its manifest lists them."""
-    found = Verification(package)
-    try:
-        contents, found.failures = read(package, {**keep, **_KEPT})
-        _check_manifest(found, contents)
-    except ArchiveError as error:
-        name = package.name if error.file == "archive" else error.file
-        raise ParametersError(f"{package}: {name}: {error.cause}; take an undamaged copy") from None
-    except OSError as error:
-        raise ParametersError(f"{package}: cannot be read ({error.strerror})") from None
-    if found.failures:
-        more = len(found.failures) - 1
-        raise ParametersError(
-            f"{package}: {found.failures[0]}"
-            + (f" (and {more} more)" if more else "")
-            + "; take an undamaged copy"
-        )
-    return contents
-
-
-def documents(path: Path, names: Mapping[str, int]) -> tuple[Contents, dict[str, Any]]:
-    """Return JSON files of a package whose files are all as its manifest lists them.
+def sound(path: Path, keep: Mapping[str, int]) -> Verification:
+    """Read a package whose files are all as its manifest lists them.
 
     Parameters
     ----------
-    names
-        Files to read, and how large each may be; one that is not there is not in the answer.
+    keep
+        Files whose content is wanted, and how large each may be.
 
     Raises
     ------
     ParametersError
-        If the package is not whole.
+        If it is not whole.
     """
-    contents = _sound(locate(path), names)
-    try:
-        return contents, {
-            name: sanitise.tree(strict_json(contents.kept[name], name))
-            for name in names
-            if name in contents.kept
-        }
-    except ArchiveError as error:
-        raise ParametersError(f"{path}: {error}; take an undamaged copy") from None
+    found = _opened(path, keep)
+    if found.failures:
+        more = f" (and {len(found.failures) - 1} more)" if found.failures[1:] else ""
+        raise ParametersError(f"{found.package}: {found.failures[0]}{more}; take an undamaged copy")
+    return found
 
 
 @contextlib.contextmanager
-def _folder_of(package: Path, contents: Contents) -> Iterator[Path]:
+def _folder_of(found: Verification) -> Iterator[Path]:
     """Give the folder of a package that was found good; an archive's is temporary."""
+    package = found.package
     if package.is_dir():
         yield package
         return
     with tempfile.TemporaryDirectory(prefix="tars-ga-") as folder:
+        again = Verification(package)
         try:
-            again, _ = read(package, {}, Path(folder))
+            _read(again, {}, Path(folder))
         except OSError as error:
             raise ParametersError(
                 f"{package}: cannot be unpacked into {folder} ({error.strerror}); make room there, "
                 "or set TMPDIR to another folder"
             ) from None
-        if again.digest != contents.digest:
+        if again.digest != found.digest:
             raise ParametersError(f"{package}: changed while it was read; try again")
         yield Path(folder)
 
@@ -653,10 +558,9 @@ def unpacked(path: Path) -> Iterator[Path]:
     ParametersError
         If the package is not whole, or its parameters hold what no run writes.
     """
-    package = locate(path)
-    with _folder_of(package, _sound(package, {})) as folder:
+    with _folder_of(sound(path, {})) as folder:
         try:
-            replay.check_apart(folder)
+            check_apart(folder)
         except (ArchiveError, OSError) as error:
             raise ParametersError(f"{path}: {error}") from None
         yield folder

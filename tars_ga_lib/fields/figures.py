@@ -1,212 +1,90 @@
-"""What report fields are computed from: decision, objectives, outages, cost, KPIs, drift."""
+"""Report fields that are one value: figures, counts, verdicts, names and times."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tars_ga_lib import outages
-from tars_ga_lib.display import duration, quantity, when
-from tars_ga_lib.fields.values import (
+from tars_ga_lib.display import quantity, when
+from tars_ga_lib.facts import (
     BASELINE,
     CERTIFICATION,
     DRIFT,
     SLO,
     SUMMARY,
-    Found,
-    Known,
     NoDataError,
-    block,
-    change_text,
-    right,
+    RunFacts,
+    file_of,
 )
+from tars_ga_lib.fields.values import Found
+from tars_ga_lib.fields.ways import TITLES, way
 from tars_ga_lib.grammar import format_duration, parse_time
 from tars_ga_lib.parameters import MEASURED
-from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.wording import criteria_rows, why
+from tars_ga_lib.wording import count, why
 
-RIGHT = "right"
 VALIDATION, SESSIONS = MEASURED["validation"], MEASURED["websocket"]
 PACKAGE = "ga_certification_package.tar.gz"
 
 Facts = Mapping[str, Any]
 
 
-# --- the decision and the service levels ----------------------------------------------------------
+# --- KPIs -----------------------------------------------------------------------------------------
 
 
-def window_length(known: Known) -> Found:
-    """Return the length of the window in seconds."""
-    window = known.document(SUMMARY)["window"]
-    return Found(float(parse_time(window["end"]) - parse_time(window["start"])))
+@way("query", "KPI {0}")
+def kpi(known: RunFacts, name: str) -> Found:
+    """Return a KPI over the whole window."""
+    facts = known.figure(name)
+    doubts = known.run.kpis.doubts(name) if name in known.job.kpis else []
+    note = f"the server warned: {doubts[0]}" if doubts else ""
+    if facts.get("beyond_highest_bucket"):
+        note = "at least; it lies above the highest bucket"
+    return Found(
+        facts["value"],
+        source=f"{SUMMARY}, kpis.{name}.overall",
+        coverage=facts["coverage"],
+        limit=known.limit(name),
+        note=note,
+    )
 
 
-def health(known: Known) -> Found:
-    """Say how well the release stands by its criteria: the worst verdict, and how many have it."""
-    criteria = known.document(CERTIFICATION)["criteria"]
-    words = {"fail": "unhealthy", "no_data": "unknown", "warn": "degraded", "pass": "healthy"}
-    said = {"fail": "fail", "no_data": "have no data", "warn": "pass with a warning"}
-    for verdict, word in words.items():
-        count = sum(outcome["verdict"] == verdict for outcome in criteria)
-        if count:
-            text = f"{count} of {len(criteria)} criteria {said.get(verdict, 'pass')}"
-            return Found(word, f"{word}: {text}")
-    raise NoDataError("no criterion was evaluated", CERTIFICATION)
+@way("query", "KPI {0}, its highest step")
+def peak(known: RunFacts, name: str) -> Found:
+    """Return the highest step of a KPI, with its time."""
+    highest, overall = known.kpi(name).get("highest_step"), known.figure(name)
+    if highest is None:
+        raise NoDataError("no step of it has a figure", f"KPI {name}")
+    source, note = (
+        f"{SUMMARY}, kpis.{name}.highest_step",
+        f"in the step to {when(highest['step_end'])}",
+    )
+    return Found(highest["value"], source=source, coverage=overall["coverage"], note=note)
 
 
-def final_status(known: Known) -> Found:
-    """Write the decision with its reason."""
-    facts = known.document(CERTIFICATION)
-    text = f"{facts['decision']}: {why(facts)}"
-    return Found(facts["decision"], text, note=_simulated(facts))
-
-
-def decision(known: Known) -> Found:
-    """Write the decision; that of simulated data says so."""
-    facts = known.document(CERTIFICATION)
-    return Found(facts["decision"], note=_simulated(facts))
-
-
-def _simulated(facts: Facts) -> str:
-    return "simulated data" if facts["simulated"] else ""
-
-
-def certification_criteria(known: Known) -> Found:
-    """Show every criterion with its verdict."""
-    outcomes = known.document(CERTIFICATION)["criteria"]
-    rows = [
-        [
-            row.name,
-            "waived" if row.waived else row.verdict,
-            row.value,
-            row.target,
-            row.reason or outcome["where"],
-        ]
-        for outcome, row in zip(outcomes, criteria_rows(outcomes), strict=True)
-    ]
-    columns: list[Column | str] = [
-        "Criterion",
-        Column("Verdict", "verdict"),
-        *right("Value", "Target"),
-        "Note",
-    ]
-    return block(frame(columns, rows))
-
-
-def _objectives(known: Known) -> dict[str, Any]:
-    """Return the objectives by name, of which at least one has a value."""
-    objectives: dict[str, Any] = known.document(SLO)["objectives"]
-    if not objectives:
-        raise NoDataError("no objectives were given to this run", SLO)
-    if all(each["overall"]["value"] is None for each in objectives.values()):
-        raise NoDataError("no objective has data", SLO)
-    return objectives
-
-
-def slo_status(known: Known) -> Found:
-    """Count the objectives that are met."""
-    total = len(_objectives(known))
-    counts = known.document(SLO)["counts"]
-    word = "missed" if counts["fail"] else "unknown" if counts["no_data"] else "met"
-    more = f", {counts['no_data']} without data" if counts["no_data"] else ""
-    return Found(word, f"{word}: {counts['pass']} of {total} objectives met{more}")
-
-
-def error_budget(word: str) -> Callable[[Known], Found]:
-    """Return the budget that is left of the objective about something, of several the worst."""
-
-    def find(known: Known) -> Found:
-        objectives = known.document(SLO)["objectives"]
-        about = {name: each for name, each in objectives.items() if word in name.lower()}
-        if not about:
-            raise NoDataError(f"no objective of this run is about {word}", SLO)
-        left = {name: each["overall"]["budget"]["share_left"] for name, each in about.items()}
-        unknown = [name for name, share in left.items() if share is None]
-        if unknown:
-            raise NoDataError(about[unknown[0]]["overall"]["reason"] or "nothing was seen", SLO)
-        worst = min(left, key=lambda name: left[name])
-        place = about[worst]["overall"]
-        return Found(
-            left[worst],
-            f"{quantity(left[worst], 'ratio')} left: {place['budget']['words']}",
-            f"{SLO}, objectives.{worst}.overall.budget",
-            place["coverage"],
-        )
-
-    return find
-
-
-def slo_table(known: Known) -> Found:
-    """Show every objective over the window."""
-    rows = [
-        [
-            each["title"],
-            each["overall"]["verdict"],
-            quantity(each["overall"]["value"], "ratio", limit=each["target"]),
-            quantity(each["target"], "ratio"),
-            each["overall"]["budget"]["words"],
-        ]
-        for each in _objectives(known).values()
-    ]
-    columns: list[Column | str] = [
-        "Objective",
-        Column("Verdict", "verdict"),
-        *right("Value", "Target"),
-        "Budget",
-    ]
-    return block(frame(columns, rows))
-
-
-def slo_violations(known: Known) -> Found:
-    """Show when an objective's target was missed, the costliest first."""
-    objectives = _objectives(known)
-    unknown = [o["title"] for o in objectives.values() if o["overall"]["value"] is None]
-    found = [
-        (each["title"], violation)
-        for each in objectives.values()
-        for violation in each["overall"]["violations"]
-    ]
-    found.sort(key=lambda pair: -(pair[1]["minutes"] or 0.0))
-    rows = [
-        [
-            title,
-            when(violation["start"]),
-            duration(violation["duration_seconds"]),
-            quantity(violation["share_of_budget"], "ratio"),
-        ]
-        for title, violation in found
-    ]
-    columns: list[Column | str] = ["Objective", "From", *right("For", "Of the budget")]
-    note = f"No data: {', '.join(unknown)}." if unknown else ""
-    table = frame(
-        columns, rows, empty="No objective was missed in any step.", most=12, note=note,
-        rest=f"The others are in {SLO}.",
-    )  # fmt: skip
-    return block(table)
-
-
-def downtime(known: Known) -> Found:
+@way("computation", "KPI availability over the window")
+def downtime(known: RunFacts) -> Found:
     """Return the seconds for which all targets together were down."""
     facts = known.figure("availability")
     return Found(outages.downtime(known.run.kpis), coverage=facts["coverage"])
 
 
-def recovery_time(known: Known) -> Found:
+@way("computation", "KPI availability by step, against its target")
+def recovery_time(known: RunFacts) -> Found:
     """Return the mean length of the outages that ended in the window."""
-    coverage = known.figure("availability")["coverage"]
-    ends = outages.recovery(outages.outages(known.run.kpis))
-    notes = []
-    if ends.recovered:
-        notes.append(f"{_counted(ends.recovered, 'outage')}, known to the step")
-    if ends.lasting:
-        notes.append(f"{ends.lasting} lasted to the end of the window")
-    if ends.unknown:
-        notes.append(f"{ends.unknown} ran into missing data")
-    if ends.dips:
-        notes.append(f"{_counted(ends.dips, 'lesser dip')} not counted")
-    note = "; ".join(notes)
+    coverage, ends = known.figure("availability")["coverage"], outages.recovery(known.outages)
+    step = format_duration(known.step)
+    notes = [
+        f"{count(ends.recovered, 'outage')}, each to the nearest {step}" if ends.recovered else "",
+        f"{ends.lasting} lasted to the end of the window" if ends.lasting else "",
+        f"{ends.unknown} ran into missing data" if ends.unknown else "",
+        f"{count(ends.dips, 'lesser dip')} not counted" if ends.dips else "",
+    ]
+    note = "; ".join(filter(None, notes))
     if ends.seconds is not None:
         return Found(ends.seconds, coverage=coverage, note=note)
     if ends.lasting or ends.unknown:
@@ -214,26 +92,23 @@ def recovery_time(known: Known) -> Found:
     return Found(None, "no outage was seen", coverage=coverage, note=note)
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def last_day_requests(known: Known) -> Found:
+@way("computation", "KPI requests by step")
+def last_day_requests(known: RunFacts) -> Found:
     """Return the requests of the last 24 hours of the window."""
     known.figure("requests")
-    span = known.run.recording.window
-    if span.stop - span.start < 86400 or 86400 % span.step:
-        length = format_duration(span.stop - span.start)
+    start, stop = known.window
+    if stop - start < 86400 or 86400 % known.step:
+        length = format_duration(stop - start)
         raise NoDataError(f"the window holds {length}, not the whole 24h", "KPI requests")
-    steps = 86400 // span.step
-    last = known.run.kpis.matrix("requests")[:, -steps:]
+    last = known.run.kpis.matrix("requests")[:, -(86400 // known.step) :]
     seen = ~np.isnan(last)
     if not seen.any():
         raise NoDataError("no samples were seen in its last 24 hours", "KPI requests")
     return Found(float(np.nansum(last)), coverage=float(seen.mean()))
 
 
-def cost_of_requests(known: Known) -> Found:
+@way("computation", f"{SUMMARY}, cost, and KPI request_rate")
+def cost_of_requests(known: RunFacts) -> Found:
     """Return the estimated cost of a million requests."""
     cost, rate = known.document(SUMMARY)["cost"], known.figure("request_rate")
     if cost["usd_per_hour"] is None:
@@ -245,215 +120,398 @@ def cost_of_requests(known: Known) -> Found:
     return Found(value, coverage=coverage, note=f"an estimate that {cost['estimate']}")
 
 
-def requests_per(name: str, unit: float) -> Callable[[Known], Found]:
-    """Return the requests per second for each so many of a KPI's units."""
-
-    def find(known: Known) -> Found:
-        rate, used = known.figure("request_rate"), known.figure(name)
-        if not used["value"]:
-            raise NoDataError(f"{known.title(name)} is zero", f"KPI {name}")
-        value = rate["value"] / (used["value"] / unit)
-        return Found(value, coverage=min(rate["coverage"], used["coverage"]))
-
-    return find
+@way("computation", "KPI request_rate over KPI {0}")
+def requests_per(known: RunFacts, name: str, unit: str) -> Found:
+    """Return the requests per second for each core or GiB of what a KPI says was used."""
+    rate, used = known.figure("request_rate"), known.figure(name)
+    if not used["value"]:
+        raise NoDataError(f"{known.kpi(name)['title']} is zero", f"KPI {name}")
+    value = rate["value"] / (used["value"] / {"cores": 1.0, "GiB": 2.0**30}[unit])
+    return Found(value, coverage=min(rate["coverage"], used["coverage"]))
 
 
-def against_baseline(name: str) -> Callable[[Known], Found]:
+@way("computation", "KPI {0} over the window and the baseline")
+def against_baseline(known: RunFacts, name: str) -> Found:
     """Return the relative change of a KPI from the baseline."""
-
-    def find(known: Known) -> Found:
-        now, before = known.figure(name), known.figure(name, BASELINE)
-        if not before["value"]:
-            raise NoDataError("its baseline is zero", f"KPI {name}")
-        change = (now["value"] - before["value"]) / abs(before["value"])
-        sides = [quantity(each["value"], "") for each in (before, now)]
-        return Found(
-            change,
-            f"{quantity(change, 'ratio', signed=True, digits=3)} ({sides[0]} → {sides[1]})",
-            coverage=min(now["coverage"], before["coverage"]),
-        )
-
-    return find
+    now, before = known.figure(name), known.figure(name, BASELINE)
+    if not before["value"]:
+        raise NoDataError("its baseline is zero", f"KPI {name}")
+    change = (now["value"] - before["value"]) / abs(before["value"])
+    text = f"{quantity(change, 'ratio', signed=True, digits=3)} "
+    text += f"({quantity(before['value'], '')} → {quantity(now['value'], '')})"
+    return Found(change, text, coverage=min(now["coverage"], before["coverage"]))
 
 
-def nash_status(known: Known) -> Found:
+@way("computation", "KPI nash_convergence")
+def nash_status(known: RunFacts) -> Found:
     """Say whether the agents' policy was at an equilibrium, at the end and over the window."""
-    facts = known.figure("nash_convergence")
-    series = known.run.kpis.series("nash_convergence")
-    known_steps = series[~np.isnan(series)]
-    if not len(known_steps):
+    facts, series = known.figure("nash_convergence"), known.run.kpis.series("nash_convergence")
+    seen = series[~np.isnan(series)]
+    if not len(seen):
         raise NoDataError("no step of it has a figure", "KPI nash_convergence")
-    word = "converged" if known_steps[-1] == 1 else "not converged"
+    word = "converged" if seen[-1] == 1 else "not converged"
     text = f"{word} at the end; converged {quantity(facts['value'], 'ratio')} of the time"
     return Found(word, text, coverage=facts["coverage"])
 
 
-def alert_count(severity: str) -> Callable[[Known], Found]:
+# --- facts of the run's files ---------------------------------------------------------------------
+
+
+@way("run", "{0}, {1}")
+def file(known: RunFacts, name: str, path: str) -> Found:
+    """Return one fact of a derived file."""
+    fact: Any = known.document(name)
+    for key in path.split("."):
+        fact = fact[key]
+    if fact is None:
+        raise NoDataError(f"{name} has no {path}")
+    return Found(fact)
+
+
+@way("computation", f"{SUMMARY}, window")
+def window_length(known: RunFacts) -> Found:
+    """Return the length of the window in seconds."""
+    window = known.document(SUMMARY)["window"]
+    return Found(float(parse_time(window["end"]) - parse_time(window["start"])))
+
+
+@way("computation", f"{CERTIFICATION}, criteria")
+def health(known: RunFacts) -> Found:
+    """Say how well the release stands by its criteria: the worst verdict, and how many have it."""
+    criteria = known.document(CERTIFICATION)["criteria"]
+    words = {
+        "fail": ("unhealthy", "fail"),
+        "no_data": ("unknown", "have no data"),
+        "warn": ("degraded", "pass with a warning"),
+        "pass": ("healthy", "pass"),
+    }
+    for verdict, (word, said) in words.items():
+        if number := sum(outcome["verdict"] == verdict for outcome in criteria):
+            return Found(word, f"{word}: {number} of {len(criteria)} criteria {said}")
+    raise NoDataError("no criterion was evaluated", CERTIFICATION)
+
+
+@way("run", f"{CERTIFICATION}, decision")
+def decision(known: RunFacts) -> Found:
+    """Write the decision; that of simulated data says so."""
+    facts = known.document(CERTIFICATION)
+    return Found(facts["decision"], note="simulated data" if facts["simulated"] else "")
+
+
+@way("run", CERTIFICATION)
+def final_status(known: RunFacts) -> Found:
+    """Write the decision with its reason."""
+    found, facts = decision(known), known.document(CERTIFICATION)
+    return replace(found, text=f"{found.value}: {why(facts)}")
+
+
+def objectives(known: RunFacts) -> dict[str, Any]:
+    """Return the objectives by name, of which at least one has a value."""
+    found: dict[str, Any] = known.document(SLO)["objectives"]
+    if not found:
+        raise NoDataError("no objectives were given to this run", SLO)
+    if all(facts["overall"]["value"] is None for facts in found.values()):
+        raise NoDataError("no objective has data", SLO)
+    return found
+
+
+@way("computation", f"{SLO}, counts")
+def slo_status(known: RunFacts) -> Found:
+    """Count the objectives that are met."""
+    total, counts = len(objectives(known)), known.document(SLO)["counts"]
+    word = "missed" if counts["fail"] else "unknown" if counts["no_data"] else "met"
+    more = f", {counts['no_data']} without data" if counts["no_data"] else ""
+    return Found(word, f"{word}: {counts['pass']} of {total} objectives met{more}")
+
+
+@way("computation", f"{SLO}, objectives")
+def budget(known: RunFacts, word: str) -> Found:
+    """Return the budget that is left of the objective about something, of several the worst."""
+    about = {
+        n: o["overall"] for n, o in known.document(SLO)["objectives"].items() if word in n.lower()
+    }
+    if not about:
+        raise NoDataError(f"no objective of this run is about {word}", SLO)
+    left = {name: facts["budget"]["share_left"] for name, facts in about.items()}
+    for name, share in left.items():
+        if share is None:
+            raise NoDataError(about[name]["reason"] or "nothing was seen", SLO)
+    worst = min(left, key=lambda name: left[name])
+    text = f"{quantity(left[worst], 'ratio')} left: {about[worst]['budget']['words']}"
+    source = f"{SLO}, objectives.{worst}.overall.budget"
+    return Found(left[worst], text, source, about[worst]["coverage"])
+
+
+@way("run", f"{SUMMARY}, alerts.counts.{{0}}")
+def alerts(known: RunFacts, severity: str) -> Found:
     """Return how many alerts of a severity fired."""
-
-    def find(known: Known) -> Found:
-        facts = known.document(SUMMARY)["alerts"]
-        if facts["reason"] or facts["counts"][severity] is None:
-            raise NoDataError(facts["reason"] or "nothing is known of alerts")
-        return Found(
-            facts["counts"][severity],
-            source=f"{SUMMARY}, alerts.counts.{severity}",
-            coverage=facts["steps_with_evaluations"],
-        )
-
-    return find
+    facts = known.document(SUMMARY)["alerts"]
+    if facts["reason"] or facts["counts"][severity] is None:
+        raise NoDataError(facts["reason"] or "nothing is known of alerts")
+    return Found(facts["counts"][severity], coverage=facts["steps_with_evaluations"])
 
 
-# --- tables of KPIs -------------------------------------------------------------------------------
-
-
-def kpi_rows(names: Sequence[str], by: str) -> Callable[[Known], Found]:
-    """Show KPIs for each region or service, the worst by the first KPI on top."""
-
-    def find(known: Known) -> Found:
-        document = known.document(SUMMARY)["kpis"]
-        there = [name for name in names if name in document and by in document[name]]
-        if not there:
-            raise NoDataError(f"the catalogue has no KPI '{names[0]}' by {by[:-1]}", SUMMARY)
-        if all(document[name]["overall"]["value"] is None for name in there):
-            known.figure(there[0])
-        first = document[there[0]]
-
-        def badness(place: str) -> float:
-            value = first[by][place]["value"]
-            if value is None:
-                return -np.inf
-            return float(value if first["better"] == "higher" else -value)
-
-        rows = [
-            [place, *(_level(document[name], document[name][by][place]) for name in there)]
-            for place in sorted(first[by], key=badness)
-        ]
-        titles = [document[name]["title"] for name in there]
-        table = frame(
-            [by[:-1].title(), *right(*titles)], rows, most=16, rest=f"The others are in {SUMMARY}."
-        )
-        coverage = min(document[name]["overall"]["coverage"] for name in there)
-        return block(table, source=f"{SUMMARY}, {by} of {', '.join(there)}", coverage=coverage)
-
-    return find
-
-
-def _level(kpi: Facts, figure: Facts) -> str:
-    text = quantity(figure["value"], kpi["unit"])
-    return f"> {text}" if figure.get("beyond_highest_bucket") else text
-
-
-def window_and_baseline(names: Sequence[str]) -> Callable[[Known], Found]:
-    """Show KPIs over the baseline and the window, and their change."""
-
-    def find(known: Known) -> Found:
-        now = known.document(SUMMARY)["kpis"]
-        intervals = known.document(BASELINE)["intervals"]
-        if not intervals:
-            raise NoDataError("there is no baseline", BASELINE)
-        before = intervals[0]["kpis"]
-        there = [n for n in names if n in now and now[n]["overall"]["value"] is not None]
-        if not there:
-            known.figure(names[0])
-        rows = []
-        for name in there:
-            a, b = before[name]["overall"], now[name]["overall"]
-            highest = now[name].get("highest_step")
-            rows.append(
-                [
-                    now[name]["title"],
-                    _level(before[name], a),
-                    _level(now[name], b),
-                    change_text(a["value"], b["value"], now[name]["unit"]),
-                    quantity(highest["value"], now[name]["unit"]) if highest else None,
-                ]
-            )
-        columns: list[Column | str] = [
-            "KPI",
-            *right("Baseline", "Window", "Change", "Highest step"),
-        ]
-        coverage = min(now[name]["overall"]["coverage"] for name in there)
-        return block(frame(columns, rows), coverage=coverage)
-
-    return find
-
-
-# --- drift ----------------------------------------------------------------------------------------
-
-
-def drift_count(*keys: str) -> Callable[[Known], Found]:
-    """Return a count of the drift analysis, with what had no data."""
-
-    def find(known: Known) -> Found:
-        counts = known.document(DRIFT)["counts"]
-        value: Any = counts
-        for key in keys:
-            value = value[key]
-        asked, missing = counts["evaluations"], counts["missing"]
-        if not asked or missing == asked:
-            raise NoDataError("no drift evaluation had data", DRIFT)
-        coverage = 1 - missing / asked
-        return Found(value, source=f"{DRIFT}, counts.{'.'.join(keys)}", coverage=coverage)
-
-    return find
-
-
-def drift_severities(known: Known) -> Found:
-    """Show the verdicts of the drift analysis by category."""
-    counts = known.document(DRIFT)["counts"]
-    verdicts = ("fail", "warn", "pass", "no_data")
-    rows = [
-        [category, *(str(found[verdict]) for verdict in verdicts)]
-        for category, found in counts["by_category"].items()
-    ]
-    columns: list[Column | str] = [
-        "Category",
-        *right("Critical", "Warning", "Pass", "No data"),
-    ]
-    return block(frame(columns, rows, empty="No drift rule was evaluated."))
-
-
-def drift_details(known: Known) -> Found:
-    """Show the worst findings."""
-    document = known.document(DRIFT)
-    if document["counts"]["missing"] == document["counts"]["evaluations"]:
+@way("run", f"{DRIFT}, counts.{{0}}")
+def drift(known: RunFacts, path: str) -> Found:
+    """Return a count of the drift analysis; of findings, how many passed with an incident."""
+    counts = known.analysis["counts"]
+    evaluations, missing = counts["evaluations"], counts["missing"]
+    if not evaluations or missing == evaluations:
         raise NoDataError("no drift evaluation had data", DRIFT)
-    rows = [
-        [
-            finding["name"],
-            finding["verdict"],
-            quantity(finding["baseline"], finding["unit"]),
-            quantity(finding["current"], finding["unit"]),
-            _drift_text(finding),
-            when(finding["began"]) if finding["began"] else "",
-        ]
-        for finding in document["worst"]
+    key, _, verdict = path.partition(".")
+    value = counts[key][verdict] if verdict else counts[key]
+    lasting = sum(not verdict or e["verdict"] == verdict for e in known.lasting)
+    passed = value - lasting if key != "evaluations" else 0
+    note = f"{passed} of them passed with an incident" if passed else ""
+    return Found(value, coverage=1 - missing / evaluations, note=note)
+
+
+@way("run", f"{PACKAGE}.sha256")
+def artifact_digest(known: RunFacts) -> Found:
+    """Return the SHA-256 of the evidence package; inside of it, where to find it."""
+    name = f"{PACKAGE}.sha256"
+    if known.environment is None:
+        return Found(None, f"in {name}, beside the package")
+    try:
+        text = (known.run.folder / name).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise NoDataError(f"there is no {name} in the run's folder", name) from None
+    match = re.match(r"([0-9a-f]{64})\b", text)
+    if not match:
+        raise NoDataError(f"{name} holds no SHA-256", name)
+    return Found(match[1])
+
+
+# --- WebSocket sessions ---------------------------------------------------------------------------
+
+
+def sessions(known: RunFacts) -> list[dict[str, Any]]:
+    """Return the WebSocket sessions' results by endpoint."""
+    endpoints: list[dict[str, Any]] = known.measured("websocket")["endpoints"]
+    if not endpoints:
+        raise NoDataError("no WebSocket endpoint was watched", SESSIONS)
+    return endpoints
+
+
+@way("run", SESSIONS)
+def websocket_time(known: RunFacts) -> Found:
+    """Return for how long the sessions were watched, of several the shortest."""
+    return Found(min(e["observed_seconds"] for e in sessions(known)))
+
+
+@way("run", SESSIONS)
+def websocket_attempts(known: RunFacts) -> Found:
+    """Return how many reconnects were tried, forced ones and others."""
+    return Found(
+        sum(e[kind]["attempts"] for e in sessions(known) for kind in ("forced", "reconnects"))
+    )
+
+
+@way("run", SESSIONS)
+def websocket_success(known: RunFacts) -> Found:
+    """Return the share of all reconnects that succeeded."""
+    tried = websocket_attempts(known).value
+    done = sum(e[kind]["successes"] for e in sessions(known) for kind in ("forced", "reconnects"))
+    if not tried:
+        raise NoDataError("nothing had to reconnect, and nothing was made to", SESSIONS)
+    return Found(done / float(tried))
+
+
+@way("run", SESSIONS)
+def websocket_ping(known: RunFacts) -> Found:
+    """Return the mean of all pings' round trips: their time over their number."""
+    pings = [e["ping"] for e in sessions(known) if e["ping"]["count"]]
+    if not pings:
+        raise NoDataError("no ping was answered", SESSIONS)
+    return Found(sum(p["mean"] * p["count"] for p in pings) / sum(p["count"] for p in pings))
+
+
+@way("run", SESSIONS)
+def websocket_worst(known: RunFacts, figure: str) -> Found:
+    """Return the worst endpoint's figure: percentiles of several cannot be joined."""
+    values = {e["name"]: e["figures"][figure] for e in sessions(known)}
+    if unknown := [name for name, value in values.items() if value is None]:
+        raise NoDataError(f"{', '.join(unknown)} has none", SESSIONS)
+    worst = max(values, key=lambda name: values[name])
+    return Found(values[worst], note=worst if len(values) > 1 else "")
+
+
+@way("run", SESSIONS)
+def websocket_verdict(known: RunFacts) -> Found:
+    """Return the verdict over all endpoints."""
+    verdict = known.measured("websocket")["verdict"]
+    if verdict == "no_data":
+        raise NoDataError("a limit of the WebSocket sessions has no data", SESSIONS)
+    word = {"pass": "passed", "fail": "failed", "warn": "warned"}[verdict]
+    failed = [e["name"] for e in sessions(known) if e["verdict"] == "fail"]
+    return Found(word, word + (f" ({', '.join(failed)})" if failed else ""))
+
+
+# --- evidence files -------------------------------------------------------------------------------
+
+
+def given(known: RunFacts, kind: str) -> tuple[Any, str]:
+    """Return an evidence file that counts, and its name as a source."""
+    facts = known.evidence(kind)
+    return facts, file_of(kind, facts)
+
+
+@way("evidence", "{0} file, {last}")
+def evidence(known: RunFacts, kind: str, key: str) -> Found:
+    """Return what an evidence file says; what it leaves out has no data."""
+    facts, source = given(known, kind)
+    said = _SAID.get((kind, key), lambda facts: getattr(facts, key))(facts)
+    if said is None:
+        raise NoDataError(f"the {kind} file does not say it", f"{kind} file")
+    return replace(said if isinstance(said, Found) else Found(said), source=source)
+
+
+def _gate_decision(facts: Any) -> Found:
+    held = sum(gate.passed for gate in facts.gates)
+    note = f"{held} of {len(facts.gates)} gates held" if facts.gates else ""
+    return Found(facts.decision, note=note)
+
+
+def _scan_status(facts: Any) -> Found:
+    word = "clean" if not facts.critical + facts.high else "vulnerabilities found"
+    text = f"scanned {when(facts.scanned_at)}: {facts.critical} critical, {facts.high} high"
+    return Found(word, text)
+
+
+def rollback_status(facts: Any) -> Found:
+    """Say whether the rollback test passed, when and where."""
+    word = "passed" if facts.successful else "failed"
+    where = f" in {facts.environment}" if facts.environment else ""
+    return Found(word, f"{word}: {when(facts.tested_at)}{where}")
+
+
+def _log_retention(facts: Any) -> float | None:
+    return min((link.retention for link in facts.of("logs") if link.retention), default=None)
+
+
+_SAID: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("canary", "decision"): _gate_decision,
+    ("security_scan", "scanned_at"): _scan_status,
+    ("rollback", "successful"): rollback_status,
+    ("links", "retention_of_logs"): _log_retention,
+}
+"""What is more than one key of a file."""
+
+
+@way("evidence", "deployments file")
+def deployment_status(known: RunFacts) -> Found:
+    """Say how the release was last deployed by the end of the window."""
+    facts, source = given(known, "deployments")
+    stop = known.parameters.window.stop
+    changes = [d for d in facts.deployments if d.kind != "configuration" and d.at < stop]
+    if not changes:
+        raise NoDataError("the deployments file names no deployment before the end of the window")
+    last = max(changes, key=lambda d: d.at)
+    word = {"rollback": "rolled back", "canary": "canary only"}.get(last.kind, "deployed")
+    if last.end is not None and last.end > stop:
+        word = "in progress"
+    if word == "deployed" and last.version not in (None, known.parameters.release.version):
+        word = f"{last.version} deployed"
+    where = f" in {last.region}" if last.region else ""
+    return Found(word, f"{word}: {last.title}{where}, {when(last.at)}", source)
+
+
+@way("evidence", "deployments file")
+def deployments(known: RunFacts, kind: str) -> Found:
+    """Count the deployments of a kind that began in the window."""
+    facts, source = given(known, "deployments")
+    first, last = known.window
+    number = sum(d.kind == kind and first <= d.at < last for d in facts.deployments)
+    return Found(number, source=source)
+
+
+@way("evidence", "incidents file")
+def incidents(known: RunFacts, severity: str = "") -> Found:
+    """Count the incidents of a severity, or all, that touch the window."""
+    _, source = given(known, "incidents")
+    return Found(sum(not severity or i.severity == severity for i in known.reported), source=source)
+
+
+@way("evidence", "incidents file, acknowledged")
+def response_time(known: RunFacts) -> Found:
+    """Return the mean time from an incident's start to its acknowledgement."""
+    _, source = given(known, "incidents")
+    inside = known.reported
+    waits = [i.acknowledged - i.start for i in inside if i.acknowledged is not None]
+    if not waits:
+        why_not = "says when it was acknowledged" if inside else "was there"
+        raise NoDataError(f"no incident {why_not}", source)
+    note = f"of {len(waits)} of {len(inside)} incidents" if len(waits) < len(inside) else ""
+    return Found(sum(waits) / len(waits), source=source, note=note)
+
+
+@way("evidence", "security_scan file and KPI vulnerabilities_{0}")
+def vulnerabilities(known: RunFacts, severity: str) -> Found:
+    """Return the vulnerabilities of the release's scan or of what ran, whichever is more."""
+    found, reasons, name = [], [], f"vulnerabilities_{severity}"
+    ways: list[Callable[[], Found]] = [
+        lambda: evidence(known, "security_scan", severity),
+        lambda: replace(kpi(known, name), source=f"KPI {name}"),
     ]
-    columns: list[Column | str] = [
-        "Finding", Column("Verdict", "verdict"), *right("Baseline", "Window", "Drift"), "Began",
-    ]  # fmt: skip
-    more = document["counts"]["findings"] - len(rows)
-    note = f"{more} more findings are in {DRIFT}." if more > 0 else ""
-    return block(frame(columns, rows, empty="No drift was found.", note=note))
+    for find in ways:
+        try:
+            found.append(find())
+        except NoDataError as missing:
+            reasons.append(str(missing))
+    if not found:
+        raise NoDataError("; ".join(reasons))
+    worst = max(found, key=lambda one: float(one.value or 0))
+    others = [f"{one.source} says {one.value:g}" for one in found if one.value != worst.value]
+    return replace(worst, note="; ".join(others), limit=None)
 
 
-def _drift_text(finding: Facts) -> str:
-    if finding["measure"] == "relative":
-        return quantity(finding["drift"], "ratio", digits=3, signed=True)
-    unit = "pp" if finding["unit"] == "ratio" else finding["unit"]
-    return quantity(finding["drift"], unit, digits=3, signed=True)
+_ROLES = {
+    "ENG_LEAD": ("engineeringlead", "englead", "leadengineer"),
+    "RELEASE_MANAGER": ("releasemanager", "releaselead"),
+    "QA_LEAD": ("qalead", "qualitylead", "qualityassurancelead"),
+    "DEVOPS_LEAD": ("devopslead",),
+    "SRE_LEAD": ("srelead", "sitereliabilitylead", "sitereliabilityengineeringlead"),
+    "PM": ("pm", "productmanager"),
+    "VP_ENG": ("vpeng", "vpengineering", "vpofengineering", "vicepresidentofengineering"),
+}
 
 
-AGENT_KPIS = (
-    "hypersync_operations",
-    "hypersync_success_rate",
-    "hot_reload_p95",
-    "automl_runs",
-    "optuna_trials",
-    "agent_reward",
-    "nash_convergence",
-    "agent_conflicts",
-    "conflict_resolutions",
-)
-"""KPIs of the table of the agents."""
+@way("evidence", "sign_off file, {last} of the {title}")
+def sign_off(known: RunFacts, role: str, key: str) -> Found:
+    """Return a role's name, word or date in the sign-off file."""
+    facts, source = given(known, "sign_off")
+    signed = [s for s in facts.sign_offs if re.sub(r"[^a-z]", "", s.role.lower()) in _ROLES[role]]
+    if not signed:
+        raise NoDataError(f"the sign_off file names no {TITLES[role]}", source)
+    if key == "name":
+        return Found(", ".join(s.name for s in signed), source=source)
+    if key == "date":
+        return Found(max(s.at for s in signed), source=source)
+    word = "approved" if all(s.approved for s in signed) else "refused"
+    return Found(word, note=", ".join(s.signature for s in signed if s.signature), source=source)
+
+
+@way("evidence", "links file, pipeline.{0}; environment when a template is filled")
+def pipeline(known: RunFacts, key: str) -> Found:
+    """Return the pipeline's run or its artifacts, of the links file or the environment of CI."""
+    reason = "the links file names no pipeline"
+    try:
+        links, source = given(known, "links")
+        if said := getattr(links.pipeline, key, None):
+            return Found(said, source=source)
+    except NoDataError as missing:
+        reason = str(missing)
+    if known.environment is None:
+        raise NoDataError(f"{reason}; 'tars-ga fill' takes it from the environment of a pipeline")
+    server, repository, run = (
+        known.environment.get(f"GITHUB_{name}", "").strip("/")
+        for name in ("SERVER_URL", "REPOSITORY", "RUN_ID")
+    )
+    url = (
+        f"{server}/{repository}/actions/runs/{run}#artifacts"
+        if server and repository and run
+        else ""
+    )
+    if said := run if key == "run" else url:
+        return Found(said, source="environment of the pipeline")
+    raise NoDataError(f"{reason}, and no pipeline is known from the environment")

@@ -19,7 +19,8 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,6 +40,8 @@ LONGEST = 200
 """Letters of a mark; a longer one names no field."""
 
 MARK = re.compile(r"(?<!\\)\{\{([^{}\r\n]*)\}\}")
+
+Values = Mapping[str, FieldValue]
 
 
 @dataclass(frozen=True)
@@ -89,36 +92,23 @@ def read_template(path: Path) -> str:
         raise ParametersError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
 
 
-def fill(template: str, values: Mapping[str, FieldValue], notice: str = "") -> Filled:
+def fill(template: str, values: Values, notice: str = "") -> Filled:
     """Fill a template's marks; text without marks stays as it is, to the byte.
 
     A mark that names no field reads NO DATA, and is among `Filled.unknown`. A notice is put above
     all that a reader sees.
     """
     front = _front_matter(template)
-    head = "".join(_filled_front(line, values) for line in template[:front].splitlines(True))
-    body = template[front:]
-    found = list(MARK.finditer(body))
-    places = _places(body, found)
-    first = template.count("\n", 0, front) + 1
-    marks = [
-        _look_up(match[1], first + body.count("\n", 0, match.start()), values) for match in found
-    ]
-    pieces, at, number = [], 0, 0
-    while number < len(found):
-        start, end, text, number = _set(body, found, places, values, number)
-        pieces += [body[at:start], text]
-        at = end
-    pieces.append(body[at:])
+    head = [_filled_front(line, values) for line in template[:front].splitlines(True)]
     above = f"> ⚠ **{md_escape(notice)}**\n\n" if notice else ""
-    in_front = [
+    marks = [
         _look_up(match[1], template.count("\n", 0, match.start()) + 1, values)
-        for match in MARK.finditer(template[:front])
+        for match in MARK.finditer(template)
     ]
-    return Filled(head + above + "".join(pieces), [*in_front, *marks])
+    return Filled("".join([*head, above, *_Body(template[front:], values).pieces()]), marks)
 
 
-# --- filters: how a value is written into each language -------------------------------------------
+# --- what a mark says, and how it is written into each language -----------------------------------
 
 
 class Written(str):
@@ -131,7 +121,7 @@ class _Field:
     """A field as a template sees it."""
 
     def __init__(self, value: FieldValue) -> None:
-        self.value, self.parts, self.text = value, value.parts, value.text
+        self.value, self.text = value, value.text
         self.number = NO_DATA if value.missing else value.number or value.text
         self.source, self.reason = value.source, value.reason
 
@@ -141,55 +131,48 @@ class _Field:
 
 def _lines(said: object) -> list[str]:
     """Return the lines of a block; what is none is one line."""
-    return plain(said.parts) if isinstance(said, _Field) and said.parts else [str(said)]
+    return plain(said.value.parts) if isinstance(said, _Field) and said.value.parts else [str(said)]
 
 
-def _text(said: object) -> Written:
-    return Written(md_escape(str(said)))
+def _html(said: object) -> str:
+    return "<br>".join(html.escape(clean(line)) for line in _lines(said)).replace("|", "&#124;")
 
 
-def _cell(said: object) -> Written:
-    return Written("<br>".join(md_escape(line) for line in _lines(said)))
-
-
-def _code(said: object) -> Written:
-    return Written(clean(str(said)))
-
-
-def _html(said: object) -> Written:
-    lines = [html.escape(clean(line)) for line in _lines(said)]
-    return Written("<br>".join(lines).replace("|", "&#124;"))
-
-
-def _attribute(said: object) -> Written:
-    return Written(html.escape(clean(str(said))).replace("|", "&#124;"))
-
-
-def _title(said: object) -> Written:
-    return Written(re.sub(r"[\"'()]", r"\\\g<0>", md_escape(str(said))))
-
-
-def _url(said: object) -> Written:
+def _url(said: object) -> str:
     """Write a whole target: only a web address may be one, 'javascript:' must not become a link."""
     if re.match(r"https?://[^\s/]", str(said)):
-        return Written(link_target(clean(str(said))))
+        return link_target(clean(str(said)))
     return _url_part(said)
 
 
-def _url_part(said: object) -> Written:
-    return Written(quote(str(said), safe="", errors="replace"))
+def _url_part(said: object) -> str:
+    return quote(str(said), safe="", errors="replace")
 
 
-FILTERS: Mapping[str, Callable[[object], Written]] = {
-    "text": _text, "cell": _cell, "code": _code, "url": _url, "url_part": _url_part,
-    "title": _title, "html": _html, "attribute": _attribute,
-}  # fmt: skip
-"""What a template may name, and what is chosen by the place of a mark."""
+_WRITERS: dict[str, Callable[[object], str]] = {
+    "text": lambda said: md_escape(str(said)),
+    "cell": lambda said: "<br>".join(md_escape(line) for line in _lines(said)),
+    "code": lambda said: clean(str(said)),
+    "url": _url,
+    "url_part": _url_part,
+    "title": lambda said: re.sub(r"[\"'()]", r"\\\g<0>", md_escape(str(said))),
+    "html": _html,
+    "attribute": lambda said: html.escape(clean(str(said))).replace("|", "&#124;"),
+}
+"""How a value is written: what a template may name, and what the place of a mark chooses."""
+
+
+def _filter(name: str) -> Callable[[object], Written]:
+    return lambda said: Written(_WRITERS[name](said))
+
 
 _SANDBOX = SandboxedEnvironment()
-_SANDBOX.filters = dict(FILTERS)  # and none of Jinja2, which could fail or look inside
+# And none of Jinja2's own, which could fail or look inside.
+_SANDBOX.filters = {name: _filter(name) for name in _WRITERS}
+_compiled = lru_cache(4096)(_SANDBOX.compile_expression)
 
 
+@lru_cache(4096)
 def _read(inner: str) -> tuple[str, str]:
     """Return the field and the aspect that a mark names; what is more than that names no field."""
     unknown = inner.strip().partition(".")[0], "?"
@@ -198,7 +181,7 @@ def _read(inner: str) -> tuple[str, str]:
     try:
         (output,) = _SANDBOX.parse("{{" + inner + "}}").body
         (node,) = getattr(output, "nodes", [None])
-        _SANDBOX.compile_expression(inner.strip())
+        _compiled(inner.strip())
     except (TemplateSyntaxError, ValueError):
         return unknown
     while isinstance(node, nodes.Filter) and not (node.args or node.kwargs):
@@ -209,7 +192,7 @@ def _read(inner: str) -> tuple[str, str]:
     return (node.name, aspect) if isinstance(node, nodes.Name) else unknown
 
 
-def _look_up(inner: str, line: int, values: Mapping[str, FieldValue]) -> Mark:
+def _look_up(inner: str, line: int, values: Values) -> Mark:
     """Return the mark with the value that it names."""
     name, aspect = _read(inner)
     value = values.get(name)
@@ -219,12 +202,12 @@ def _look_up(inner: str, line: int, values: Mapping[str, FieldValue]) -> Mark:
     return Mark(line, f"{name}.{aspect}" if aspect else name, value)
 
 
-def _evaluated(inner: str, values: Mapping[str, FieldValue]) -> object:
+def _evaluated(inner: str, values: Values) -> object:
     """Return what a mark says: a field, a text, or what a filter has written."""
-    if _look_up(inner, 0, values).value is None:
+    name, aspect = _read(inner)
+    if name not in values or aspect not in ("", *ASPECTS):
         return NO_DATA
-    name, _ = _read(inner)
-    return _SANDBOX.compile_expression(inner.strip())(**{name: _Field(values[name])})
+    return _compiled(inner.strip())(**{name: _Field(values[name])})
 
 
 # --- places: where a mark stands, as a Markdown parser says ---------------------------------------
@@ -235,7 +218,8 @@ class _Place:
     """Where a mark stands: the filter that writes for it, and what is around it.
 
     `columns` are those of the table that it stands in, `fence` is that of its code, `span` whether
-    that is within a line, `block` whether a block may stand there.
+    that is within a line, `block` whether a block may stand there. What the parser does not show
+    again is escaped for all places.
     """
 
     filter: str = "title"
@@ -245,16 +229,12 @@ class _Place:
     block: bool = False
 
 
-Found = Sequence[re.Match[str]]
 _PARSER = MarkdownIt("commonmark", {"maxNesting": 100}).enable("table")
 _STAND_IN = re.compile(r"tarsgamark(\d+)x", re.IGNORECASE)
 
 
-def _places(body: str, found: Found) -> list[_Place]:
-    """Return the place of each mark: the template is parsed with a word in each mark's stead.
-
-    A mark that the parser does not show again is escaped for all places.
-    """
+def _places(body: str, found: Sequence[re.Match[str]]) -> list[_Place]:
+    """Return the place of each mark: the template is parsed with a word in each mark's stead."""
     numbers = iter(range(len(found)))
     state: dict[str, Any] = {}
     tokens = _PARSER.parse(MARK.sub(lambda _: f"tarsgamark{next(numbers)}x", body), state)
@@ -289,10 +269,8 @@ def _walk(tokens: Sequence[Token]) -> Iterator[tuple[int, _Place]]:
         if token.type == "fence":
             yield from _in(token.info, _Place("code", fence="`", span=True))
             yield from _in(token.content, _Place("code", fence=token.markup))
-        elif token.type == "code_block":
-            yield from _in(token.content, _Place("code"))
-        elif token.type == "html_block":
-            yield from _in(token.content, _Place("html"))
+        elif token.type in ("code_block", "html_block"):
+            yield from _in(token.content, _Place(token.type.removesuffix("_block")))
         elif token.type == "inline":
             block = around in ("paragraph_open", "td_open")
             place = _Place("cell" if columns else "text", columns, block=block)
@@ -303,8 +281,7 @@ def _walk(tokens: Sequence[Token]) -> Iterator[tuple[int, _Place]]:
 def _inline(tokens: Sequence[Token], place: _Place) -> Iterator[tuple[int, _Place]]:
     for token in tokens:
         if token.type == "code_inline":
-            code = _Place("code", place.columns, token.markup, span=True)
-            yield from _in(token.content, code)
+            yield from _in(token.content, _Place("code", place.columns, token.markup, span=True))
         elif token.type == "html_inline":
             yield from _in(token.content, _Place("html", place.columns))
         elif token.type in ("link_open", "image"):
@@ -334,65 +311,84 @@ def _beside(before: str, place: _Place) -> _Place:
 
 # --- what a mark turns into, with what is around it -----------------------------------------------
 
-_PREFIX = re.compile(r"(?:[ \t]*>[ \t]?)*[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*")
+_ITEM = r"(?:[-*+]|\d{1,9}[.)])[ \t]+"
+_PREFIX = re.compile(rf"(?:[ \t]*>[ \t]?)*[ \t]*(?:{_ITEM})*")
 _REST = re.compile(r"[ \t]*(\r\n|\n|\r|\Z)")
 
 
-def _set(
-    body: str, found: Found, places: Sequence[_Place], values: Mapping[str, FieldValue], number: int
-) -> tuple[int, int, str, int]:
-    """Return what a mark replaces (from, to), with what, and which mark is next."""
-    match, place = found[number], places[number]
-    start, end = match.span()
-    if place.span and (span := _code_span(body, match, place.fence)):
-        inside = [m for m in found[number:] if m.start() < span[1]]
-        return (*span, _filled_span(body, span, inside, place, values), number + len(inside))
-    said = _evaluated(match[1], values)
-    line = max(body.rfind("\n", 0, start), body.rfind("\r", 0, start)) + 1
-    prefix, rest = body[line:start], _REST.match(body, end)
-    next_line = (rest[1] if rest else "") or ("\r\n" if "\r\n" in body else "\n")
-    if isinstance(said, Written):
-        text = said
-    elif rest is None or not _PREFIX.fullmatch(prefix):
-        text = FILTERS[place.filter](said)
-    elif place.filter == "code":
-        shown = [_guarded(clean(one), place.fence) for one in _lines(said)]
-        text = Written((next_line + prefix).join(shown))
-    elif place.block and place.columns:
-        rows = [f"| {' | '.join(row)} |" for row in _rows(said, place.columns)]
-        text = Written((next_line + prefix).join(rows))
-    elif place.block and isinstance(said, _Field) and _is_block(said.value):
-        before = body[:line].splitlines()[-1:] or [""]
-        after = body[rest.end() :].splitlines()[:1] or [""]
-        text = Written(_set_apart(prefix, said.value, before[0], after[0], next_line))
-        start = line
-    else:
-        text = FILTERS[place.filter](said)
-    return start, end, text, number + 1
+@dataclass
+class _Body:
+    """A template below its front matter, and the values that its marks are filled with."""
 
+    text: str
+    values: Values
+    found: list[re.Match[str]] = field(init=False)
 
-def _code_span(body: str, match: re.Match[str], fence: str) -> tuple[int, int] | None:
-    """Return where the code within a line begins and ends, its fences included."""
-    exact = re.compile(rf"(?<!`){fence}(?!`)")
-    opening = [m.start() for m in exact.finditer(body, max(match.start() - 2000, 0), match.start())]
-    closing = exact.search(body, match.end())
-    return (opening[-1], closing.end()) if opening and closing else None
+    def __post_init__(self) -> None:
+        self.found = list(MARK.finditer(self.text))
+        self.newline = "\r\n" if "\r\n" in self.text else "\n"
 
+    def pieces(self) -> Iterator[str]:
+        """Yield the text, filled."""
+        places, at, number = _places(self.text, self.found), 0, 0
+        while number < len(self.found):
+            match, place = self.found[number], places[number]
+            if place.span and (span := self._code_span(match, place.fence)):
+                inside = [m for m in self.found[number:] if m.start() < span[1]]
+                start, end, text = *span, self._filled_span(span, inside, place)
+                number += len(inside)
+            else:
+                start, end, text = self._set(match, place)
+                number += 1
+            yield from (self.text[at:start], text)
+            at = end
+        yield self.text[at:]
 
-def _filled_span(
-    body: str, span: tuple[int, int], inside: Found, place: _Place, values: Mapping[str, FieldValue]
-) -> str:
-    """Fill code within a line, its fences made longer where the code holds one like them."""
-    pieces, at = [], span[0] + len(place.fence)
-    for match in inside:
-        said = clean(str(_evaluated(match[1], values)))
-        pieces += [body[at : match.start()], said.replace("|", "\\|") if place.columns else said]
-        at = match.end()
-    code = "".join([*pieces, body[at : span[1] - len(place.fence)]])
-    held = {len(run) for run in re.findall("`+", code)}
-    fence = "`" * (max(held) + 1) if len(place.fence) in held else place.fence
-    pad = " " if "`" in (code[:1], code[-1:]) else ""
-    return f"{fence}{pad}{code}{pad}{fence}"
+    def _set(self, match: re.Match[str], place: _Place) -> tuple[int, int, str]:
+        """Return what a mark replaces (from, to), and with what."""
+        said = _evaluated(match[1], self.values)
+        start, end = match.span()
+        line = max(self.text.rfind("\n", 0, start), self.text.rfind("\r", 0, start)) + 1
+        prefix, rest = self.text[line:start], _REST.match(self.text, end)
+        alone = rest is not None and _PREFIX.fullmatch(prefix)
+        newline = (rest[1] if rest else "") or self.newline
+        if isinstance(said, Written):
+            return start, end, said
+        if alone and place.filter == "code":
+            lines = [_guarded(clean(line), place.fence) for line in _lines(said)]
+        elif alone and place.block and place.columns:
+            lines = [f"| {' | '.join(row)} |" for row in _rows(said, place.columns)]
+        elif alone and place.block and isinstance(said, _Field) and _is_block(said.value):
+            before = self.text[:line].splitlines()[-1:] or [""]
+            after = self.text[rest.end() if rest else end :].splitlines()[:1] or [""]
+            return line, end, newline.join(_set_apart(prefix, said.value, before[0], after[0]))
+        else:
+            return start, end, _WRITERS[place.filter](said)
+        return start, end, (newline + prefix).join(lines)
+
+    def _code_span(self, match: re.Match[str], fence: str) -> tuple[int, int] | None:
+        """Return where the code within a line begins and ends, its fences included."""
+        exact = re.compile(rf"(?<!`){fence}(?!`)")
+        earliest = max(match.start() - 2000, 0)
+        opening = [m.start() for m in exact.finditer(self.text, earliest, match.start())]
+        closing = exact.search(self.text, match.end())
+        return (opening[-1], closing.end()) if opening and closing else None
+
+    def _filled_span(
+        self, span: tuple[int, int], inside: Sequence[re.Match[str]], place: _Place
+    ) -> str:
+        """Fill code within a line, its fences made longer where the code holds one like them."""
+        pieces, at = [], span[0] + len(place.fence)
+        for match in inside:
+            said = clean(str(_evaluated(match[1], self.values)))
+            pieces.append(self.text[at : match.start()])
+            pieces.append(said.replace("|", "\\|") if place.columns else said)
+            at = match.end()
+        code = "".join([*pieces, self.text[at : span[1] - len(place.fence)]])
+        held = {len(run) for run in re.findall("`+", code)}
+        fence = "`" * (max(held) + 1) if len(place.fence) in held else place.fence
+        pad = " " if "`" in (code[:1], code[-1:]) else ""
+        return f"{fence}{pad}{code}{pad}{fence}"
 
 
 def _guarded(text: str, fence: str) -> str:
@@ -405,25 +401,25 @@ def _is_block(value: FieldValue) -> bool:
     return bool(value.parts) or value.unit == "Markdown"
 
 
-def _set_apart(prefix: str, value: FieldValue, before: str, after: str, newline: str) -> str:
-    """Write a block, indented as its mark was, with a blank line on each side."""
+def _set_apart(prefix: str, value: FieldValue, before: str, after: str) -> list[str]:
+    """Return the lines of a block, indented as its mark was, with a blank line on each side."""
     missing = f"{NO_DATA}: {md_escape(value.reason)}."
-    marker = re.sub(r"(?:[-*+]|\d{1,9}[.)])[ \t]+", lambda m: " " * len(m[0]), prefix)
+    marker = re.sub(_ITEM, lambda m: " " * len(m[0]), prefix)
     text = missing if value.missing else markdown(value.parts)
     lines = [f"{marker}{line}".rstrip() for line in text.split("\n")]
     if prefix != marker:  # it begins an item of a list
         lines[0] = prefix + lines[0][len(marker) :]
     elif _PREFIX.sub("", before, count=1).strip():
         lines.insert(0, marker.rstrip())
-    if _PREFIX.sub("", after, count=1).strip() and not re.match(r"[ \t]*(?:[-*+]|\d+[.)])", after):
+    if _PREFIX.sub("", after, count=1).strip() and not re.match(rf"[ \t]*{_ITEM}", after + " "):
         lines.append(marker.rstrip())
-    return newline.join(lines)
+    return lines
 
 
 def _rows(said: object, columns: int) -> Iterator[list[str]]:
     """Yield a block's rows for a table that the template began, with as many cells as it has."""
     rows: list[list[str]] = []
-    for part in said.parts if isinstance(said, _Field) else ():
+    for part in said.value.parts if isinstance(said, _Field) else ():
         if isinstance(part, Items):
             rows += [[md_escape(line)] for line in part.lines()]
             continue
@@ -441,13 +437,12 @@ def _rows(said: object, columns: int) -> Iterator[list[str]]:
 def _front_matter(template: str) -> int:
     """Return the length of the YAML that a template begins with, both fences included."""
     fence = re.match(r"\ufeff?---[ \t]*\r?\n", template)
-    end = fence and re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.M).search(
-        template, fence.end()
-    )
+    closing = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.M)
+    end = fence and closing.search(template, fence.end())
     return end.end() if end else 0
 
 
-def _filled_front(line: str, values: Mapping[str, FieldValue]) -> str:
+def _filled_front(line: str, values: Values) -> str:
     """Fill a line of YAML, so that it stays YAML."""
     if not MARK.search(line):
         return line

@@ -7,37 +7,44 @@ which gives the samples theirs, and a clock that nobody sets: this machine's may
 A watch lives in a run's folder, and goes on from there whenever and wherever it is started again:
 
 ```
-watch/state.json         what it was begun with
-watch/answers.journal    every answer, as it came
-watch/snapshots.jsonl    what was known at each step
-watch/watch.log          what happened, in UTC
-watch/recording/         the recording, when the window is over
+watch/watch.sqlite           every answer, and what was known at each step
+watch/watch.log              what happened, in UTC
+watch/notifications.jsonl    who was told of it
+watch/recording/             the recording, when the window is over
 ```
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
-import queue
+import logging.handlers
+import math
+import pickle
+import sqlite3
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tars_ga_lib import __version__, atomic, collection, prometheus
+import numpy as np
+
+from tars_ga_lib import __version__, atomic, collection, prometheus, strict
 from tars_ga_lib.grammar import ParametersError, format_duration, format_time
-from tars_ga_lib.live import apart, outlook
-from tars_ga_lib.live import folder as watch_folder
-from tars_ga_lib.live.answers import Answers, Grid, Part, ranges
-from tars_ga_lib.live.clocks import Clock, ServerTime
-from tars_ga_lib.live.folder import LogFile, begin, identity
-from tars_ga_lib.live.store import FOLDER, Journal, Lines
+from tars_ga_lib.intervals import runs
+from tars_ga_lib.live.screen import sentence
+from tars_ga_lib.live.store import FOLDER, Store, differences, identity
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.prometheus import Answer, Prometheus, QueryError, SourceError
 from tars_ga_lib.queries import requests
-from tars_ga_lib.recording import Recording
+from tars_ga_lib.recording import Recording, Span
+
+SCHEMA = "tars-ga/watch/1"
 
 RECHECK = 3
 """Steps before the new ones that are asked for again."""
@@ -54,10 +61,27 @@ GRACE = 12
 RETRY = 30.0
 """Seconds until a server that does not answer is asked again, if that is before the next step."""
 
-_FRAME = 1 << 18
-"""Bytes of answers that are kept in memory at most before they are written."""
+LOOK = ["-m", "tars_ga_lib.live.outlook"]
+"""What Python runs to look at what is over."""
 
-log = logging.getLogger(watch_folder.LOGGER)
+PATIENCE = 300.0
+"""Seconds that a look may take; the analysis of a day takes about one."""
+
+JUMP = 2.0
+"""Seconds by which this machine's clock may differ from the server's without a word in the log."""
+
+_PROBLEMS = {
+    "disk": ("nothing can be kept", "all can be kept again"),
+    "source": ("the source does not answer", "the source answers again"),
+    "outlook": ("there is no outlook", "there is an outlook again"),
+    "parameters": ("the parameters cannot be read again", "the parameters are read again"),
+}
+"""What may be wrong, the gravest first, and what the log says when it begins and ends."""
+
+log = logging.getLogger("tars_ga.watch")
+
+Look = Callable[[Job, Span, list[Span], int], list[dict[str, Any]]]
+"""What `outlook.look` does."""
 
 
 def settle(step: int) -> float:
@@ -65,79 +89,42 @@ def settle(step: int) -> float:
     return min(30.0, max(1.0, step / 10))
 
 
-# --- asking --------------------------------------------------------------------------------------
+class Clock:
+    """This machine's clocks; a test puts others in their place."""
+
+    def wall(self) -> float:
+        """Epoch seconds, as this machine believes; may jump."""
+        return time.time()
+
+    def steady(self) -> float:
+        """Seconds of a clock that never jumps, and goes on while the machine sleeps."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        """Wait, but not longer than until `stop` is set."""
+        stop.wait(seconds)
 
 
-class _LaterError(Exception):
-    """Not asked in this pass."""
+class _Log(logging.handlers.RotatingFileHandler):
+    """The file of the log; a full disk is told where samples are written, which matters more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=8 << 20, backupCount=1, encoding="utf-8", delay=True)
+        formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+        formatter.converter = time.gmtime
+        self.setFormatter(formatter)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Go on without a line that cannot be written."""
 
 
-@dataclass(frozen=True)
-class _Task:
+class _Piece(NamedTuple):
     """Some steps of one query that are to be asked for."""
 
-    grid: Grid
-    answers: Answers
+    span: str
+    query: str
     first: int
-    count: int
-
-
-def _pieces(grid: Grid, answers: Answers, steps: int, again: int) -> list[_Task]:
-    """Return what of the first `steps` is missing, and the last ones from `again` on."""
-    wanted = ~answers.answered
-    wanted[again:] = True
-    wanted[steps:] = False
-    return [
-        _Task(grid, answers, first, min(PIECE, start + count - first))
-        for start, count in ranges(wanted)
-        for first in range(start, start + count, PIECE)
-    ]
-
-
-def _in_threads(
-    tasks: Sequence[_Task], ask: Callable[[_Task], Answer], connections: int
-) -> queue.SimpleQueue[tuple[_Task, Answer | Exception]]:
-    """Ask all, some at once, in threads that nobody needs to wait for; the answers as they come.
-
-    A thread of an executor would keep a process that is told to end until its request is over.
-    """
-    waiting: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[_Task, Answer | Exception]] = queue.SimpleQueue()
-    for each in (*tasks, *[None] * connections):
-        waiting.put(each)
-
-    def work() -> None:
-        while (task := waiting.get()) is not None:
-            try:
-                done.put((task, ask(task)))
-            except Exception as error:
-                done.put((task, error))
-
-    for _ in range(connections):
-        threading.Thread(target=work, daemon=True).start()
-    return done
-
-
-# --- the watch -----------------------------------------------------------------------------------
-
-
-@dataclass
-class Status:
-    """What whoever looks on is told between the snapshots."""
-
     steps: int
-    over: int = 0
-    answered: int = 0
-    silent_since: float | None = None
-    failing: dict[str, str] = field(default_factory=dict)
-    problem: str = ""
-    cannot_write: str = ""
-    outlook_problem: str = ""
-    job_problem: str = ""
-    snapshot: dict[str, Any] | None = None
-    phase: str = "starting"
-    next_at: float = 0.0
-    took: float = 0.0
 
 
 class Watch:
@@ -151,6 +138,22 @@ class Watch:
         Returns the job; asked again at each step, as evidence comes in during a day.
     told
         Called with each new snapshot.
+    look
+        Judges what is over; a process of its own if not given, as the statistics take more memory
+        than all of the watch.
+
+    Attributes
+    ----------
+    over
+        How many steps are over, as of the last pass.
+    silent_since
+        When the server was found not to answer, in epoch seconds; None if it does.
+    problems
+        What else is wrong, a sentence by the key of `_PROBLEMS`.
+    snapshot
+        The latest, if there is one.
+    next_at
+        When the server will be asked next, in epoch seconds of its clock.
 
     Raises
     ------
@@ -163,94 +166,93 @@ class Watch:
         folder: Path,
         reload: Callable[[], Job],
         *,
-        clock: Clock | None = None,
         told: Callable[[dict[str, Any]], None] = lambda snapshot: None,
+        look: Look | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        self.job = reload()
-        self.folder = folder / FOLDER
-        self._reload, self.told = reload, told
-        window = self.job.parameters.window
+        self.job, self.folder = reload(), folder / FOLDER
+        self.told, self._reload, self._look_at = told, reload, look or self._look_apart
         self._clock = clock or Clock()
-        source = self.job.parameters.source
-        timeout = min(source.timeout, max(window.step, 10))
+        self._intervals = collection.spans(self.job.parameters)
+        self._window, source = self.job.parameters.window, self.job.parameters.source
+        self.step = self._window.step
+        self.steps = self._window.seconds // self.step
         # A failed request is tried again at the next pass, not at once.
-        self._server: Prometheus = prometheus.connect(source, timeout=timeout, attempts=1)
-        self._lock = begin(self.folder, self.job)
-        self._handler = LogFile(self.folder / "watch.log")
-        for name in (log.name, "urllib3"):
-            logging.getLogger(name).addHandler(self._handler)
-        log.setLevel(logging.INFO)
-        self.grids = {
-            name: Grid(name, interval, window.step, requests(self.job))
-            for name, interval in collection.spans(self.job.parameters).items()
-        }
-        self.window = self.grids["window"]
-        self.status = Status(self.window.steps)
-        self._journal = Journal(self.folder / "answers.journal")
-        for part in self._journal.read():
-            if answers := self.grids[part.span].answers.get(part.id):
-                answers.apply(part)
-        self._lines = Lines(self.folder / "snapshots.jsonl")
-        self.status.snapshot = self._lines.last
-        self._told_of = int(self._lines.last["step"]) if self._lines.last else 0
-        self._time = ServerTime(self._clock)
-        self._stop = threading.Event()
-        self._started = collection.utc_now()
+        self._server: Prometheus = prometheus.connect(
+            source, timeout=min(source.timeout, max(self.step, 10)), attempts=1
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.store = Store(self.folder, self.job)
+        self.snapshot = next(reversed(self.store.snapshots()), None)
+        self._queries = {request.id: request.query for request in requests(self.job)}
+        self._asked: dict[tuple[str, str], float] = {}
+        self.over = 0
+        self.silent_since: float | None = None
+        self.problems: dict[str, str] = {}
+        self.next_at = 0.0
+        self._ahead: float | None = None
+        self._wrong = 0.0
+        self._unwritten = ""
         self._version = "unknown"
-        self._last_looks = 0
-        self._over_since: float | None = None
-        self._unwritten = False
-        self._finished = False
+        self._last_looks: Counter[bool] = Counter()
+        self._stop = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = _Log(self.folder / "watch.log")
+        for name in ("tars_ga", "urllib3"):
+            logging.getLogger(name).addHandler(self._log)
+        logging.getLogger("tars_ga").setLevel(logging.INFO)
         log.info(
             "tars-ga %s watches %s to %s, step %s, %s, from %s; %d steps are there",
-            __version__, format_time(window.start), format_time(window.stop),
-            format_duration(window.step), self.job.parameters.release.version, self.url,
-            int(self.window.answered().sum()),
+            __version__, format_time(self._window.start), format_time(self._window.stop),
+            format_duration(self.step), self.job.parameters.release.version, self.url,
+            self.answered,
         )  # fmt: skip
-        for each in (self._journal, self._lines):
-            if each.torn:
-                log.warning("%s: cut off %d bytes that were not whole", each.path.name, each.torn)
 
     def close(self) -> None:
         """Let the folder go."""
-        for name in (log.name, "urllib3"):
-            logging.getLogger(name).removeHandler(self._handler)
+        for name in ("tars_ga", "urllib3"):
+            logging.getLogger(name).removeHandler(self._log)
+        self._log.close()
         self._server.close()
-        self._journal.close()
-        self._lines.close()
-        os.close(self._lock)
-
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self.store.close()
 
     def stop(self) -> None:
         """End soon; may be called by a signal's handler."""
         self._stop.set()
         self._server.end("the watch was stopped")
+        if self._process is not None:
+            self._process.kill()
 
     @property
     def url(self) -> str:
         """Where the server is."""
         return self._server.url
 
+    @property
+    def answered(self) -> int:
+        """How many steps of the window all queries are answered for."""
+        masks = [mask for (span, _), mask in self.store.answered.items() if span == "window"]
+        return int(np.all(masks, axis=0).sum())
+
+    @property
+    def failing(self) -> dict[str, str]:
+        """Why a query is not answered, by its name."""
+        return {query: error for (_, query), error in self.store.errors.items() if error}
+
     def now(self) -> float:
-        """Epoch seconds by the server's clock."""
-        return self._time.now()
+        """Epoch seconds at the server; at this machine, as long as the server never said so."""
+        if self._ahead is None:
+            return self._clock.wall()
+        return self._clock.steady() + self._ahead
 
     def run(self) -> bool:
         """Watch until the window is over; False if it was stopped before."""
         while not self._stop.is_set():
-            began = self._clock.steady()
-            self._pass()
-            self.status.took = self._clock.steady() - began
-            if self._finished:
+            if self._pass():
                 log.info("the window is over")
                 return True
             self._wait()
-        log.info("stopped after %d of %d steps", self._told_of, self.window.steps)
+        log.info("stopped after %d of %d steps", self._looked_at, self.steps)
         return False
 
     def save(self) -> Path:
@@ -263,28 +265,23 @@ class Watch:
         """
         folder = self.folder / "recording"
         with atomic.writing(folder, f"{folder}"):
-            apart.call(_save, (self.recording(), folder), lambda: False)
+            self.recording().save(folder)
         return folder
 
     def recording(self) -> Recording:
         """Return what was collected, as the recording of the whole window."""
-        steps = self.window.steps
-        url = self.url
-        spans = {
-            name: grid.span(steps if grid is self.window else grid.steps, url)
-            for name, grid in self.grids.items()
-        }
-        spans = collection.with_scrape_intervals(self.job, self._server, spans)
-        missing = int((~self.window.answered()[:steps]).sum())
+        spans = collection.with_scrape_intervals(
+            self.job, self._server, {name: self._span(name) for name in self._intervals}
+        )
         problems = []
-        if missing:
-            why = f": {self.status.problem}" if self.status.problem else ""
-            problems.append(f"{missing} of {steps} steps were not answered whole{why}")
+        if missing := self.steps - self.answered:
+            why = f": {self.problems['source']}" if "source" in self.problems else ""
+            problems.append(f"{missing} of {self.steps} steps were not answered whole{why}")
         return Recording(
-            server=url,
+            server=self.url,
             version=self._version,
             software=f"tars-ga {__version__}",
-            collected_at=self._started,
+            collected_at=self.store.begun_at,
             simulated=self.job.parameters.simulated,
             spans=spans,
             problems=problems,
@@ -292,302 +289,247 @@ class Watch:
 
     # --- one pass
 
-    def _pass(self) -> None:
-        """Ask for all that is over and missing, keep it, and look at it."""
-        status, now, self._unwritten = self.status, self._time.now(), False
+    def _pass(self) -> bool:
+        """Ask for all that is over and missing, keep it and look at it; True if that was all."""
+        began, self._unwritten, unanswered, silent = self.now(), "", 1, ""
         try:
             if self._version == "unknown":
                 self._version = self._server.version()
-            self._time.hear(self._server.now())
-            status.over = self._steps_over(self.window)
-            failed, problem = self._collect(status.over), ""
+            said = self._server.now()
+            self._ahead = said - self._clock.steady()
+            wrong = self._clock.wall() - said
+            if abs(wrong - self._wrong) > JUMP:
+                self._wrong = wrong
+                log.warning("this machine's clock is %+.0f s from the server's: it counts", wrong)
+            self.over = self._steps_over("window")
+            unanswered = self._ask(self._wanted())
         except (SourceError, QueryError) as error:
-            if self._time.heard:  # else this machine's clock is all there is, and may be wrong
-                status.over = self._steps_over(self.window)
-            failed, problem = 1, str(error)
-        self._judge(now, problem)
-        status.answered = int(self.window.answered().sum())
+            silent = str(error)
+            # Never heard of the server, this machine's clock is all there is, and may be wrong.
+            if self._ahead is not None:
+                self.over = self._steps_over("window")
+        if self._stop.is_set():
+            return False
+        self._note("source", silent)
+        self.silent_since = (self.silent_since or began) if silent else None
         self._look()
-        if status.cannot_write and not self._unwritten:
-            log.info("%s can be written again", self.folder)
-            status.cannot_write = ""
-        if not self._stop.is_set():
-            self._see_the_end(failed)
+        self._note("disk", self._unwritten)
+        return not self._stop.is_set() and self._is_over(unanswered)
 
-    def _see_the_end(self, failed: int) -> None:
-        """See whether all is over, and known or not worth waiting for."""
-        status, now = self.status, self._clock.steady()
-        # What was asked for counts, not what has become over since; unless nobody answers.
-        silent = status.silent_since is not None
-        over = self._steps_over(self.window) if silent else status.over
-        if over < self.window.steps:
-            self._over_since = None
-            return
-        self._over_since = now if self._over_since is None else self._over_since
-        if not silent and not status.cannot_write:
-            self._last_looks += 1
-            self._finished = not failed or self._last_looks >= LAST_LOOKS
-        elif not status.cannot_write and now - self._over_since > GRACE * self.window.step:
-            status.over = self.window.steps
-            self._look()
-            self._finished = True
+    def _wanted(self) -> list[_Piece]:
+        """Return what is over and missing, and the last steps again, as scrapes may come late."""
+        pieces = []
+        for (span, query), answered in self.store.answered.items():
+            wanted, over = ~answered, self._steps_over(span)
+            if span == "window":
+                over = self.over
+                last_look = over == self.steps
+                wanted[0 if last_look else max(0, min(self._looked_at, over) - RECHECK) :] = True
+            wanted[over:] = False
+            pieces += [
+                _Piece(span, query, first, min(PIECE, stop - first))
+                for start, stop in runs(wanted)
+                for first in range(start, stop, PIECE)
+            ]
+        # Whoever waits longest comes first, so that slow queries do not keep the others back.
+        return sorted(pieces, key=lambda piece: self._asked.get(piece[:2], -math.inf))
 
-    def _steps_over(self, grid: Grid) -> int:
-        over = (self._time.now() - settle(grid.step) - grid.start) // grid.step
-        return int(min(max(over, 0), grid.steps))
-
-    def _due(self, step: int) -> float:
-        """Server time at which a step is asked for."""
-        return self.window.start + step * self.window.step + settle(self.window.step)
-
-    def _judge(self, now: float, problem: str) -> None:
-        """See whether the server answers at all."""
-        status = self.status
-        if problem and status.silent_since is None:
-            status.silent_since = now
-            log.warning("the source does not answer: %s", problem)
-        elif not problem and status.silent_since is not None:
-            log.info(
-                "the source answers again, after %.0f s", self._time.now() - status.silent_since
-            )
-            status.silent_since = None
-        status.problem = problem
-
-    def _collect(self, steps: int) -> int:
-        """Ask for what is new; return how many questions were not answered.
+    def _ask(self, pieces: list[_Piece]) -> int:
+        """Ask, and keep what is answered; return how many pieces were not.
 
         Raises
         ------
         SourceError
             If the server stopped to answer, or answers nothing.
         """
-        last_look = steps == self.window.steps
-        again = 0 if last_look else max(0, min(self._told_of, steps) - RECHECK)
-        tasks = [
-            task
-            for grid in self.grids.values()
-            for answers in grid.answers.values()
-            for task in (
-                _pieces(grid, answers, steps, again)
-                if grid is self.window
-                else _pieces(grid, answers, self._steps_over(grid), grid.steps)
-            )
-        ]
-        # Whoever waits longest comes first, so that slow queries do not keep the others back.
-        tasks.sort(key=lambda task: task.answers.asked)
-        return self._ask(tasks)
+        began, gone = self._clock.steady(), threading.Event()
+        unanswered = late = 0
+        silent = ""
 
-    def _ask(self, tasks: Sequence[_Task]) -> int:
-        """Ask, and keep what is answered as it comes; else as `_collect`."""
-        began = self._clock.steady()
-        deadline = began + max(self.window.step, 10)
-        gone = threading.Event()
-        failing: dict[str, str] = {}
-
-        def ask(task: _Task) -> Answer:
-            if gone.is_set() or self._clock.steady() > deadline:
-                raise _LaterError
-            task.answers.asked = began
-            start = task.grid.start + task.first * task.grid.step
-            stop = start + task.count * task.grid.step
-            query = task.answers.request.query
+        def ask(piece: _Piece) -> Answer | SourceError | QueryError | None:
+            if gone.is_set() or self._clock.steady() > began + max(self.step, 10):
+                return None  # the next pass asks
+            self._asked[piece[:2]] = began
+            start = self._intervals[piece.span].start + piece.first * self.step
+            stop = start + piece.steps * self.step
             try:
-                return self._server.range(query, start, stop, task.grid.step)
-            except SourceError:
-                gone.set()
-                raise
+                return self._server.range(self._queries[piece.query], start, stop, self.step)
+            except QueryError as error:
+                return error
+            except SourceError as error:
+                gone.set()  # the first to see it says so for all
+                return error
 
-        done = _in_threads(tasks, ask, self.job.parameters.source.connections)
-        parts: list[Part] = []
-        failed, problem = 0, ""
-        for _ in tasks:
-            while (item := _next(done)) is None and not self._stop.is_set():
-                pass
-            if item is None:
-                break
-            task, found = item
-            if isinstance(found, Answer):
-                task.answers.error = ""
-                parts += task.answers.changes(task.first, found, collection.utc_now())
-                if sum(part.values.nbytes for part in parts) > _FRAME:
-                    self._keep(parts)
-                    parts = []
-                continue
-            failed += 1
-            if isinstance(found, SourceError):
-                problem = str(found)
-            elif isinstance(found, QueryError):
-                failing[task.answers.request.id] = task.answers.error = str(found)
-            elif not isinstance(found, _LaterError):
-                raise found
-        gone.set()  # whoever still asks need not
-        self._keep(parts)
-        if problem or (failing and failed == len(tasks)):
-            raise SourceError(problem or next(iter(failing.values())))
-        for name, text in failing.items():
-            if self.status.failing.get(name) != text:
-                log.warning("%s: %s", name, text)
-        self.status.failing = failing
-        return failed
-
-    def _keep(self, parts: Sequence[Part]) -> None:
-        """Write answers, then take them over; what cannot be written will be asked for again."""
-        if not parts:
-            return
-        late = sum(
-            int(
-                self.grids[part.span]
-                .answers[part.id]
-                .answered[part.first : part.first + part.count]
-                .sum()
-            )
-            for part in parts
-        )
-        try:
-            self._journal.write(parts)
-        except OSError as error:
-            self._cannot_write(error)
-            return
-        for part in parts:
-            self.grids[part.span].answers[part.id].apply(part)
+        with ThreadPoolExecutor(self.job.parameters.source.connections) as pool:
+            for piece, answer in zip(pieces, pool.map(ask, pieces), strict=True):
+                if isinstance(answer, Answer):
+                    with self._writing():
+                        late += self.store.keep(piece.span, piece.query, piece.first, answer)
+                    continue
+                unanswered += 1
+                if isinstance(answer, SourceError):
+                    silent = str(answer)
+                elif answer is not None:
+                    if not self.store.errors[piece[:2]]:
+                        log.warning("%s: %s", piece.query, answer)
+                    self.store.errors[piece[:2]] = str(answer)
         if late:
             log.info("%d steps of queries were answered anew, with late samples", late)
+        if silent or (self.failing and unanswered == len(pieces)):
+            raise SourceError(silent or next(iter(self.failing.values())))
+        return unanswered
 
-    def _cannot_write(self, error: OSError) -> None:
-        self._unwritten = True
-        if not self.status.cannot_write:
-            log.error("%s cannot be written (%s)", self.folder, os.strerror(error.errno or 0))
-        self.status.cannot_write = (
-            f"{self.folder}: cannot be written ({os.strerror(error.errno or 0)}); make room: "
-            "what is missing is asked for again"
-        )
-
-    # --- looking
-
-    def _look(self) -> None:
-        """Write a snapshot of each step that is over and was not looked at."""
-        status = self.status
-        if status.over <= self._told_of or self._stop.is_set():
-            return
-        self._read_evidence()
-        url = self.url
-        question = outlook.Question(
-            self.job,
-            self.window.span(status.over, url),
-            [grid.span(grid.steps, url) for grid in self.grids.values() if grid is not self.window],
-            self._told_of,
-        )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Go on where nothing can be written: what is missing will be asked for again."""
         try:
-            snapshots = apart.call(outlook.look, question, self._stop.is_set)
-            status.outlook_problem = ""
-        except apart.StoppedError:
-            return
-        except (apart.ApartError, ParametersError, OSError) as error:
-            log.error("no outlook: %s", error)
-            status.outlook_problem = str(error)
-            snapshots = outlook.without(question)
-        source = {
-            "answers": status.silent_since is None,
-            "silent_since": None
-            if status.silent_since is None
-            else format_time(status.silent_since),
-            "answered_steps": int(self.window.answered()[: status.over].sum()),
-            "failing": status.failing,
-            "problem": status.problem or status.outlook_problem or status.job_problem or None,
-        }
-        snapshots = [{**each, "source": source} for each in snapshots]
-        try:
-            self._lines.write(snapshots)
-        except OSError as error:
-            self._cannot_write(error)
-            return
-        self._told_of, status.snapshot = status.over, snapshots[-1]
-        log.info("%s", sentence(snapshots[-1]))
-        for each in snapshots:
-            self.told(each)
+            yield
+        except sqlite3.OperationalError as error:
+            self._unwritten = (
+                f"{self.folder}: cannot be written ({error}); make room: what is missing is asked "
+                "for again"
+            )
 
-    def _read_evidence(self) -> None:
-        """Read the parameters again: evidence and waivers come in during a day."""
-        problem = ""
-        try:
-            job = self._reload()
-        except ParametersError as error:
-            problem = str(error)
-        else:
-            changed = watch_folder.differences(identity(self.job), identity(job))
-            if changed:
-                problem = (
-                    f"{', '.join(changed)} changed: this watch goes on with what it began with"
-                )
-            else:
-                self.job = job
-        if problem and problem != self.status.job_problem:
-            log.warning("%s", problem)
-        self.status.job_problem = problem
+    def _note(self, kind: str, text: str) -> None:
+        """Keep what is wrong, and log when that begins or ends."""
+        begins, ends = _PROBLEMS[kind]
+        before = self.problems.pop(kind, "")
+        if text:
+            self.problems[kind] = text
+        if text and not before:
+            log.warning("%s: %s", begins, text)
+        elif before and not text:
+            log.info("%s", ends)
 
-    # --- waiting
+    def _is_over(self, unanswered: int) -> bool:
+        """Tell whether the window is over, and all of it known or not worth waiting for."""
+        silent = self.silent_since is not None
+        # What was asked for counts, not what has become over since; unless nobody answers.
+        if (self._steps_over("window") if silent else self.over) < self.steps:
+            self._last_looks.clear()
+            return False
+        if self._unwritten:
+            return False
+        self._last_looks[silent] += 1
+        if not silent:
+            return not unanswered or self._last_looks[False] >= LAST_LOOKS
+        if self._last_looks[True] * min(RETRY, self.step) <= GRACE * self.step:
+            return False
+        self.over = self.steps
+        self._look()
+        return not self._unwritten
 
     def _wait(self) -> None:
         """Wait for the next step's time, or a shorter one to ask again what failed."""
-        status, began = self.status, self._clock.steady()
-        step = min(status.over + 1, self.window.steps)
-        status.phase = "waiting" if self._time.now() < self.window.start else "watching"
-        retry = status.silent_since is not None or status.failing or status.cannot_write
-        patience = (
-            min(RETRY, self.window.step) if retry or status.over == self.window.steps else 1e9
-        )
+        began = self._clock.steady()
+        again = self.silent_since is not None or self.failing or self._unwritten
+        patience = min(RETRY, self.step) if again or self.over == self.steps else math.inf
+        due = self._window.start + (self.over + 1) * self.step + settle(self.step)
         while not self._stop.is_set():
             left = patience - (self._clock.steady() - began)
-            if self._time.heard and status.over < self.window.steps:
-                left = min(left, self._due(step) - self._time.now())
-            status.next_at = self._time.now() + max(left, 0.0)
-            if left <= 0 or self._time.jumped():
+            if self._ahead is not None and self.over < self.steps:
+                left = min(left, due - self.now())
+            self.next_at = self.now() + max(left, 0.0)
+            if left <= 0:
                 return
             self._clock.wait(min(left, 0.5), self._stop)
 
+    def _steps_over(self, span: str) -> int:
+        interval = self._intervals[span]
+        over = (self.now() - settle(self.step) - interval.start) // self.step
+        return int(min(max(over, 0), interval.seconds // self.step))
 
-def _save(what: tuple[Recording, Path]) -> None:
-    recording, folder = what
-    recording.save(folder)
+    def _span(self, name: str, steps: int | None = None) -> Span:
+        whole = self._intervals[name].seconds // self.step
+        return self.store.span(name, whole if steps is None else steps, self.url)
 
+    # --- looking
 
-def _next(
-    done: queue.SimpleQueue[tuple[_Task, Answer | Exception]],
-) -> tuple[_Task, Answer | Exception] | None:
-    try:
-        return done.get(timeout=0.1)
-    except queue.Empty:
-        return None
+    @property
+    def _looked_at(self) -> int:
+        """How many steps have a snapshot."""
+        return self.snapshot["step"] if self.snapshot else 0
 
+    def _look(self) -> None:
+        """Write a snapshot of each step that is over and was not looked at."""
+        since = self._looked_at
+        if self.over <= since or self._stop.is_set():
+            return
+        self._read_evidence()
+        baselines = [self._span(name) for name in self._intervals if name != "window"]
+        try:
+            looks = self._look_at(self.job, self._span("window", self.over), baselines, since)
+            self._note("outlook", "")
+        except (ParametersError, OSError) as error:
+            if self._stop.is_set():
+                return
+            self._note("outlook", str(error))
+            looks = [{"kpis": None, "outlook": None}] * (self.over - since)
+        silent = self.silent_since
+        problems = [self.problems[kind] for kind in _PROBLEMS if kind in self.problems]
+        source = {
+            "answers": silent is None,
+            "silent_since": None if silent is None else format_time(silent),
+            "answered_steps": min(self.answered, self.over),
+            "failing": self.failing,
+            "problem": next(iter(problems), None),
+        }
+        snapshots = [
+            {
+                "schema": SCHEMA,
+                "step": step,
+                "steps": self.steps,
+                "taken_at": collection.utc_now(),
+                "step_end": format_time(self._window.start + step * self.step),
+                **look,
+                "source": source,
+            }
+            for step, look in enumerate(looks, since + 1)
+        ]
+        with self._writing():
+            self.store.add(snapshots)
+            self.snapshot = snapshots[-1]
+            log.info("%s", sentence(self.snapshot))
+            for one in snapshots:
+                self.told(one)
 
-def sentence(snapshot: dict[str, Any]) -> str:
-    """Write a snapshot as one line."""
-    start = f"step {snapshot['step']}/{snapshot['steps']}, {snapshot['step_end']}"
-    source, seen = snapshot["source"], snapshot["outlook"]
-    parts = []
-    if seen:
-        parts.append(f"if it ended now: {seen['decision']}")
-        if seen["slo"] and (worst := tightest(seen["slo"])):
-            parts.append(f"budget left {worst[1]:.0%} ({worst[0]})")
-        counts = seen["drift"]["counts"]
-        known = counts.get("evaluations", 0) > counts.get("missing", 0)
-        parts.append(f"{counts['findings']} findings" if known else "drift NO DATA")
-        alerts = seen["alerts"]
-        firing = f"{len(alerts['firing'])} firing" if not alerts["reason"] else "NO DATA"
-        parts.append(f"alerts {firing}")
-        parts.append(f"coverage {seen['coverage']['samples']:.1%}")
-    if not source["answers"]:
-        parts.append(f"the source does not answer since {source['silent_since']}")
-    elif source["answered_steps"] < snapshot["step"]:
-        parts.append(f"{snapshot['step'] - source['answered_steps']} steps not answered whole")
-    return f"{start}: " + "; ".join(parts or ["caught up with"])
+    def _look_apart(
+        self, job: Job, window: Span, baselines: list[Span], since: int
+    ) -> list[dict[str, Any]]:
+        """Look in a process of its own; what it is asked goes there by pickle: both ends are ours.
 
+        Raises
+        ------
+        OSError
+            If it fails, or takes too long.
+        """
+        question = pickle.dumps((job, window, baselines, since))
+        # A terminal's Ctrl-C is meant for the watch: hence a session of its own.
+        with subprocess.Popen(
+            [sys.executable, *LOOK],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as self._process:  # fmt: skip
+            try:
+                said, failed = self._process.communicate(question, timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                raise OSError(f"the look took longer than {PATIENCE:.0f} s") from None
+        if self._process.returncode:
+            last = failed.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no answer"]
+            raise OSError(f"the look failed ({last[0]})")
+        looks: list[dict[str, Any]] = strict.loads(said)
+        return looks
 
-def tightest(slo: dict[str, Any]) -> tuple[str, float] | None:
-    """Return the objective with the smallest share of the window's budget left; None if unknown."""
-    left = [
-        (each["title"], 1 - each["budget"]["whole_window"]["share_spent"])
-        for each in slo["objectives"].values()
-        if each["budget"]["whole_window"]
-    ]
-    return min(left, key=lambda item: item[1], default=None)
+    def _read_evidence(self) -> None:
+        """Read the parameters again: evidence and waivers come in during a day."""
+        try:
+            job, problem = self._reload(), ""
+        except ParametersError as error:
+            self._note("parameters", str(error))
+            return
+        if changed := differences(identity(self.job), identity(job)):
+            problem = f"{', '.join(changed)} changed: this watch goes on with what it began with"
+        else:
+            self.job = job
+        self._note("parameters", problem)

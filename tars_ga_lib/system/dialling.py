@@ -10,20 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http
-import json
 import logging
 import os
 import re
 import socket
 import ssl
 import threading
-from asyncio import sslproto
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from tars_ga_lib.grammar import ParametersError, format_duration
+from tars_ga_lib import strict
+from tars_ga_lib.grammar import ParametersError
 
 with contextlib.suppress(ModuleNotFoundError):  # then the monitor says so, and dials nothing
     from websockets.asyncio.client import ClientConnection, connect
@@ -96,7 +95,7 @@ def _plain(name: str, value: str) -> str:
 def _headers(text: str) -> dict[str, str]:
     name = "TARS_GA_WS_HEADERS"
     try:
-        found = json.loads(text)
+        found = strict.loads(text)
     except ValueError:
         found = None
     if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
@@ -164,77 +163,35 @@ async def dial(url: str, credentials: Credentials, within: float) -> ClientConne
     )
 
 
-@contextlib.contextmanager
-def small_buffers() -> Iterator[None]:
-    """Give TLS connections that open meanwhile a buffer of one record to read into.
-
-    asyncio's is of 256 KiB, all of it in memory: more than all else that a session needs.
-    """
-    before = sslproto.SSLProtocol.max_size
-    sslproto.SSLProtocol.max_size = 16 << 10
-    try:
-        yield
-    finally:
-        sslproto.SSLProtocol.max_size = before
-
-
-# --- looking names up --------------------------------------------------------------------------
-
-
 class Loop(asyncio.SelectorEventLoop):
     """An event loop that looks each name up in a thread of its own.
 
     The usual pool has few threads, which one dead resolver fills, and waits for them at the end.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._lookups: dict[Any, asyncio.Future[Any]] = {}
-
     async def getaddrinfo(self, host: Any, port: Any, **hints: int) -> Any:
-        """Look a name up; those who ask for the same at once share the answer."""
-        lookups, key = self._lookups, (host, port, *sorted(hints.items()))
-        if key not in lookups:
-            lookups[key] = future = self.create_future()
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            future.add_done_callback(lambda _: lookups.pop(key))
-            threading.Thread(
-                target=self._look_up, args=(future, host, port, hints), daemon=True
-            ).start()
-        return await asyncio.shield(lookups[key])
+        """Look a name up."""
+        future: asyncio.Future[Any] = self.create_future()
 
-    def _look_up(self, future: asyncio.Future[Any], host: Any, port: Any, hints: Any) -> None:
-        answer: Any = None
-        error: Exception | None = None
-        try:
-            answer = socket.getaddrinfo(host, port, **hints)
-        except Exception as problem:
-            error = problem
+        def look_up() -> None:
+            answer: Any = None
+            error: Exception | None = None
+            try:
+                answer = socket.getaddrinfo(host, port, **hints)
+            except Exception as problem:
+                error = problem
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self.call_soon_threadsafe(tell, answer, error)
 
-        def tell() -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(answer)
-            else:
-                future.set_exception(error)
+        def tell(answer: Any, error: Exception | None) -> None:
+            if not future.done():
+                future.set_result(answer) if error is None else future.set_exception(error)
 
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self.call_soon_threadsafe(tell)
+        threading.Thread(target=look_up, daemon=True).start()
+        return await future
 
 
 # --- why, in words ------------------------------------------------------------------------------
-
-_CERTIFICATE = {
-    9: "the certificate is not valid yet",
-    10: "the certificate has expired",
-    18: "the certificate is self-signed; TARS_GA_CA_BUNDLE names the issuers that are trusted",
-    19: "the certificate's issuer is not trusted; set TARS_GA_CA_BUNDLE",
-    20: "the certificate's issuer is not trusted; set TARS_GA_CA_BUNDLE",
-    21: "the certificate's issuer is not trusted; set TARS_GA_CA_BUNDLE",
-    62: "the certificate is for another host",
-    64: "the certificate is for another address",
-}
 
 
 def refused_credentials(error: BaseException) -> bool:
@@ -246,18 +203,18 @@ def why_not(error: BaseException, within: float) -> str:
     """Say why no session could be opened, from what `dial` raised."""
     if isinstance(error, InvalidStatus):
         return _why_status(error.response.status_code)
-    for each in _causes(error):
-        if isinstance(each, (ssl.SSLError, ssl.CertificateError)):
-            return f"TLS: {_why_tls(each)}"
-        if isinstance(each, socket.gaierror):
-            return f"DNS: {(each.strerror or 'the name cannot be looked up').lower()}"
-        if isinstance(each, TimeoutError):
-            return f"no session within {_seconds(within)}"
-        if isinstance(each, ConnectionClosed):
-            return why_closed(each)
-        if isinstance(each, OSError):
-            return _why_os(each)
-        if isinstance(each, EOFError):
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {_why_tls(cause)}"
+        if isinstance(cause, socket.gaierror):
+            return f"DNS: {(cause.strerror or 'the name cannot be looked up').lower()}"
+        if isinstance(cause, TimeoutError):
+            return f"no session within {within:g} s"
+        if isinstance(cause, ConnectionClosed):
+            return why_closed(cause)
+        if isinstance(cause, OSError):
+            return _why_os(cause)
+        if isinstance(cause, EOFError):
             return "it accepted the connection and closed it during the handshake"
     if isinstance(error, InvalidMessage):
         return "its answer to the handshake is not HTTP"
@@ -268,17 +225,10 @@ def why_not(error: BaseException, within: float) -> str:
     return f"the session could not be opened ({type(error).__name__})"
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__
-
-
-def _seconds(seconds: float) -> str:
-    return format_duration(int(seconds)) if seconds == int(seconds) else f"{seconds:g}s"
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _why_status(code: int) -> str:
@@ -292,26 +242,20 @@ def _why_status(code: int) -> str:
     return f"HTTP {code}"
 
 
-def _why_tls(error: Exception) -> str:
+def _why_tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _CERTIFICATE.get(error.verify_code, error.verify_message)
-    reason = getattr(error, "reason", None)
-    if reason == "WRONG_VERSION_NUMBER":
-        return "the server does not speak it on this port"
-    if reason and "CERTIFICATE_REQUIRED" in reason:
+        # OpenSSL's words: `certificate has expired`, `self-signed certificate`, …
+        remedy = "; TARS_GA_CA_BUNDLE names the issuers that are trusted"
+        issuer = error.verify_code in (18, 19, 20, 21)
+        return f"the server's certificate: {error.verify_message}{remedy if issuer else ''}"
+    if "CERTIFICATE_REQUIRED" in (error.reason or ""):
         return "the server asks for a certificate; set TARS_GA_CLIENT_CERT"
-    return "the connection was closed during its handshake" if not reason else reason.lower()
+    return (error.reason or "the connection was closed during its handshake").lower()
 
 
 def _why_os(error: OSError) -> str:
     # Where a name has several addresses, their errors come as one text.
-    numbers = (
-        {error.errno} if error.errno else set(map(int, re.findall(r"Errno (\d+)", str(error))))
-    )
-    if isinstance(error, ConnectionRefusedError) or numbers == {111}:
-        return "connection refused"
-    if isinstance(error, (ConnectionResetError, BrokenPipeError)):
-        return "connection reset"
+    numbers = {error.errno} if error.errno else {*map(int, re.findall(r"Errno (\d+)", str(error)))}
     words = [os.strerror(number).lower() for number in sorted(numbers)]
     return "; ".join(words) or "the connection failed"
 
@@ -337,10 +281,6 @@ def why_closed(error: ConnectionClosed | Protocol) -> str:
 
 def close_name(code: int) -> str:
     """Return the name of a close code: 1012 is `service restart`."""
-    if code == 1000:
-        return "normal closure"
-    if found := CLOSE_CODE_EXPLANATIONS.get(code):
-        return str(found).removesuffix(" [internal]")
-    if 3000 <= code < 5000:
-        return "private use" if code >= 4000 else "registered"
-    return "unknown"
+    ranges = {3: "registered", 4: "private use"}
+    name = CLOSE_CODE_EXPLANATIONS.get(code, ranges.get(code // 1000, "unknown"))
+    return str(name).removesuffix(" [internal]").replace("OK", "normal closure")

@@ -1,16 +1,15 @@
-"""Where the time of a watched endpoint goes, and the figures that are kept of it in little memory.
+"""Where the time of a watched endpoint goes.
 
-A `Clock` that notices when nobody looked, a `Ledger` that books each moment on one state, and a
-`Tally` of durations whose percentile is exact without keeping them all.
+A `Clock` that notices when nobody looked, a `Ledger` that books each moment on one state, and the
+figures of `Durations`.
 """
 
 from __future__ import annotations
 
 import bisect
-import heapq
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -54,15 +53,9 @@ class Clock:
 
     def lost(self, start: float, end: float) -> float:
         """Return the seconds of [start, end] that lie in gaps."""
-        first = bisect.bisect_left(self.gaps, (start, -math.inf))
-        if first and self.gaps[first - 1][1] > start:
-            first -= 1
-        total = 0.0
-        for begin, finish in self.gaps[first:]:
-            if begin >= end:
-                break
-            total += min(finish, end) - max(begin, start)
-        return total
+        first = max(bisect.bisect_left(self.gaps, (start, start)) - 1, 0)
+        inside = ((max(a, start), min(b, end)) for a, b in self.gaps[first:])
+        return sum(b - a for a, b in inside if b > a)
 
     def iso(self, moment: float) -> str:
         """Write a reading as an ISO time in UTC with milliseconds, by the clock at the start."""
@@ -93,61 +86,22 @@ class Ledger:
         return self.seconds[state] + more
 
 
-class Tally:
-    """Count, sum, maximum and P99 of durations in seconds.
-
-    Only the largest `most` values are kept, which makes the P99 (nearest rank: the smallest value
-    that at least 99 % do not exceed) exact for fewer than `100 * most` values. Beyond that it is
-    the smallest value kept, which is too large rather than too small.
-    """
-
-    def __init__(self, most: int = 32) -> None:
-        self.count = 0
-        self.sum = 0.0
-        self.most = most
-        self._largest: list[float] = []
-
-    def add(self, value: float) -> None:
-        """Add one value."""
-        self.count += 1
-        self.sum += value
-        if len(self._largest) < self.most:
-            heapq.heappush(self._largest, value)
-        elif value > self._largest[0]:
-            heapq.heapreplace(self._largest, value)
-
-    @classmethod
-    def joined(cls, several: Iterable[Tally], more: Iterable[float] = ()) -> Tally:
-        """Return one tally of what several hold, and more values."""
-        several = list(several)
-        whole = cls(max(each.most for each in several))
-        for each in several:
-            for value in each._largest:
-                whole.add(value)
-        whole.count = sum(each.count for each in several)
-        whole.sum = sum(each.sum for each in several)
-        for value in more:
-            whole.add(value)
-        return whole
+class Durations(list[float]):
+    """Durations in seconds; `mean` and `p99` are None where there are none."""
 
     @property
     def mean(self) -> float | None:
-        """Mean; None without values."""
-        return self.sum / self.count if self.count else None
+        """Their mean."""
+        return sum(self) / len(self) if self else None
 
     @property
     def p99(self) -> float | None:
-        """P99; None without values."""
-        if not self.count:
-            return None
-        rank = self.count // 100  # 0 is the largest
-        ordered = sorted(self._largest, reverse=True)
-        return ordered[min(rank, len(ordered) - 1)]
+        """The smallest that at least 99 % of them do not exceed (nearest rank)."""
+        return sorted(self)[math.ceil(0.99 * len(self)) - 1] if self else None
 
     def facts(self) -> dict[str, Any]:
-        """Return `count`, `mean`, `p99` and `max`, in seconds; None where there are no values."""
-        largest = max(self._largest, default=None)
-        figures = {"mean": self.mean, "p99": self.p99, "max": largest}
-        return {"count": self.count} | {
+        """Return `count`, `mean`, `p99` and `max`."""
+        figures = {"mean": self.mean, "p99": self.p99, "max": max(self, default=None)}
+        return {"count": len(self)} | {
             name: None if value is None else round(value, 6) for name, value in figures.items()
         }

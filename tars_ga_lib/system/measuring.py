@@ -1,23 +1,25 @@
-"""The running system is measured for a run: validation and WebSocket sessions, side by side."""
+"""The running system is measured for a run: its checks, and its WebSocket sessions beside them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from tars_ga_lib import system
 from tars_ga_lib.measured import Results, load
-from tars_ga_lib.parameters import MEASURED, Job
+from tars_ga_lib.parameters import MEASURED
 from tars_ga_lib.recording import write_json
 from tars_ga_lib.run import Run
-from tars_ga_lib.system import monitor as websocket
+from tars_ga_lib.system import websocket
+from tars_ga_lib.system.checks import Scope
+
+Show = Callable[[str, float, float], None]
 
 
 def measure(
     run: Run,
     prometheus: str | None = None,
-    show: Callable[[str, float, float], None] = lambda what, done, all_of_it: None,
+    show: Show = lambda what, done, whole: None,
     *,
     measure: bool = True,
 ) -> dict[str, Results]:
@@ -37,39 +39,37 @@ def measure(
     Returns
     -------
     dict of str to Results
-        By kind, as `load` has them.
+        By kind, as `measured.load` has them.
     """
     job, folder = run.job, run.folder
     held = load(job, folder)
     if not measure:
         return held
-    with ThreadPoolExecutor(len(MEASURED)) as pool:
-        jobs = []
-        if job.validation is not None and held["validation"].document is None:
-            jobs.append(pool.submit(_validate, run, prometheus, show))
+    with ThreadPoolExecutor(1) as pool:
+        sessions = None
         if job.websocket is not None and held["websocket"].document is None:
-            jobs.append(pool.submit(_watch, job, folder, show))
-        for one in jobs:
-            one.result()
+            sessions = pool.submit(_watch, run, show)
+        if job.validation is not None and held["validation"].document is None:
+            from tars_ga_lib.system import validation  # and the stores' drivers: half a second
+
+            validation.measure(
+                Scope.of(job, run, prometheus, os.environ),
+                folder,
+                progress=lambda _, done, whole: show("checks", done, whole),
+            )
+        if sessions is not None:
+            sessions.result()
     return load(job, folder)
 
 
-def _validate(run: Run, prometheus: str | None, show: Callable[[str, float, float], None]) -> None:
-    system.run(
-        run.job,
-        run.folder,
-        prometheus=prometheus,
-        progress=lambda _, done, every: show("checks", done, every),
-    )
-
-
-def _watch(job: Job, folder: Path, show: Callable[[str, float, float], None]) -> None:
-    assert job.websocket is not None
-    release, asked = job.parameters.release, float(job.websocket.duration)
+def _watch(run: Run, show: Show) -> None:
+    targets, release = run.job.websocket, run.job.parameters.release
+    assert targets is not None
+    whole = float(targets.duration)
     results = websocket.watch(
-        job.websocket,
+        targets,
         release={"name": release.name, "version": release.version},
-        simulated=job.parameters.simulated,
-        progress=lambda left, _: show("seconds of the WebSocket sessions", asked - left, asked),
+        simulated=run.job.parameters.simulated,
+        progress=lambda left, _: show("seconds of the WebSocket sessions", whole - left, whole),
     )
-    write_json(folder / MEASURED["websocket"], results)
+    write_json(run.folder / MEASURED["websocket"], results)

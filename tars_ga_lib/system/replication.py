@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tars_ga_lib.system.check import Reading
+from tars_ga_lib.system.checks import NotMeasured, Reading
+from tars_ga_lib.system.server import Server
 
 PATIENCE = 2.0
 """Seconds that are waited for a replica to catch up."""
@@ -40,7 +41,7 @@ class Lag:
         """Return it as what a check measured."""
         doubt = (self.high - self.low) / 2 * 1e3
         text = f"known to within {doubt:.2g} ms" if self.reached else ""
-        text = "; ".join(each for each in (details, text) if each)
+        text = "; ".join(part for part in (details, text) if part)
         return Reading(self.seconds, text, interval=(self.low, self.high))
 
 
@@ -82,48 +83,59 @@ def worst_lag(measure: Callable[[], Lag]) -> Lag:
     A hiccup of our own makes a sample blurred; lag makes it long, and as sharp as any other. A
     replica that does not catch up is not asked again.
     """
-    found = []
+    lags = []
     for _ in range(_SAMPLES):
-        found.append(measure())
-        if not found[-1].reached:
-            return found[-1]
+        lags.append(measure())
+        if not lags[-1].reached:
+            return lags[-1]
         time.sleep(_EVERY)
-    sharpest = sorted(found, key=lambda lag: lag.high - lag.low)[:_SHARPEST]
+    sharpest = sorted(lags, key=lambda lag: lag.high - lag.low)[:_SHARPEST]
     return max(sharpest, key=lambda lag: lag.seconds)
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What was counted on a primary, before and after, and on a replica in between."""
-
-    before: int
-    replica: int
-    after: int
-
-    @property
-    def difference(self) -> int:
-        """By how much the replica's count is outside of the primary's two."""
-        low, high = sorted((self.before, self.after))
-        return max(0, low - self.replica, self.replica - high)
-
-    @property
-    def empty(self) -> bool:
-        """Whether there was nothing to count anywhere."""
-        return not (self.before or self.replica or self.after)
-
-
-def compare(primary: Callable[[], int], replica: Callable[[], int]) -> Counts:
-    """Count on both while both may change.
+def compare(
+    at: Server,
+    empty: str,
+    primary: Callable[[], int],
+    replica: Callable[[], int],
+    follows: Callable[[], bool] = lambda: True,
+    how: str = "",
+) -> Reading:
+    """Count on a primary and its replica while both may change; return the difference.
 
     The primary is counted before and after the replica: what it has itself changed meanwhile is no
     difference. A difference is looked at again, and the smallest counts, as one that passes was
     on its way.
+
+    Parameters
+    ----------
+    at
+        The replica.
+    empty
+        What is said where there is nothing to count anywhere.
+    follows
+        Waits for the replica; False if it did not catch up. It is not waited for again then.
+    how
+        How it was counted.
+
+    Raises
+    ------
+    NotMeasured
+        If there is nothing to count anywhere.
     """
-    found: list[Counts] = []
-    for _ in range(_ATTEMPTS):
+    counts: list[tuple[int, int, int, int]] = []  # difference, before, on the replica, after
+    caught_up = True
+    while len(counts) < _ATTEMPTS and (not counts or counts[-1][0]):
         before = primary()
-        counted = replica()
-        found.append(Counts(before, counted, primary()))
-        if not found[-1].difference:
-            break
-    return min(found, key=lambda counts: counts.difference)
+        caught_up = caught_up and follows()
+        there = replica()
+        after = primary()
+        low, high = sorted((before, after))
+        counts.append((max(0, low - there, there - high), before, there, after))
+    difference, before, there, after = min(counts, key=lambda one: one[0])
+    if not (before or there or after):
+        raise NotMeasured("no_rows", empty)
+    details = f"{at.primary.region} {before:,}, {at.region} {there:,}" + (f", {how}" if how else "")
+    if not caught_up:
+        details += "; the replica did not catch up with the primary before it was counted"
+    return Reading(difference, details)

@@ -1,33 +1,83 @@
-"""One server of a store, and how a check of it is named."""
+"""The servers of a store: a primary and its replicas, as places that checks are made at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from tars_ga_lib.grammar import Limit
-from tars_ga_lib.system.check import Check, Group, Reading, part
-from tars_ga_lib.targets import Canary
-
-S = TypeVar("S")
-
-_ID = {"PostgreSQL": "postgres", "Redis": "redis"}
+from tars_ga_lib.system.checks import NotMeasured, Place
 
 
-@dataclass(frozen=True)
-class Server(Generic[S]):
-    """How a server is reached, or why it cannot be; `to` holds secrets and is never shown."""
+class FullError(NotMeasured):
+    """The server answers, and has no connection left for us."""
 
-    region: str
-    address: str
+
+@dataclass(frozen=True, kw_only=True)
+class Server(Place):
+    """How a server is reached, or why it cannot be.
+
+    `to` holds secrets and is never shown. A replica has its `upstream`, the primary.
+    """
+
     to: Mapping[str, Any] = field(repr=False)
-    secrets: tuple[str, ...]
-    settings: S
     problem: str = ""
+    upstream: Server | None = None
 
     def __str__(self) -> str:
         return f"{self.region} ({self.address})"
+
+    @property
+    def primary(self) -> Server:
+        """A replica's primary; the primary itself."""
+        return self.upstream or self
+
+    def usable(self) -> dict[str, Any]:
+        """Return `to`.
+
+        Raises
+        ------
+        NotMeasured
+            If there is a problem with it.
+        """
+        if self.problem:
+            raise NotMeasured("not_configured", self.problem)
+        return dict(self.to)
+
+
+def in_regions(settings: Any, reach: Callable[[Any], Server]) -> list[Server]:
+    """Return a section's servers, the primary first; none where there is no such section."""
+    if settings is None:
+        return []
+    primary = reach(settings.primary)
+    more = primary.secrets
+    if variable := getattr(getattr(settings, "canary", None), "password_env", None):
+        more = (*more, variable)
+    replicas = [reach(target) for target in settings.replicas]
+    return [primary] + [replace(r, upstream=primary, secrets=r.secrets + more) for r in replicas]
+
+
+def replicas(servers: Iterable[Server]) -> list[Server]:
+    """Return the servers that follow a primary."""
+    return [at for at in servers if at.upstream]
+
+
+def canaries(servers: Iterable[Server], environ: Mapping[str, str], user_key: str) -> list[Server]:
+    """Return the replicas on which a canary is awaited, each as a place of who writes it.
+
+    That is the primary as the canary's own user reaches it, or ours where it has none; `user_key`
+    is what the store's driver calls a user.
+    """
+    places = []
+    for at in replicas(servers):
+        canary, to = at.settings.canary, dict(at.primary.to)
+        if canary.user is not None:
+            to[user_key] = canary.user
+            to.pop("password", None)
+        problem = at.primary.problem or add_password(to, canary.password_env, environ)
+        if canary.enabled:
+            places.append(at.asked(replace(at.primary, to=to, problem=problem)))
+    return places
 
 
 def add_password(to: dict[str, Any], variable: str | None, environ: Mapping[str, str]) -> str:
@@ -40,50 +90,6 @@ def add_password(to: dict[str, Any], variable: str | None, environ: Mapping[str,
     return ""
 
 
-def writer(
-    primary: Server[S], canary: Canary, environ: Mapping[str, str], user_key: str
-) -> Server[S]:
-    """Return the primary as the canary's own user reaches it, or ours where it has none.
-
-    `user_key` is what the store's driver calls a user.
-    """
-    to = dict(primary.to)
-    if canary.user is not None:
-        to[user_key] = canary.user
-        to.pop("password", None)
-    problem = primary.problem or add_password(to, canary.password_env, environ)
-    held = (*primary.secrets, *((canary.password_env,) if canary.password_env else ()))
-    return replace(primary, to=to, secrets=held, problem=problem)
-
-
-def check_of(
-    system: str,
-    name: str,
-    title: str,
-    group: Group,
-    at: Server[Any],
-    limit: Limit,
-    read: Callable[[], Reading],
-    query: str,
-    *,
-    also: Server[Any] | None = None,
-    rest: str = "",
-    measure: str | None = None,
-    unit: str = "bool",
-    warning: Limit | None = None,
-) -> Check:
-    """Return a check of one server, or of one beside its primary, `also`."""
-    return Check(
-        id=".".join([_ID[system], name, part(at.region), *([part(rest)] if rest else [])]),
-        title=f"{system} {at.region}: {title}",
-        group=group,
-        measure=measure,
-        region=at.region,
-        target=at.address,
-        query=query,
-        unit=unit,
-        limit=limit,
-        warning=warning,
-        read=read,
-        secrets=(*at.secrets, *(also.secrets if also else ())),
-    )
+def both(first: str, second: str, sign: str = "--") -> str:
+    """Write what is asked of a primary and of its replica."""
+    return f"{sign} on the primary\n{first}\n{sign} on the replica\n{second}"

@@ -48,7 +48,6 @@ from tars_ga_lib.views.levels import (
     region_table,
     service_table,
 )
-from tars_ga_lib.views.measured import checks_frame, measured_table, progress
 from tars_ga_lib.views.regions import delta_table, heatmap, share_table, shift_table
 from tars_ga_lib.views.slo import (
     budget_chart,
@@ -57,12 +56,16 @@ from tars_ga_lib.views.slo import (
 )
 from tars_ga_lib.views.sources import changes_since_previous, collection_table, provenance_table
 from tars_ga_lib.views.story import justification, lessons, outcomes, plan_table, timeline_table
-from tars_ga_lib.views.validation import (
+from tars_ga_lib.views.system import (
+    checks_frame,
+    downtime_chart,
+    measured_table,
+    progress,
     validation_failures,
     validation_summary,
     validation_table,
+    websocket_table,
 )
-from tars_ga_lib.views.websocket import downtime_chart, websocket_table
 from tars_ga_lib.wording import limit_text, value_text, why
 
 __all__ = [

@@ -2,76 +2,68 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tars_ga_lib import charts, kpis
 from tars_ga_lib.charts import Chart
 from tars_ga_lib.display import instant
-from tars_ga_lib.intervals import overlaps
+from tars_ga_lib.facts import DRIFT, Facts, Incident, RunFacts
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.views.common import ALL, Facts, place
+from tars_ga_lib.timeline import Event, events
+from tars_ga_lib.wording import place
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_MOST_ROWS = 12
+
 
 def timeline(run: Run, analysis: Facts | None = None) -> Chart:
-    """Draw alerts, incidents and drifts on the window's clock."""
+    """Draw alerts, incidents and drifts on the window's clock; None where alerts are not known."""
     window = run.recording.window
-    fired = kpis.alerts(run.job, window)
-    labels = _labels(fired.fired)
-    events = [
+    nothing: dict[str, Any] = {"evaluations": [], "incidents": [], "first_alarms": {}}
+    known = RunFacts(run, {DRIFT: analysis or nothing})
+    singles = [leaf for event in events(known) for leaf in event.leaves]
+    bars = [
         charts.Event(
-            alert.start,
-            None if alert.ongoing else alert.end,
-            labels[alert.name, alert.region, alert.service],
-            alert.severity if alert.severity in ("critical", "warning") else "info",  # type: ignore[arg-type]
+            leaf.begin,
+            None if leaf.ongoing else leaf.end,
+            _label(leaf, singles),
+            leaf.kind if leaf.kind in ("incident", "drift") else leaf.tone,  # type: ignore[arg-type]
         )
-        for alert in fired.fired
+        for leaf in singles
+        if leaf.kind in ("alert", "incident", "drift") and leaf.phase == "window"
     ]
-    for each in analysis["incidents"] if analysis else []:
-        if len(each["findings"]) > 1:
-            label = f"incident {each['region'] or ''} ({len(each['findings'])} findings)"
-            events.append(charts.Event(each["began"], each["ended"], label, "incident"))
-    for incident in getattr(run.job.evidence.get("incidents"), "incidents", []):
-        if overlaps(incident.start, incident.end, window.start, window.stop):
-            label = f"{incident.id} {incident.severity} (incidents file)"
-            events.append(charts.Event(incident.start, incident.end, label, "incident"))
-    for finding in analysis["worst"] if analysis else []:
-        if finding["began"] and finding["kind"] == "shift":
-            events.append(charts.Event(finding["began"], None, finding["name"], "drift"))
-    note = f" Alerts: NO DATA ({fired.reason})." if fired.reason else ""
+    note = f" Alerts: NO DATA ({known.alerts.reason})." if known.alerts.reason else ""
     return charts.timeline(
-        events,
+        bars,
         start=window.start,
         end=window.stop,
         caption="What happened in the window, UTC; an alert is known to the step." + note,
     )
 
 
-_MOST_ROWS = 12
+def _label(leaf: Event, singles: Sequence[Event]) -> str:
+    """Name an event's row.
 
-
-def _labels(fired: Sequence[kpis.Alert]) -> dict[tuple[str, str | None, str | None], str]:
-    """Name each alert's row; where there would be too many, one row for all of a region's services.
-
-    So an outage that makes one alert of each service fire leaves room for everything else.
+    Where there would be too many, one row holds all of a region's services: an outage that makes
+    one alert of each service fire leaves room for everything else.
     """
-    places = dict.fromkeys((each.name, each.region, each.service) for each in fired)
-    if len(places) <= _MOST_ROWS:
-        return {p: f"{p[0]} {place(p[1], p[2])}" for p in places}
-    counts = Counter((name, region) for name, region, _ in places)
-    return {
-        (name, region, service): f"{name} {place(region, service)}"
-        if counts[name, region] == 1
-        else f"{name} {region or ALL} (of {counts[name, region]} services)"
-        for name, region, service in places
-    }
+    if leaf.kind == "drift":
+        return leaf.name
+    if leaf.kind == "incident":
+        hit = f" ({len(leaf.raw.findings)} findings)" if isinstance(leaf.raw, Incident) else ""
+        return f"incident {leaf.where}{hit}" if hit else leaf.text
+    alerts = {(one.name, one.places[0]) for one in singles if one.kind == "alert"}
+    region = leaf.places[0][0]
+    number = sum((name, where) == (leaf.name, region) for name, (where, _) in alerts)
+    if len(alerts) <= _MOST_ROWS or number == 1:
+        return f"{leaf.name} {leaf.where}"
+    return f"{leaf.name} {region or 'all'} (of {number} services)"
 
 
 def alerts_table(run: Run, most: int = 12) -> pd.DataFrame:
