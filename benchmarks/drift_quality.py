@@ -446,7 +446,7 @@ error {error:.2f} at 5 %), checks of the day, Mann–Whitney and Kolmogorov–Sm
 ### Without change: how often is something called?
 
 "Shift" is the p-value of the level, "any kind" a named shift, incident, trend or change of spread,
-"any check of the day" an alarm of any of the {SAMPLES} checks while the window unfolds.
+"any check of the day" an alarm of any check while the window unfolds.
 
 {false_alarms(n, few)}
 
