@@ -10,7 +10,7 @@ how files are read (`grammar`, `layers`, `catalogues`, `objectives`, `evidence_f
 statistics of change (`change/`), `drift`,
 `regions`, the running system (`system/`, `measured`), `criteria`, `run`, `made`,
 what is told (`story/`, `fields/`) and what people see (`display`, `wording`, `ci`, `tables`,
-`charts`, `sparks`, `fingerprint`, `views/`, `report/`), the evidence (`atomic`,
+`charts`, `fingerprint`, `views/`, `report/`), the evidence (`atomic`,
 `evidence/`), the live day (`live/`), `pipeline` and `cli/`.
 """
 

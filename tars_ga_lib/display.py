@@ -14,7 +14,6 @@ This module is imported by every notebook, so it imports nothing heavy.
 
 from __future__ import annotations
 
-import html
 import importlib.util
 import math
 import re
@@ -33,10 +32,12 @@ from tars_ga_lib import sanitise
 __all__ = [
     "CHIPS",
     "DECISION_MIME",
+    "IDENTITY_MIME",
     "NO_DATA",
     "TONES",
     "Chip",
     "Decision",
+    "Identity",
     "clean",
     "duration",
     "md_code",
@@ -53,6 +54,7 @@ NBSP = "\u00a0"
 MINUS = "\u2212"
 
 DECISION_MIME = "application/vnd.tars-ga.decision+json"
+IDENTITY_MIME = "application/vnd.tars-ga.identity+json"
 
 Tone = Literal["pass", "warn", "fail", "none", "info"]
 Bundle = dict[str, Any]
@@ -401,136 +403,109 @@ def slug(name: str) -> str:
 # --- the decision ---
 
 
+@dataclass(frozen=True)
 class Decision:
-    """The banner: what was decided, why, on what, and how complete the data was.
+    """The banner: what was decided on which release and window, and why.
 
-    The exporters take the title line, the date and the footer of the report from it, so nothing
-    else has to be written into the notebook.
+    The exporters take the title line, the date and the edges of the pages from it, so nothing else
+    has to be written into the notebook. The end of the window dates the report: the same run gives
+    the same bytes on any day.
 
     Parameters
     ----------
     decision : str
         ``CERTIFIED``, ``CERTIFIED WITH WAIVERS``, ``NOT CERTIFIED`` or ``INCONCLUSIVE``.
     reason : str
-        One sentence that names the criterion which decided.
-    release, version, digest : str
-        What is certified.
+        One sentence that names the criteria which decided.
+    release : str
+        Name and version.
     start, end : time
-        The window. Its end dates the report: the same run gives the same bytes on any day.
-    baseline : pair of times, optional
-        The reference window.
-    source : str
-        Where the samples came from.
-    coverage : float, str or None
-        Share of the expected samples that were seen.
-    facts : sequence of pairs
-        Further lines for the banner: label and value.
+        The window.
     proof : str
-        The lines that the fingerprint is made of; see `tars_ga_lib.fingerprint`. The PDF prints
-        the fingerprint on each page, and the lines as a QR code on the first.
-    simulated, draft : bool
+        The lines that the fingerprint is made of; see `tars_ga_lib.fingerprint`.
+    simulated : bool
         Shown as a visible note.
+
+    Raises
+    ------
+    ValueError
+        If there is no such decision, or the window has no end.
     """
 
-    def __init__(
-        self,
-        decision: str,
-        reason: str,
-        *,
-        release: str,
-        version: str,
-        start: object,
-        end: object,
-        digest: str = "",
-        baseline: tuple[object, object] | None = None,
-        source: str = "",
-        coverage: float | str | None = None,
-        facts: Sequence[tuple[str, str]] = (),
-        proof: str = "",
-        simulated: bool = False,
-        draft: bool = False,
-    ) -> None:
-        if decision not in DECISIONS:
-            raise ValueError(f"unknown decision {decision!r}; known are {', '.join(DECISIONS)}")
-        ended = instant(end)
-        if ended is None:
+    decision: str
+    reason: str
+    release: str
+    start: object
+    end: object
+    proof: str = ""
+    simulated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.decision not in DECISIONS:
+            known = ", ".join(DECISIONS)
+            raise ValueError(f"unknown decision {self.decision!r}; known are {known}")
+        if instant(self.end) is None:
             raise ValueError("the window of a decision has an end")
-        if not isinstance(coverage, str):
-            coverage = quantity(coverage, "ratio")
-        lines = [
-            ("Release", f"{release} {version}"),
-            ("Digest", digest or NO_DATA),
-            ("Window", window(start, end)),
-            ("Baseline", window(*baseline) if baseline else "none"),
-            ("Source", source or NO_DATA),
-            ("Coverage", coverage),
-            *facts,
-        ]
-        mark = fingerprints.short(proof) if proof else ""
-        if mark:
-            lines.append(("Fingerprint", mark))
-        self._facts: dict[str, Any] = {
-            "decision": decision,
-            "draft": draft,
-            "facts": [[label, value] for label, value in lines],
-            "fingerprint": mark,
-            "proof": proof,
-            "reason": reason,
-            "release": f"{release} {version}",
-            "simulated": simulated,
-            "time": ended.isoformat(),
-            "window": window(start, end),
-        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the machine-readable face."""
-        return dict(self._facts)
+        ended = instant(self.end)
+        return {
+            "decision": self.decision,
+            "fingerprint": fingerprints.short(self.proof) if self.proof else "",
+            "notes": [SIMULATED] if self.simulated else [],
+            "reason": self.reason,
+            "release": self.release,
+            "time": ended.isoformat() if ended else "",
+            "window": window(self.start, self.end),
+        }
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
         facts = self.to_json()
         return {
             DECISION_MIME: facts,
-            "text/html": decision_html(facts),
             "text/markdown": decision_markdown(facts),
             "text/plain": f"{facts['decision']}: {clean(facts['reason'])}",
         }
 
 
-def decision_notes(facts: Mapping[str, Any]) -> list[str]:
-    """Return the warnings that a banner shows."""
-    notes = []
-    if facts["simulated"]:
-        notes.append("Simulated data: this day was generated, not observed in production.")
-    if facts["draft"]:
-        notes.append("Draft: not for release.")
-    return notes
+SIMULATED = "Simulated data: this day was generated, not observed in production."
 
 
 def decision_markdown(facts: Mapping[str, Any]) -> str:
     """Write the JSON of a banner as GitHub Markdown."""
-    lines = [f"> **{chip(facts['decision']).text}**", ">", f"> {md_escape(facts['reason'])}"]
-    for note in decision_notes(facts):
+    about = md_escape(f"{facts['release']}, {facts['window']}")
+    lines = [f"> **{chip(facts['decision']).text}** {about}"]
+    lines += [">", f"> {md_escape(facts['reason'])}"]
+    for note in facts["notes"]:
         lines += [">", f"> ⚠ **{note}**"]
-    lines += ["", *(f"- **{md_escape(k)}:** {md_escape(v)}" for k, v in facts["facts"])]
     return "\n".join(lines)
 
 
-def decision_html(facts: Mapping[str, Any]) -> str:
-    """Write the JSON of a banner as HTML."""
-    look = chip(facts["decision"])
-    tint, ink, strong = TONES[look.tone]
-    notes = "".join(
-        f'<p style="margin:.5em 0 0;font-weight:600">⚠ {note}</p>' for note in decision_notes(facts)
-    )
-    rows = "".join(
-        f'<tr><th scope="row" style="text-align:left">{html.escape(clean(label))}</th>'
-        f'<td style="text-align:left;overflow-wrap:anywhere">{html.escape(clean(value))}</td></tr>'
-        for label, value in facts["facts"]
-    )
-    return (
-        f'<div style="border-left:.5em solid {strong};background:{tint};color:{ink};'
-        f'padding:.8em 1em;margin:.3em 0"><div style="font-size:1.6em;font-weight:700">'
-        f"{html.escape(look.text)}</div>"
-        f'<p style="margin:.3em 0 0">{html.escape(clean(facts["reason"]))}</p>{notes}</div>'
-        f"<table>{rows}</table>"
-    )
+@dataclass(frozen=True)
+class Identity:
+    """What a report is about and how it is recognised: lines of facts, and a code to scan.
+
+    Parameters
+    ----------
+    facts : sequence of pairs
+        Label and value of each line.
+    proof : str
+        The lines that the QR code holds and the fingerprint is made of.
+    """
+
+    facts: Sequence[tuple[str, str]]
+    proof: str = ""
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Bundle:
+        facts = {"facts": [list(each) for each in self.facts], "proof": self.proof}
+        return {
+            IDENTITY_MIME: facts,
+            "text/markdown": identity_markdown(facts),
+            "text/plain": "; ".join(f"{k}: {clean(v)}" for k, v in self.facts),
+        }
+
+
+def identity_markdown(facts: Mapping[str, Any]) -> str:
+    """Write the JSON of an identity as GitHub Markdown."""
+    return "\n".join(f"- **{md_escape(k)}:** {md_escape(v)}" for k, v in facts["facts"])

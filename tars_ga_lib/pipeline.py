@@ -39,12 +39,13 @@ NOTEBOOKS = (
 
 REPORT_NOTEBOOK = "05_certification"
 REPORT = "GA_DAY_REPORT"
+APPENDIX = "GA_DAY_APPENDIX"
 CHARTS = "artifacts/charts"
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
-    from tars_ga_lib.report.blocks import Paper
+    from tars_ga_lib.report.blocks import Paper, Part
 
 IMPORTS = ["from tars_ga_lib import views"]
 """What every notebook needs: a kernel imports it as it starts."""
@@ -376,17 +377,17 @@ def report_again(folder: Path) -> None:
 
 
 def render(folder: Path, paper: Paper = "a4") -> None:
-    """Render a run's certification notebook as PDF, HTML and Markdown."""
+    """Render a run's certification notebook: the report in three forms, its appendix in two."""
     import nbformat
 
     notebook = nbformat.read(folder / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb", as_version=4)
-    pdf = report_of.to_pdf(notebook, paper=paper)
-    page = report_of.to_html(notebook)
-    markdown, charts = report_of.to_markdown(notebook, folder=CHARTS)
-    (folder / f"{REPORT}.pdf").write_bytes(pdf)
-    (folder / f"{REPORT}.html").write_text(page, encoding="utf-8")
-    (folder / f"{REPORT}.md").write_text(markdown, encoding="utf-8")
-    for name, content in charts.items():
+    markdown, files = report_of.to_markdown(notebook, folder=CHARTS)
+    files[f"{REPORT}.md"] = markdown.encode()
+    parts: dict[str, Part] = {REPORT: "report", APPENDIX: "appendix"}
+    for name, part in parts.items():
+        files[f"{name}.pdf"] = report_of.to_pdf(notebook, part=part, paper=paper)
+        files[f"{name}.html"] = report_of.to_html(notebook, part=part).encode()
+    for name, content in files.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)

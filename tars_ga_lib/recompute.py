@@ -40,7 +40,7 @@ from tars_ga_lib.sanitise import one_line
 PAGES = (
     f"notebooks/{pipeline.REPORT_NOTEBOOK}.ipynb",
     f"{pipeline.REPORT}.*",
-    "GA_DAY_APPENDIX.*",
+    f"{pipeline.APPENDIX}.*",
     f"{pipeline.CHARTS}/**/*",
 )
 """Files that are rendered again and compared to the byte, as patterns: a package's figures may all

@@ -8,6 +8,7 @@ validation_results.json (.xml, .html)           ws_health_metrics.json
 drift_analysis.json     cross_region.json       slo.json    certification_metadata.json
 notebooks/              the notebooks as they were executed
 GA_DAY_REPORT.pdf       GA_DAY_REPORT.html      GA_DAY_REPORT.md    artifacts/charts/
+GA_DAY_APPENDIX.pdf     GA_DAY_APPENDIX.html
 ```
 
 These files are the contract: each notebook reads some and writes some, so that it can be run alone.

@@ -4,30 +4,24 @@
 filter, sort and join them; how each column reads (its title, its unit) is in ``frame.attrs``, and
 goes along when rows are chosen. `show` displays any DataFrame as the report sets it.
 
-In a notebook's file a shown table is kept as a Tabular Data Resource (``schema`` and ``data``, by
-the Frictionless standard): values, not texts. The exporters of :mod:`tars_ga_lib.report` write
-texts from it by `written`, once for the PDF, the HTML and the Markdown.
-
-Two rules hold for every cell. Data is never code: what comes from a label, a name or a query is
-escaped for the language that it is written into. And missing data is never good news: a missing
-number reads ``NO DATA``, and nothing is rounded across a limit.
+Texts are written once, by `written`, whoever shows them: the notebook, the PDF, the page, Markdown
+or the terminal. Two rules hold for every cell. Data is never code: what comes from a label, a name
+or a query is escaped for the language that it is written into. And missing data is never good
+news: a missing number reads ``NO DATA``, and nothing is rounded across a limit.
 """
 
 from __future__ import annotations
 
 import html
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from tars_ga_lib import sparks
 from tars_ga_lib.display import (
     CHIPS,
     NO_DATA,
-    TONES,
     chip,
     clean,
     duration,
@@ -36,7 +30,6 @@ from tars_ga_lib.display import (
     quantity,
     when,
 )
-from tars_ga_lib.sparks import Spark
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,15 +42,14 @@ __all__ = [
     "frame",
     "lines",
     "markdown_rows",
-    "resource",
     "show",
     "written",
 ]
 
-TABLE_MIME = "application/vnd.dataresource+json"
+TABLE_MIME = "application/vnd.tars-ga.table+json"
 
 Align = Literal["left", "right", "center"]
-Kind = Literal["text", "number", "verdict", "code", "spark", "blank"]
+Kind = Literal["text", "number", "verdict", "code", "blank"]
 Facts = Mapping[str, Any]
 
 
@@ -69,11 +61,10 @@ class Column:
     ----------
     title : str
         Heading.
-    kind : {"text", "number", "verdict", "code", "spark", "blank"}
+    kind : {"text", "number", "verdict", "code", "blank"}
         ``verdict`` cells hold a key of `CHIPS`. ``code`` cells (queries, digests) are set in a
-        fixed width and may break anywhere. ``spark`` cells hold a `Spark`, or None where there is
-        no series; Markdown, which cannot draw, leaves the column out. ``blank`` cells hold text, or
-        leave room for a pen where there is none.
+        fixed width and may break anywhere. ``blank`` cells hold text, or leave room for a pen where
+        there is none.
     unit : str
         Unit of the numbers; see `quantity`. ``duration`` writes seconds as ``1 h 5 min``, ``time``
         a point in time in UTC, ``bool`` yes or no, ``whole`` all digits.
@@ -155,7 +146,8 @@ def frame(
         if isinstance(row, str) or len(row) != len(looks):
             raise ValueError(f"a row needs {len(looks)} cells: {row!r}")
         for look, name, value in zip(looks, names, row, strict=True):
-            _check(look, value)
+            if look.kind == "verdict" and value is not None:
+                chip(str(value))
             cells[name].append(value)
     table = pd.DataFrame(
         {n: pd.Series(values, dtype=_dtype(values)) for n, values in cells.items()}
@@ -187,100 +179,58 @@ def _dtype(values: Sequence[object]) -> Any:
     return int if len(numbers) == len(values) and all(isinstance(v, int) for v in values) else float
 
 
-def _check(look: Column, value: object) -> None:
-    if look.kind == "spark" and value is not None and not isinstance(value, Spark):
-        raise ValueError(f"a cell of {look.title!r} holds a Spark or None, not {value!r}")
-    if look.kind == "verdict" and value is not None:
-        chip(str(value))
-
-
 # --- from a DataFrame to texts ---
 
 
-def resource(table: pd.DataFrame) -> dict[str, Any]:
-    """Return a DataFrame as a Tabular Data Resource: its schema and its values, as in JSON."""
-    known: dict[str, Column] = table.attrs.get("columns", {})
-    fields = []
-    for name in map(str, table.columns):
-        look = known.get(name) or _guess(name, table[name])
-        facts = {k: v for k, v in asdict(look).items() if v or k == "title"}
-        fields.append(facts | {"name": name, "align": look.side})
-    about = {k: table.attrs.get(k) or "" for k in ("caption", "note", "rest")}
-    about["empty"] = table.attrs.get("empty", "Nothing to show.")
-    most = table.attrs.get("most")
-    kept = table if most is None else table.head(most)
-    data = [
-        {field["name"]: _plain(value) for field, value in zip(fields, row, strict=True)}
-        for row in kept.itertuples(index=False, name=None)
-    ]
-    return {"schema": {"fields": fields}, "data": data, "rows": len(table), **about}
-
-
-def _guess(name: str, column: pd.Series[Any]) -> Column:
-    """Read a column that nobody described: numbers stand right."""
-    title = name.replace("_", " ").capitalize()
-    unit = "time" if column.dtype.kind == "M" else ""
-    return Column(title, "number" if column.dtype.kind in "iuf" else "text", unit)
-
-
-def _plain(value: Any) -> Any:
-    """Return a cell as JSON has it; None where it is missing."""
-    if isinstance(value, Spark):
-        return value.to_json()
-    if isinstance(value, datetime):
-        return None if str(value) == "NaT" else value.isoformat()
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def written(table: pd.DataFrame | Facts) -> dict[str, Any]:
-    """Write the texts of a DataFrame, or of the resource that a notebook holds of one.
+def written(table: pd.DataFrame) -> dict[str, Any]:
+    """Write the texts of a DataFrame.
 
     Returns
     -------
     dict
         ``caption``, ``note``, ``empty``, ``columns`` (title, kind and align of each) and ``rows``
-        of texts; a sparkline is the JSON of it, or None.
+        of texts.
     """
-    facts: Facts = table if isinstance(table, Mapping) else resource(table)
-    fields = [f for f in facts["schema"]["fields"] if not f.get("hidden")]
-    rows = [[_text(field, record) for field in fields] for record in facts["data"]]
-    kept = [
-        place
-        for place, field in enumerate(fields)
-        if not field.get("optional") or any(row[place] for row in rows)
-    ]
+    about: Mapping[Any, Any] = table.attrs
+    looks = {n: about.get("columns", {}).get(n) or _guess(n, table[n]) for n in table.columns}
+    most = about.get("most")
+    records = (table if most is None else table.head(most)).to_dict("records")
+    shown = {
+        name: cells
+        for name, look in looks.items()
+        if not look.hidden
+        if any(cells := [_text(look, name, row) for row in records]) or not look.optional
+    }
     left_out = ""
-    if len(rows) < facts.get("rows", len(rows)):
-        left_out = f"{len(rows)} of {facts['rows']} rows are shown."
-        left_out += f" {facts['rest']}" if facts["rest"] else ""
-    columns = [
-        {
-            "title": field.get("title", field["name"]),
-            "kind": field.get("kind", "text"),
-            "align": field.get("align", "left"),
-        }
-        for field in fields
-    ]
+    if len(records) < len(table):
+        left_out = f"{len(records)} of {len(table)} rows are shown. {about['rest']}".strip()
     return {
-        "caption": facts.get("caption", ""),
-        "columns": [columns[place] for place in kept],
-        "empty": facts.get("empty", "Nothing to show."),
-        "note": " ".join(part for part in (left_out, facts.get("note", "")) if part),
-        "rows": [[row[place] for place in kept] for row in rows],
+        "caption": about.get("caption", ""),
+        "columns": [
+            {"title": look.title, "kind": look.kind, "align": look.side}
+            for look in (looks[name] for name in shown)
+        ],
+        "empty": about.get("empty", "Nothing to show."),
+        "note": " ".join(part for part in (left_out, about.get("note", "")) if part),
+        "rows": [list(row) for row in zip(*shown.values(), strict=True)],
     }
 
 
-def _text(field: Facts, record: Facts) -> Any:
+def _guess(name: Any, column: pd.Series[Any]) -> Column:
+    """Read a column that nobody described: numbers stand right."""
+    title = str(name).replace("_", " ").capitalize()
+    unit = "time" if column.dtype.kind == "M" else ""
+    return Column(title, "number" if column.dtype.kind in "iuf" else "text", unit)
+
+
+def _text(look: Column, name: Any, record: Mapping[Any, Any]) -> str:
     """Write one cell."""
-    value, kind = record[field["name"]], field.get("kind", "text")
-    if kind == "spark":
-        return value
-    if value is None:
-        return "no_data" if kind == "verdict" else NO_DATA
+    value = record[name]
+    if value is None or value != value:  # NaN, NaT
+        return "no_data" if look.kind == "verdict" else NO_DATA
     if isinstance(value, str):
-        return when(value) if field.get("unit") == "time" and value else value
-    unit = record[field["unit_from"]] if "unit_from" in field else field.get("unit", "")
+        return value
+    unit = record[look.unit_from] if look.unit_from else look.unit
     if isinstance(value, bool) or unit == "bool":
         return "yes" if value else "no"
     if unit == "duration":
@@ -289,44 +239,38 @@ def _text(field: Facts, record: Facts) -> Any:
         return f"{value:,.0f}"
     if unit == "time":
         return when(value)
-    limit = record[field["limit_from"]] if "limit_from" in field else None
-    digits, signed = field.get("digits", 4), field.get("signed", False)
-    return quantity(float(value), unit or "", limit=limit, digits=digits, signed=signed)
+    limit = record[look.limit_from] if look.limit_from else None
+    return quantity(float(value), unit or "", limit=limit, digits=look.digits, signed=look.signed)
 
 
 def lines(table: pd.DataFrame) -> list[str]:
     """Write a table as lines of plain text: a row each."""
     facts = written(table)
-    if not facts["rows"]:
-        return [facts["empty"]]
-    return [_line(facts["columns"], row) for row in facts["rows"]]
-
-
-def _line(columns: Sequence[Facts], row: Sequence[Any]) -> str:
-    cells = [
-        CHIPS[cell].label if column["kind"] == "verdict" else str(cell)
-        for column, cell in zip(columns, row, strict=True)
-        if column["kind"] not in ("spark", "blank") and cell
-    ]
-    return cells[0] + (f": {', '.join(cells[1:])}" if cells[1:] else "") if cells else ""
-
-
-# --- faces ---
+    kinds = [column["kind"] for column in facts["columns"]]
+    found = []
+    for row in facts["rows"]:
+        first, *rest = [
+            CHIPS[cell].label if kind == "verdict" else cell
+            for kind, cell in zip(kinds, row, strict=True)
+            if cell and kind != "blank"
+        ] or [""]
+        found.append(first + (f": {', '.join(rest)}" if rest else ""))
+    return found or [facts["empty"]]
 
 
 class Shown:
-    """A table as it is displayed: in JupyterLab and on GitHub as HTML, for exporters as values."""
+    """A table as it is displayed: in notebooks as Markdown, for exporters as texts."""
 
     def __init__(self, table: pd.DataFrame) -> None:
         self.table = table
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        facts = resource(self.table)
+        facts = written(self.table)
         about = clean(facts["caption"]) or "without caption"
         return {
             TABLE_MIME: facts,
-            "text/html": as_html(written(facts)),
-            "text/plain": f"Table: {about}, {len(facts['data'])} rows",
+            "text/markdown": as_markdown(facts),
+            "text/plain": f"Table: {about}, {len(facts['rows'])} rows",
         }
 
 
@@ -335,17 +279,19 @@ def show(table: pd.DataFrame) -> Shown:
     return Shown(table)
 
 
+# --- Markdown and HTML ---
+
+
 def as_markdown(facts: Facts, label: str = "") -> str:
     """Write a table as GitHub Markdown, the caption above and the note below."""
     caption = f"**{label}{md_escape(facts['caption'])}**\n\n" if facts["caption"] else ""
     note = f"\n\n*{md_escape(facts['note'])}*" if facts["note"] else ""
     if not facts["rows"]:
         return f"{caption}{md_escape(facts['empty'])}{note}"
-    columns = [column for column in facts["columns"] if column["kind"] != "spark"]
     sides = {"left": ":--", "right": "--:", "center": ":-:"}
     rows = [
-        [md_escape(column["title"]) or " " for column in columns],
-        [sides[column["align"]] for column in columns],
+        [md_escape(column["title"]) or " " for column in facts["columns"]],
+        [sides[column["align"]] for column in facts["columns"]],
         *markdown_rows(facts),
     ]
     return caption + "\n".join(f"| {' | '.join(row)} |" for row in rows) + note
@@ -353,12 +299,9 @@ def as_markdown(facts: Facts, label: str = "") -> str:
 
 def markdown_rows(facts: Facts, *, strong: bool = True) -> list[list[str]]:
     """Write the cells of a table as Markdown; a failure is bold if `strong`."""
+    kinds = [column["kind"] for column in facts["columns"]]
     return [
-        [
-            _md_cell(column["kind"], cell, strong)
-            for column, cell in zip(facts["columns"], row, strict=True)
-            if column["kind"] != "spark"
-        ]
+        [_md_cell(kind, cell, strong) for kind, cell in zip(kinds, row, strict=True)]
         for row in facts["rows"]
     ]
 
@@ -374,49 +317,51 @@ def _md_cell(kind: str, value: str, strong: bool) -> str:
     return md_escape(value)
 
 
-def as_html(facts: Facts) -> str:
-    """Write a table as HTML that reads well in a light and in a dark theme."""
-    caption = f"<strong>{html.escape(clean(facts['caption']))}</strong>" if facts["caption"] else ""
-    note = f"<small>{html.escape(clean(facts['note']))}</small>" if facts["note"] else ""
-    if not facts["rows"]:
-        return f"<p>{caption} {html.escape(clean(facts['empty']))} {note}</p>"
-    columns = facts["columns"]
+def as_html(facts: Facts, label: str = "", name: str = "table") -> str:
+    """Write a table as HTML, for the style sheet of the report.
+
+    `label` numbers it, `name` is the identifier of its caption.
+    """
+    caption = f"<strong>{_escaped(label)}</strong>{_escaped(facts['caption'])}"
+    note = f'<p class="small">{_escaped(facts["note"])}</p>' if facts["note"] else ""
+    columns, rows = facts["columns"], facts["rows"]
+    if not rows:
+        return f'<div class="table"><p>{caption}</p><p>{_escaped(facts["empty"])}</p>{note}</div>'
     head = "".join(
-        f'<th scope="col" style="text-align:{c["align"]}">{html.escape(clean(c["title"]))}</th>'
-        for c in columns
+        f'<th scope="col" class="{c["align"]}">{_escaped(c["title"])}</th>' for c in columns
     )
     body = "".join(
-        "<tr>" + "".join(_html_cell(c, v) for c, v in zip(columns, row, strict=True)) + "</tr>"
-        for row in facts["rows"]
+        f"<tr>{''.join(_html_cell(c, v) for c, v in zip(columns, row, strict=True))}</tr>\n"
+        for row in rows
     )
-    title = (
-        f'<caption style="text-align:left;caption-side:top;color:inherit">{caption}</caption>'
-        if facts["caption"]
-        else ""
-    )
+    looks = {
+        "tall": any(c["kind"] == "blank" for c in columns),
+        "short": len(rows) <= 16,  # not torn by the end of a printed page
+        "stacks": len(columns) > 4 and len(rows) <= 20,  # rows become cards on a telephone
+    }
+    look = " ".join(["table", *(each for each, holds in looks.items() if holds)])
+    title = f'<caption id="{name}">{caption}</caption>' if facts["caption"] else ""
+    named = f'aria-labelledby="{name}"' if title else 'aria-label="table"'
+    # what is too wide for the page scrolls by itself, by the keyboard too
     return (
-        f'<div style="overflow-x:auto"><table style="margin:.3em 0">{title}'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{note}</div>"
+        f'<div class="{look}"><div class="scroll" role="region" {named} tabindex="0">'
+        f"<table>{title}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+        f"{note}</div>"
     )
 
 
-_HTML_CHIP = (
-    '<span style="display:inline-block;padding:0 .6em;border-radius:1em;white-space:nowrap;'
-    'font-weight:600;background:{tint};color:{ink}">{text}</span>'
-)
+def _escaped(value: object) -> str:
+    return html.escape(clean(value), quote=True)
 
 
-def _html_cell(column: Facts, value: Any) -> str:
-    if column["kind"] == "spark":
-        inner = sparks.svg(value) if value else ""
-    elif column["kind"] == "verdict":
+def _html_cell(column: Facts, value: str) -> str:
+    kind, inner = column["kind"], _escaped(value)
+    looks = [column["align"], kind, *(["missing"] if value == NO_DATA else [])]
+    if kind == "verdict":
         look = chip(value)
-        tint, ink, _ = TONES[look.tone]
-        inner = _HTML_CHIP.format(tint=tint, ink=ink, text=html.escape(look.text))
-    elif column["kind"] == "code":
-        inner = f"<code>{html.escape(clean(value))}</code>"
-    else:
-        inner = html.escape(clean(value))
-    nowrap = ";white-space:nowrap" if column["kind"] == "number" else ""
-    wrap = ";overflow-wrap:anywhere" if column["kind"] == "code" else ""
-    return f'<td style="text-align:{column["align"]}{nowrap}{wrap}">{inner}</td>'
+        inner = f'<span class="chip {look.tone}">{html.escape(look.text)}</span>'
+    elif kind == "code":
+        inner = f"<code>{inner}</code>"
+    if kind == "verdict" or (column["align"] == "right" and len(value) <= 24):
+        looks.append("keep")
+    return f'<td class="{" ".join(looks)}" data-label="{_escaped(column["title"])}">{inner}</td>'

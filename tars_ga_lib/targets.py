@@ -136,7 +136,7 @@ _THRESHOLDS = {
     "latency_p99": {"kpi": "latency_p99", "limit": "< 0.5"},
     "websocket_uptime": {"kpi": "websocket_uptime", "limit": ">= 0.999"},
     "drift_stability": {
-        "title": "Drift stability",
+        "title": "Largest drift",
         "drift": "worst_adverse",
         "limit": "<= 0.1",
         "warning": "<= 0.05",

@@ -300,7 +300,7 @@ def served() -> Iterator[tuple[int, Reader]]:
         server.block_on_close = False  # a connection may be kept open
         threading.Thread(target=server.serve_forever, daemon=True).start()
         port = server.server_port
-        with prometheus.Prometheus(f"http://127.0.0.1:{port}", attempts=1, timeout=5) as source:
+        with prometheus.Prometheus(f"http://127.0.0.1:{port}", attempts=1, timeout=60) as source:
 
             def read(content: bytes) -> object:
                 held["content"] = content

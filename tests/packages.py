@@ -75,6 +75,8 @@ def finish(folder: Path) -> None:
         "artifacts/charts/availability.svg": b"<svg/>\n",
         "GA_DAY_REPORT.md": b"# GA day report\n",
         "GA_DAY_REPORT.html": b"<!doctype html><title>GA day report</title>\n",
+        "GA_DAY_APPENDIX.html": b"<!doctype html><title>Appendix</title>\n",
+        "GA_DAY_APPENDIX.pdf": b"%PDF-1.7\n",
         "GA_DAY_REPORT.pdf": b"%PDF-1.7\n" + bytes(range(256)),
     }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -163,9 +165,9 @@ def end(tar: bytes) -> bytes:
     return tar + bytes(1024 + -(len(tar) + 1024) % tarfile.RECORDSIZE)
 
 
-def read_all(content: bytes, limits: tarball.Limits | None = None) -> dict[str, bytes]:
+def read_all(content: bytes) -> dict[str, bytes]:
     """Read an archive and return its files."""
-    return {e.name: b"".join(e.chunks()) for e in tarball.read(io.BytesIO(content), limits)}
+    return {e.name: b"".join(e.chunks()) for e in tarball.read(io.BytesIO(content))}
 
 
 def write_all(files: dict[str, bytes] | Iterable[tuple[str, bytes]], time: int = 0) -> bytes:

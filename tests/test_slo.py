@@ -657,10 +657,9 @@ def test_charts(day: Job) -> None:
     total[100:110] = NAN
     run, facts = shown(day, bad, total)
     budget = plain(views.budget_chart(run, facts).alt)
-    assert "errors: lowest " in budget
-    assert "highest 100 %" in budget
-    assert "errors has no data for 50 min, first from 2026-11-20 08:20 UTC" in budget
-    assert "budget spent at: 0 %" in budget
+    assert "errors, east: lowest 0 % " in budget
+    assert "errors, east has no data for 50 min, first from 2026-11-20 08:20 UTC" in budget
+    assert "all of the budget 100 %" in budget
     by_region = views.budget_chart(run, facts, None, "errors")
     assert by_region.name == "error-budget-errors"
     assert "east: lowest" in by_region.alt

@@ -351,11 +351,11 @@ def test_a_large_table_is_never_scanned(cluster: stores.Postgres, measure: Measu
     assert "would scan it all: make an index on timestamp" in rows.reason
 
 
-def test_a_large_table_without_a_time_is_estimated_and_says_so(measure: Measure) -> None:
+def test_a_large_table_without_a_time_is_not_counted(measure: Measure) -> None:
     tables = [{"name": "telemetry", "exact_below": 100}]
     rows = one(measure(f"row_count.{WEST}", tables=tables))
-    assert (rows.verdict, rows.value) == ("warn", 0)  # nothing was counted
-    assert "us-east-1 about 5,000, us-west-2 about 5,000; estimated from the size" in rows.reason
+    assert (rows.verdict, rows.cause) == ("no_data", "refused")
+    assert "telemetry has about 5,000 rows, too many to count them all; name a time" in rows.reason
 
 
 def test_a_partitioned_table_is_as_large_as_its_partitions(

@@ -937,6 +937,42 @@ def test_drifts_beyond_the_target(tmp_path: Path) -> None:
     )
 
 
+def test_a_drift_that_counts_though_it_passed_with_an_incident(tmp_path: Path) -> None:
+    """No lasting drift, and a drift criterion that fails: a sentence says which counts, and why."""
+    limits = {"calm": {"title": "Drift", "drift": "worst_adverse", "target": "<= 0.1"}}
+    told = tell(tmp_path, criteria_=limits)
+    times = {"began": "2026-11-20T00:30:00Z", "ended": "2026-11-20T00:50:00Z"}
+    hit = finding(kind="incident", drift=1.15, incident=times | {"excess": 2.0, "figure": 1.0})
+    analysis = copy.deepcopy(told.documents["analysis"])
+    analysis["evaluations"] = [*analysis["evaluations"][1:], hit]
+    analysis["counts"]["findings"] = 1
+    analysis["incidents"] = [{"region": "east", "service": "api", "findings": [hit["id"]]} | times]
+    analysis["stability"] |= {"finding": hit["id"], "worst": 1.15}
+    certification = copy.deepcopy(told.documents["certification"])
+    certification["criteria"][0] |= {"value": 1.15, "verdict": "fail"}
+    sentence = (
+        "The criterion counts Memory, east / api all the same, +115 %: it compares whole days, and "
+        "the incident in east / api, 00:30–00:50 UTC, moved that of this one."
+    )
+    found = told.again(analysis=analysis, certification=certification)
+    assert (
+        "No lasting drift in 8 comparisons with the baseline; 1 passed with an incident. "
+        + sentence
+    ) in texts(found.outcomes)
+    assert plain(found.justification[0].text).endswith(sentence)
+    certification["criteria"][0] |= {"value": 0.01, "verdict": "pass"}
+    found = told.again(analysis=analysis, certification=certification)
+    assert not any(sentence in text for text in map(plain, every_text(found)))
+
+
+def test_one_rule_at_all_services_of_a_region_is_told_once(tmp_path: Path) -> None:
+    told = tell(tmp_path)
+    found = with_findings(told, finding(), finding(id="memory/east/web", service="web", drift=0.2))
+    assert found.actions[0].answers == ("Memory, east, all 2 services",)
+    assert found.actions[0].term == "immediate"
+    assert len(found.actions[0].rests_on) == 2
+
+
 @given(
     value=st.floats(1e-6, 1e6),
     target=st.floats(1e-6, 1e6),

@@ -14,10 +14,11 @@ import pytest
 from tars_ga_lib import drift, fingerprint, parameters, report, views
 from tars_ga_lib.display import quantity
 from tars_ga_lib.evidence_files import EVIDENCE_MODELS
-from tars_ga_lib.grammar import ParametersError
+from tars_ga_lib.grammar import ParametersError, parse_time
 from tars_ga_lib.report.blocks import blocks
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import TABLE_MIME, written
+from tars_ga_lib.views.drift import like_hours
 from tars_ga_lib.wording import value_text
 from tests import executed, packages, wide
 from tests.helpers import ROOT, dump
@@ -63,43 +64,89 @@ def cells(table: pd.DataFrame, title: str) -> list[Any]:
 # --- the first page ---
 
 
-def test_a_sparkline_is_the_series_that_the_value_came_from(
+def test_failures_stand_first_among_the_criteria(certification: dict[str, Any]) -> None:
+    table = views.criteria_table(certification)
+    order = ["fail", "no_data", "warn", "pass"]
+    optional = [title.endswith("(optional)") for title in cells(table, "Criterion")]
+    assert optional == sorted(optional)
+    mandatory = [v for v, late in zip(cells(table, "Verdict"), optional, strict=True) if not late]
+    assert mandatory == sorted(mandatory, key=order.index)
+    measured = dict(zip(cells(table, "Criterion"), cells(table, "Measured"), strict=True))
+    for outcome in certification["criteria"]:
+        (shown,) = [
+            v for k, v in measured.items() if k.removesuffix(" (optional)") == outcome["title"]
+        ]
+        assert shown == value_text(outcome)
+
+
+def test_the_first_page_names_who_what_when_and_the_fingerprint(
     run: Run, certification: dict[str, Any]
 ) -> None:
-    table = views.criteria_table(certification, run)
-    sparks = dict(zip(cells(table, "Criterion"), cells(table, "Window"), strict=True))
-    overall = run.kpis.series("availability")
-    assert sparks["Availability"]["values"] == pytest.approx(
-        [None if np.isnan(v) else v for v in overall], rel=1e-5
+    banner = views.banner(run, certification).to_json()
+    assert banner["fingerprint"] == fingerprint.of(certification)
+    told = views.identity(run, certification)
+    facts = dict(told.facts)
+    assert facts["Signed"] == "nobody has approved yet; 7 signatures missing"
+    assert facts["Fingerprint"] == banner["fingerprint"]
+    assert certification["derived_from"]["parameters"] in told.proof
+
+
+@pytest.fixture(scope="module")
+def demo() -> tuple[Run, dict[str, Any]]:
+    run = Run.__new__(Run)
+    run.folder = ROOT / "demo" / "recording"
+    run.job = parameters.load(ROOT / "parameters" / "demo.yaml")
+    return run, drift.analyse(run.kpis, run.baseline_kpis)
+
+
+def prose_of(shown: Any) -> str:
+    return re.sub(r"\\(?=[^\w\s])", "", str(shown.data)).replace("\xa0", " ")
+
+
+def test_how_bad_for_whom_and_since_when(demo: tuple[Run, dict[str, Any]]) -> None:
+    run, analysis = demo
+    said = re.sub(r"\\(?=[^\w\s])", "", str(views.impact(run, analysis).data)).replace("\xa0", " ")
+    incident, leak = [
+        line for line in said.splitlines() if "us-west-2," in line or "Memory" in line
+    ][:2]
+    (found,) = [i for i in analysis["incidents"] if i["region"] == "us-west-2"]
+    assert "13:10–13:40 UTC" in incident
+    assert "all 8 services" in incident
+    first, last = (
+        (parse_time(found[key]) - run.recording.window.start) // run.recording.window.step
+        for key in ("began", "ended")
     )
-    assert (sparks["Availability"]["limit"], sparks["Availability"]["operator"]) == (0.999, ">=")
+    failed = run.kpis.during("error_rate", int(first), int(last), "us-west-2")
     assert (
-        f"worst {quantity(float(np.nanmin(overall)), 'ratio')} at "
-        in (sparks["Availability"]["alt"])
+        f"{quantity(failed, 'ratio', digits=2)} of its requests failed".replace("\xa0", " ")
+        in incident
     )
-    # of the worst region: that region's
-    (worst,) = [o for o in certification["criteria"] if o["name"] == "worst"]
-    assert worst["where"] == wide.regions(5)[2]
-    series = run.kpis.series("availability", worst["where"])
-    assert sparks["Worst region"]["values"] == pytest.approx(list(series), rel=1e-5)
-    # a limit on a total is none for its steps, unless it is nothing at all
-    assert sparks["Requests"]["limit"] is None
-    assert sparks["OOM kills"]["limit"] == 0
-    assert sparks["Drift"] is None
+    assert "eu-central-1 / policy-learner" in leak
+    assert "an hour, +20.5 % against the baseline" in leak
 
 
-def test_the_banner_names_who_what_when_and_the_fingerprint(
-    run: Run, certification: dict[str, Any]
+def test_what_was_not_seen_is_named(demo: tuple[Run, dict[str, Any]]) -> None:
+    run, _ = demo
+    outcomes = [{"title": "OOM kills", "verdict": "no_data"}, {"title": "A", "verdict": "pass"}]
+    said = (
+        str(views.certainty(run, {"criteria": outcomes}).data)
+        .replace("\xa0", " ")
+        .replace("\\", "")
+    )
+    assert "Not seen at all: eu-central-1, 03:20–03:40 UTC (20 min)." in said
+    assert said.endswith("Not known for want of data: OOM kills.")
+
+
+def test_services_of_one_finding_are_one_line_that_the_appendix_opens(
+    demo: tuple[Run, dict[str, Any]],
 ) -> None:
-    facts = views.banner(run, certification).to_json()
-    told = dict(facts["facts"])
-    (binding,) = [
-        o for o in certification["criteria"] if o["name"] == certification["binding_criterion"]
-    ]
-    assert told["Decided by"].startswith(f"{binding['title']}: {value_text(binding)}, target ")
-    assert told["Signed"] == "approved by nobody; 7 not signed"
-    assert told["Fingerprint"] == facts["fingerprint"] == fingerprint.of(certification)
-    assert certification["derived_from"]["parameters"] in facts["proof"]
+    _, analysis = demo
+    rows = written(views.findings_table(analysis))["rows"]
+    (line,) = [row for row in rows if row[1] == "Error rate"]
+    assert line[2] == "us-west-2, all 8 services"
+    every = [row for row in written(views.drift_table(analysis))["rows"] if row[1] == "Error rate"]
+    assert len(every) == 8
+    assert set(line[5].split(" to ")) <= {row[5] for row in every}
 
 
 # --- signatures ---
@@ -140,9 +187,9 @@ def test_each_role_has_a_line_and_those_who_signed_are_on_it(run: Run) -> None:
 
 
 def test_a_refusal_stands_first_on_the_first_page(run: Run, certification: dict[str, Any]) -> None:
-    facts = dict(views.banner(signed(run), certification).to_json()["facts"])
+    facts = dict(views.identity(signed(run), certification).facts)
     assert facts["Signed"] == (
-        "REFUSED by Product manager; approved by SRE lead, Security; 5 not signed"
+        "REFUSED by Product manager; approved by SRE lead, Security; 5 signatures missing"
     )
 
 
@@ -170,24 +217,42 @@ def test_signatures_for_something_else_sign_nothing(
 
 def test_each_line_of_a_chart_is_the_recordings(run: Run) -> None:
     analysis = run.read("drift_analysis.json")
-    primary = wide.regions(5)[0]
+    primary, step = wide.regions(5)[0], run.recording.window.step
     # a chart's axis is in the unit that is read
     for chart, divisor, wanted in [
         (views.kpi_chart(run, "availability", analysis), 0.01,
          [run.kpis.series("availability", r) for r in wide.regions(5)]),
+        (views.outage_chart(run, analysis), 1,
+         [(1 - run.kpis.series("availability", r)) * step for r in wide.regions(5)]),
         (views.latency_chart(run, analysis), 0.001,
-         [run.kpis.series(f"latency_p{q}") for q in (50, 95, 99)]),
+         [run.kpis.series(f"latency_p{q}", r) for q in (50, 95, 99) for r in wide.regions(5)]),
         (views.delta_chart(run, "error_rate", analysis), 0.01,
          [run.kpis.series("error_rate", r) - run.kpis.series("error_rate", primary)
           for r in wide.regions(5)[1:]]),
     ]:  # fmt: skip
-        lines = [np.asarray(line.get_ydata(), dtype=float) for line in chart.axes[0].get_lines()]
+        lines = [
+            np.asarray(line.get_ydata(), dtype=float)
+            for axes in chart.axes
+            for line in axes.get_lines()
+        ]
         for values in wanted:
             assert any(
                 line.shape == values.shape
                 and np.allclose(line * divisor, values, equal_nan=True, atol=1e-12)
                 for line in lines
             )
+
+
+def test_a_baseline_is_laid_on_like_hours() -> None:
+    step = np.timedelta64(300, "s")
+    ends = np.datetime64("2026-11-20T00:00", "s") + np.arange(1, 289) * step
+    hours = np.arange(1.0, 289)  # a value that is the time of the day
+    week = np.timedelta64(7, "D")
+    assert (like_hours(ends, ends - week, hours, 300) == hours).all()
+    late = ends + np.timedelta64(6, "h")
+    assert (like_hours(late, ends - week, hours, 300) == np.roll(hours, -72)).all()
+    short = like_hours(ends, ends[:10] - week, hours[:10], 300)
+    assert np.isnan(short[10:]).all()
 
 
 def test_many_alerts_of_one_outage_share_a_row(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,20 +268,10 @@ def test_many_alerts_of_one_outage_share_a_row(run: Run, monkeypatch: pytest.Mon
 # --- look further ---
 
 
-def test_any_figure_with_its_extremes(run: Run) -> None:
-    region, service = wide.regions(5)[2], wide.services(4)[1]
-    table = views.figure_table(run, "availability", region, service)
-    series = run.kpis.series("availability", region, service)
-    assert table.figure[0] == run.kpis.figure("availability", region, service).value
-    assert table.lowest_step[0] == np.nanmin(series)
-    assert cells(table, "Lowest step")[0] == quantity(float(np.nanmin(series)), "ratio")
-    assert len(table) == 1 + len(run.baseline_kpis)
-
-
 def test_all_evaluations_of_a_place_not_only_the_findings(run: Run) -> None:
     analysis = run.read("drift_analysis.json")
     region = wide.regions(5)[1]
-    table = views.evaluation_table(analysis, "memory_usage", region)
+    table = views.drift_table(analysis, "memory_usage", region)
     wanted = [
         e for e in analysis["evaluations"] if e["kpi"] == "memory_usage" and e["region"] == region
     ]
@@ -224,7 +279,7 @@ def test_all_evaluations_of_a_place_not_only_the_findings(run: Run) -> None:
     order = ["fail", "warn", "no_data", "pass"]
     verdicts = cells(table, "Verdict")
     assert sorted(verdicts, key=order.index) == verdicts
-    assert views.evaluation_table(analysis, "nonsense").empty
+    assert views.drift_table(analysis, "nonsense").empty
 
 
 # --- whole reports ---
@@ -240,27 +295,34 @@ def notebook(run: Run) -> Any:
     return report_of(run)
 
 
-def test_all_three_reports_hold_the_figures_of_the_documents(
-    run: Run, notebook: Any, certification: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("part", ["report", "appendix"])
+def test_all_reports_hold_the_figures_of_the_documents(
+    run: Run, notebook: Any, certification: dict[str, Any], tmp_path: Path, part: Any
 ) -> None:
-    pdf = squeezed(text_of(report.to_pdf(notebook), tmp_path, "-raw"))
-    html = squeezed(re.sub(r"<[^>]*>", "", report.to_html(notebook)).replace("&lt;", "<"))
-    markdown = squeezed(re.sub(r"\\(?=[^\w\s])", "", report.to_markdown(notebook)[0]))
-    wanted = [certification["decision"], fingerprint.of(certification)]
-    wanted += [value_text(o) for o in certification["criteria"]]
-    wanted += [o["title"] for o in certification["criteria"]]
-    wanted += [
-        quantity(run.kpis.figure(name).value, run.job.kpis[name].unit)
-        for name in views.main_kpis(run)
-    ]
-    wanted += ["Engineering lead", "VP Engineering", "not signed"]
-    for text in wanted:
-        for where in (pdf, html, markdown):
-            assert squeezed(text) in where, text
-    for where in (pdf, html, markdown):
+    pdf = squeezed(text_of(report.to_pdf(notebook, part=part), tmp_path, "-raw"))
+    page = report.to_html(notebook, part=part)
+    html = squeezed(re.sub(r"<[^>]*>", "", page).replace("&lt;", "<"))
+    markdown = report.to_markdown(notebook, part=part)[0]
+    texts = (pdf, html, squeezed(re.sub(r"\\(?=[^\w\s])", "", markdown)))
+    wanted = [certification["decision"]]
+    if part == "report":
+        wanted += [fingerprint.of(certification), "Engineering lead", "not signed"]
+        wanted += [text(o) for o in certification["criteria"] for text in (value_text, title_of)]
+    else:
+        wanted += [
+            quantity(run.kpis.figure(name).value, run.job.kpis[name].unit)
+            for name in views.main_kpis(run)
+        ]
+    for said in wanted:
+        for where in texts:
+            assert squeezed(said) in where, said
+    for where in texts:
         assert not re.search(r"\bnan\b|\bNaN\b|\bNone\b|\{\{", where)
-    for chosen in (pdf, html, markdown):  # what is for analysts only stays out
-        assert "Lookfurther" not in chosen
+        assert "Lookfurther" not in where  # what is for analysts only stays out
+
+
+def title_of(outcome: dict[str, Any]) -> str:
+    return str(outcome["title"])
 
 
 def test_no_table_shows_more_than_four_digits(notebook: Any) -> None:
@@ -270,7 +332,7 @@ def test_no_table_shows_more_than_four_digits(notebook: Any) -> None:
         for output in cell.get("outputs", ()):
             if TABLE_MIME not in output["data"]:
                 continue
-            facts = written(output["data"][TABLE_MIME])
+            facts = output["data"][TABLE_MIME]
             if facts["caption"] == "Criteria":
                 continue
             for row in facts["rows"]:
@@ -293,14 +355,14 @@ def test_twelve_regions_and_sixty_services_fit(tmp_path: Path) -> None:
         made = report.to_pdf(notebook, paper="us-letter" if paper == "us-letter" else "a4")
         assert_within_margins(made, tmp_path)
         pages = [squeezed(page) for page in text_of(made, tmp_path).split("\f")[:-1]]
-        assert len(pages) < 25
-        assert "16of60rowsareshown.Theothersareinga_kpi_summary.json" in "".join(pages)
+        assert len(pages) < 14
         for part in ("NOTCERTIFIED", "Criteria", "Worstregion", mark):
             assert part in pages[0]
         assert min(map(len, pages[:-1])) > 300  # none but the last is nearly empty
+    appendix = report.to_pdf(notebook, part="appendix")
+    assert_within_margins(appendix, tmp_path)
     alts = [block["alt"] for block in blocks(notebook) if block["kind"] == "figure"]
-    (by_region,) = [alt for alt in alts if "Availability by region" in alt]
-    assert "6 others, in grey" in by_region
+    (by_region,) = [alt for alt in alts if "(9 of 12, the worst)" in alt and "down for" in alt]
     assert f"{wide.regions(12)[2]}: lowest" in by_region
 
 
@@ -320,7 +382,7 @@ def test_twelve_regions_and_sixty_services_fit(tmp_path: Path) -> None:
         (("zzz", None, None), "no KPI named 'zzz'; there are availability, "),
     ],
 )
-@pytest.mark.parametrize("view", [views.kpi_chart, views.figure_table, views.overlay])
+@pytest.mark.parametrize("view", [views.kpi_chart, views.overlay])
 def test_a_mistyped_name_draws_nothing_and_names_the_nearest(
     run: Run, view: Any, names: tuple[str, str | None, str | None], said: str
 ) -> None:
@@ -357,18 +419,11 @@ def test_a_chart_of_one_place(run: Run) -> None:
     assert service in views.kpi_chart(run, "request_rate", service=service).alt
 
 
-def test_one_chart_an_event_and_the_deciding_one_first() -> None:
-    demo = ROOT / "demo" / "recording"
-    run = Run.__new__(Run)
-    run.folder = demo
-    run.job = parameters.load(ROOT / "parameters" / "demo.yaml")
-    analysis = drift.analyse(run.kpis, run.baseline_kpis)
-    titles = [figure.alt for figure in views.worst_overlays(run, analysis)]
-    assert "Memory use, eu-central-1 / policy-learner" in titles[0].replace(
-        "Memory,", "Memory use,"
-    )
-    assert len([title for title in titles if "us-west-2" in title]) == 1
-    assert len(titles) == 3
+def test_one_chart_a_rule_and_the_deciding_one_first(demo: tuple[Run, dict[str, Any]]) -> None:
+    charts = views.worst_overlays(*demo)
+    assert charts[0].alt.startswith("Line chart: Memory use of policy-learner in eu-central-1 grew")
+    assert "window: lowest" in charts[0].alt
+    assert len({chart.name for chart in charts}) == len(charts) == 3
 
 
 # --- facts of evidence files ---

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,53 +37,35 @@ from tests.helpers import COUNTER, GAUGE, START, STEP, WEEK, tars_ga, write_run
 # --- A real server, while the other tests run -----------------------------------------------------
 
 
-@dataclass
-class Killed:
-    """What became of a watch that was killed again and again."""
-
-    said: list[tuple[int, str]] = field(default_factory=list)
-    problem: str = ""
-    found: Recording | None = None
-    batch: Recording | None = None
-    steps: list[int] = field(default_factory=list)
-
-
 STEPS_LIVE = 9
 
 
-def _kill_again_and_again(folder: Path, into: Killed) -> None:
-    draw, out = random.Random(11), folder / "out"
-    try:
-        with watching.compressed_day(
-            folder, steps=STEPS_LIVE, step=2, scrape="500ms", begins_in=2
-        ) as day:
-            down = threading.Timer(max(0.0, day.start + 5 - time.time()), lambda: day.restart(2.5))
-            down.start()
-            while time.time() < day.stop:
-                watch = day.watch(out, "--no-certify")
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    watch.wait(draw.uniform(1.5, 5))
-                into.said.append(watching.kill(watch))
-            down.join()
-            into.said.append(watching.finish(day.watch(out, "--no-certify")))
-            into.found = recording.load(out)
-            into.batch = day.batch()
-            into.steps = [line["step"] for line in watching.snapshots(out)]
-    except BaseException as error:
-        into.problem = repr(error)
-        raise
+def kill_again_and_again(
+    folder: Path,
+) -> tuple[list[tuple[int, str]], Recording, Recording, list[int]]:
+    """Return what the watches said, the recording, that of a batch collection, and the steps."""
+    draw, out, said = random.Random(11), folder / "out", []
+    with watching.compressed_day(
+        folder, steps=STEPS_LIVE, step=2, scrape="500ms", begins_in=2
+    ) as day:
+        down = threading.Timer(max(0.0, day.start + 5 - time.time()), lambda: day.restart(2.5))
+        down.start()
+        while time.time() < day.stop:
+            watch = day.watch(out, "--no-certify")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                watch.wait(draw.uniform(1.5, 5))
+            said.append(watching.kill(watch))
+        down.join()
+        said.append(watching.finish(day.watch(out, "--no-certify")))
+        steps = [line["step"] for line in watching.snapshots(out)]
+        return said, recording.load(out), day.batch(), steps
 
 
 @pytest.fixture(scope="module", autouse=True)
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Killed, threading.Thread]]:
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Any]]:
     """Start what takes its time at once."""
-    into = Killed()
-    thread = threading.Thread(
-        target=_kill_again_and_again, args=(tmp_path_factory.mktemp("killed") / "day", into)
-    )
-    thread.start()
-    yield into, thread
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(kill_again_and_again, tmp_path_factory.mktemp("killed") / "day")
 
 
 # --- A day that is made up, on a clock that is turned by hand -------------------------------------
@@ -482,6 +465,8 @@ def test_a_wrong_clock_before_the_server_answers(day: Day) -> None:
     back = day.clock.true + 4 * STEP
     day.server.down = lambda now: now < back
     day.whole()
+    # Nothing was looked at before somebody had said what time it is.
+    assert all(line["source"]["answers"] for line in day.lines())
 
 
 def test_killed_anywhere_it_goes_on(day: Day, tmp_path: Path) -> None:
@@ -745,20 +730,16 @@ def test_a_recording_cannot_be_watched(tmp_path: Path) -> None:
 # --- What was started first -----------------------------------------------------------------------
 
 
-def test_killed_again_and_again(killed: tuple[Killed, threading.Thread]) -> None:
+def test_killed_again_and_again(killed: Future[Any]) -> None:
     """By SIGKILL, at any moment, while the server is down for a while too."""
-    into, thread = killed
-    thread.join()
-    assert into.problem == ""
-    *dead, (code, last) = into.said
+    said, found, batch, steps = killed.result()
+    *dead, (code, last) = said
     assert code == 0, last
     assert len(dead) >= 3
     assert {number for number, _ in dead} <= {-9, 0}
-    assert into.found is not None
-    assert into.batch is not None
-    assert watching.differences(into.found, into.batch) == [], watching.shown(into.said)
-    assert into.steps == list(range(1, STEPS_LIVE + 1))
-    assert sum(each.samples for _, each in into.found.provenance()) > 50
+    assert watching.differences(found, batch) == [], watching.shown(said)
+    assert steps == list(range(1, STEPS_LIVE + 1))
+    assert sum(one.samples for _, one in found.provenance()) > 50
 
 
 # --- Who hears of it ------------------------------------------------------------------------------

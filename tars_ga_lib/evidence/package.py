@@ -2,7 +2,7 @@
 
 ```
 ga_certification/package/
-    GA_DAY_REPORT.md  GA_DAY_REPORT.pdf  GA_DAY_REPORT.html  EMAIL_SUMMARY.txt
+    GA_DAY_REPORT.md (.pdf, .html)  GA_DAY_APPENDIX.pdf (.html)  EMAIL_SUMMARY.txt
     ga_kpi_summary.json  drift_analysis.json  cross_region.json  slo.json
     validation_results.json (.xml, .html)  ws_health_metrics.json  certification_metadata.json
     recording/  parameters/  notebooks/  artifacts/
@@ -58,7 +58,10 @@ DERIVED = (
 )
 """Files that name the recording and the parameters that they were derived from."""
 
-REPORTS = ("GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf", "GA_DAY_REPORT.html")
+REPORTS = (
+    *("GA_DAY_REPORT.md", "GA_DAY_REPORT.pdf", "GA_DAY_REPORT.html"),
+    *("GA_DAY_APPENDIX.pdf", "GA_DAY_APPENDIX.html"),
+)
 REQUIRED = (*DERIVED, *REPORTS, "parameters/run.yaml", "recording/recording.json")
 EXPECTED = (
     "ws_health_metrics.json",
@@ -71,8 +74,7 @@ EXPECTED = (
 UNCOVERED = frozenset({MANIFEST, ATTESTATION})
 """Files that the manifest does not cover: itself and the signature."""
 
-APPENDICES = ("GA_DAY_APPENDIX.pdf", "GA_DAY_APPENDIX.html")
-_AT_TOP = frozenset({*DERIVED, *REPORTS, *APPENDICES, *EXPECTED, "ga_kpi_summary.json.sha256"})
+_AT_TOP = frozenset({*DERIVED, *REPORTS, *EXPECTED, "ga_kpi_summary.json.sha256"})
 _FOLDERS = ("recording", "parameters", "notebooks", "artifacts")
 _MADE_HERE = frozenset({ARCHIVE, f"{ARCHIVE}.sha256", MANIFEST, ATTESTATION, EMAIL, INFO, LOG})
 _PRIVATE = b"PRIVATE KEY-----"

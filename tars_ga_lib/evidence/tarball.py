@@ -35,6 +35,12 @@ _PIECE = 1 << 16  # read at once from an archive; zlib copies what it leaves of 
 LEVEL = 6
 """gzip's own default: on a run's files 9 takes twice the time for 1.5 % less, 1 gives 10 % more."""
 
+MOST_FILES, MOST_BYTES = 20_000, 64 << 30
+MOST_RATIO, SLACK = 200, 64 << 20
+"""How much an archive may unpack to, so that a small one cannot fill a disk or take a day: above
+`SLACK` bytes no more than `MOST_RATIO` times its size. Deflate packs 1,032 to 1 at most, runs have
+3 to 1."""
+
 _MAGIC = bytes.fromhex("1f8b08 00 00000000 00 ff")  # no flags, no time, an unknown system
 
 
@@ -44,20 +50,6 @@ class ArchiveError(Exception):
     def __init__(self, file: str, cause: str) -> None:
         self.file, self.cause = one_line(file), cause
         super().__init__(f"{self.file}: {cause}")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much an archive may unpack to, so that a small one cannot fill a disk or take a day.
-
-    Above `slack` bytes the content may be `ratio` times the archive; deflate cannot pack more than
-    1,032 to 1, and runs have 3 to 1.
-    """
-
-    entries: int = 20_000
-    total: int = 64 << 30
-    ratio: int = 200
-    slack: int = 64 << 20
 
 
 class Names:
@@ -193,8 +185,8 @@ class Writer:
 class _Unpacked(io.RawIOBase):
     """The bytes inside a gzip file of one member, within limits."""
 
-    def __init__(self, stream: IO[bytes], limits: Limits) -> None:
-        self._stream, self._limits = stream, limits
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
         self._member = zlib.decompressobj(zlib.MAX_WBITS | 16)
         self._packed = stream.read(_PIECE)
         self._size, self._unpacked = len(self._packed), 0
@@ -221,8 +213,8 @@ class _Unpacked(io.RawIOBase):
                 raise ArchiveError("archive", f"is damaged ({error})") from None
             self._packed = self._member.unconsumed_tail
             self._unpacked += len(data)
-            if self._unpacked > max(self._limits.slack, self._limits.ratio * self._size):
-                cause = f"unpacks to more than {self._limits.ratio} times its size"
+            if self._unpacked > max(SLACK, MOST_RATIO * self._size):
+                cause = f"unpacks to more than {MOST_RATIO} times its size"
                 raise ArchiveError("archive", cause)
             if data:
                 buffer[: len(data)] = data
@@ -249,7 +241,7 @@ class Entry:
             yield data
 
 
-def read(stream: IO[bytes], limits: Limits | None = None) -> Iterator[Entry]:
+def read(stream: IO[bytes]) -> Iterator[Entry]:
     """Yield the files of an archive, in its order; each must be taken before the next is asked for.
 
     Raises
@@ -257,10 +249,9 @@ def read(stream: IO[bytes], limits: Limits | None = None) -> Iterator[Entry]:
     ArchiveError
         At the first thing that this module would not have written.
     """
-    limits = limits or Limits()
-    source: IO[bytes] = io.BufferedReader(_Unpacked(stream, limits), CHUNK)
+    source: IO[bytes] = io.BufferedReader(_Unpacked(stream), CHUNK)
     names, total, offset, time = Names(), 0, 0, None
-    for _ in range(limits.entries + 1):
+    for _ in range(MOST_FILES + 1):
         block = _exactly(source, BLOCK)
         offset += BLOCK
         if not any(block):
@@ -270,8 +261,8 @@ def read(stream: IO[bytes], limits: Limits | None = None) -> Iterator[Entry]:
         if time not in (None, found.mtime):
             raise ArchiveError(found.name, "has another time than the files before it")
         time, total = found.mtime, total + found.size
-        if total > limits.total:
-            raise ArchiveError(found.name, f"makes the content larger than {limits.total} bytes")
+        if total > MOST_BYTES:
+            raise ArchiveError(found.name, f"makes the content larger than {MOST_BYTES} bytes")
         entry = Entry(found.name, found.size, source, found.size)
         yield entry
         for _ in entry.chunks():
@@ -281,7 +272,7 @@ def read(stream: IO[bytes], limits: Limits | None = None) -> Iterator[Entry]:
             raise ArchiveError(found.name, "hides bytes behind its end")
         offset += found.size + padding
     else:
-        raise ArchiveError("archive", f"holds more than {limits.entries} files")
+        raise ArchiveError("archive", f"holds more than {MOST_FILES} files")
     # Two empty blocks, and more to the end of a record.
     rest = BLOCK + -(offset + BLOCK) % tarfile.RECORDSIZE
     if any(_exactly(source, rest)):

@@ -38,7 +38,7 @@ from tars_ga_lib.sanitise import one_line
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
 
-VERIFIED, REFUSED, UNREADABLE, UNPROVEN = 0, 1, 2, 4
+VERIFIED, REFUSED, UNPROVEN = 0, 1, 4
 """Exit codes. UNPROVEN: nothing is wrong, but who made the package was not proven, as it is
 unsigned or no key was given. It is the code of INCONCLUSIVE: missing data is never good news."""
 
@@ -536,7 +536,8 @@ def _folder_of(found: Verification) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="tars-ga-") as folder:
         again = Verification(package)
         try:
-            _read(again, {}, Path(folder))
+            with contextlib.suppress(ArchiveError):  # its digest stays empty then
+                _read(again, {}, Path(folder))
         except OSError as error:
             raise ParametersError(
                 f"{package}: cannot be unpacked into {folder} ({error.strerror}); make room there, "

@@ -157,7 +157,7 @@ def _criteria(outlook: Mapping[str, Any]) -> Iterator[_Row]:
 
 def _budgets(outlook: Mapping[str, Any]) -> Iterator[_Row]:
     if not outlook["slo"]:
-        yield _note("the parameters name no objectives (slos)", "info")
+        yield _note("no objectives are named", "info")
         return
     for objective in outlook["slo"]["objectives"].values():
         whole, name = objective["budget"]["whole_window"], escape(objective["title"])

@@ -16,9 +16,9 @@ import. The exporter classes wrap them for ``jupyter nbconvert --to tars_ga_pdf`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from tars_ga_lib.report.blocks import Paper, ReportError
+from tars_ga_lib.report.blocks import Paper, Part, ReportError
 from tars_ga_lib.report.html import to_html
 from tars_ga_lib.report.markdown import to_markdown
 from tars_ga_lib.report.pdf import to_pdf
@@ -40,7 +40,18 @@ def _exporters() -> dict[str, type]:
     from nbconvert.exporters.exporter import Exporter
     from traitlets import Enum, Integer, Unicode
 
-    class TypstPDFExporter(Exporter):
+    class _OfBlocks(Exporter):
+        part = Enum(["report", "appendix"], "report", help="What to make.").tag(config=True)
+
+        def from_notebook_node(self, nb: Any, resources: Any = None, **kw: Any) -> tuple[Any, Any]:
+            nb, resources = super().from_notebook_node(nb, resources, **kw)
+            resources["output_extension"] = self.file_extension
+            return self._made(nb, resources), resources
+
+        def _made(self, nb: Any, resources: Any) -> bytes | str:
+            raise NotImplementedError
+
+    class TypstPDFExporter(_OfBlocks):
         """``jupyter nbconvert --to tars_ga_pdf``: a notebook as a PDF, by way of Typst."""
 
         export_from_notebook = "T.A.R.S. GA report (PDF)"
@@ -51,13 +62,11 @@ def _exporters() -> dict[str, type]:
             None, allow_none=True, help="Date of the document, in seconds since 1970."
         ).tag(config=True)
 
-        def from_notebook_node(self, nb: Any, resources: Any = None, **kw: Any) -> tuple[Any, Any]:
-            nb, resources = super().from_notebook_node(nb, resources, **kw)
-            resources["output_extension"] = ".pdf"
-            paper: Paper = "us-letter" if self.paper == "us-letter" else "a4"
-            return to_pdf(nb, paper=paper, timestamp=self.timestamp), resources
+        def _made(self, nb: Any, resources: Any) -> bytes:
+            part, paper = cast(Part, self.part), cast(Paper, self.paper)
+            return to_pdf(nb, part=part, paper=paper, timestamp=self.timestamp)
 
-    class MarkdownExporter(Exporter):
+    class MarkdownExporter(_OfBlocks):
         """``jupyter nbconvert --to tars_ga_markdown``: GitHub Markdown and SVG files beside it."""
 
         export_from_notebook = "T.A.R.S. GA report (Markdown)"
@@ -65,27 +74,23 @@ def _exporters() -> dict[str, type]:
         file_extension = ".md"
         folder = Unicode("charts", help="Where the charts go.").tag(config=True)
 
-        def from_notebook_node(self, nb: Any, resources: Any = None, **kw: Any) -> tuple[Any, Any]:
-            nb, resources = super().from_notebook_node(nb, resources, **kw)
-            text, files = to_markdown(nb, folder=self.folder)
-            resources["output_extension"] = ".md"
+        def _made(self, nb: Any, resources: Any) -> str:
+            text, files = to_markdown(nb, part=cast(Part, self.part), folder=self.folder)
             resources.setdefault("outputs", {}).update(files)
-            return text, resources
+            return text
 
-    class HTMLExporter(Exporter):
+    class HTMLExporter(_OfBlocks):
         """``jupyter nbconvert --to tars_ga_html``: a page for browsers, in one file."""
 
         export_from_notebook = "T.A.R.S. GA report (HTML)"
         output_mimetype = "text/html"
         file_extension = ".html"
 
-        def from_notebook_node(self, nb: Any, resources: Any = None, **kw: Any) -> tuple[Any, Any]:
-            nb, resources = super().from_notebook_node(nb, resources, **kw)
-            resources["output_extension"] = ".html"
-            return to_html(nb), resources
+        def _made(self, nb: Any, resources: Any) -> str:
+            return to_html(nb, part=cast(Part, self.part))
 
     made = (TypstPDFExporter, MarkdownExporter, HTMLExporter)
-    return {each.__name__: each for each in made}
+    return {exporter.__name__: exporter for exporter in made}
 
 
 if TYPE_CHECKING:

@@ -1,39 +1,40 @@
 """What is meant for readers, read out of an executed notebook: the blocks that all reports set.
 
-Tables are read from their values, the banner from its machine-readable face, and charts from their
-SVG and what its metadata says of it, so no report has to read figures back out of rendered HTML. A
-notebook that failed or did not run makes no report; code and stderr are not for readers and stay
-out.
+Tables and the banner are read from their machine-readable faces, and charts from their SVG and what
+its metadata says of it, so no report has to read figures back out of rendered HTML. A notebook that
+failed or did not run makes no report; code and stderr are not for readers and stay out. Cells with
+the tag ``appendix`` make the appendix, all others the report.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from tars_ga_lib.display import DECISION_MIME, clean, slug
-from tars_ga_lib.tables import TABLE_MIME, written
+from tars_ga_lib.display import DECISION_MIME, IDENTITY_MIME, clean, slug
+from tars_ga_lib.report.prose import parts
+from tars_ga_lib.tables import TABLE_MIME
 
 Notebook = Mapping[str, Any]
 Block = dict[str, Any]
 Paper = Literal["a4", "us-letter"]
-
-PARTS = "##"
+Part = Literal["report", "appendix"]
 
 
 class ReportError(Exception):
     """The notebook cannot become a report; the message says why."""
 
 
-def blocks(notebook: Notebook) -> list[Block]:
+def blocks(notebook: Notebook, part: Part = "report") -> list[Block]:
     """Read what is meant for readers out of an executed notebook, in its order.
+
+    The banner heads either part: it is what the edges of all pages say.
 
     Returns
     -------
     list of dict
         Each has a ``kind``: ``prose`` (Markdown, split before each part), ``decision``,
-        ``contents`` (its place), ``table``, ``figure``, ``svg``, ``image`` or ``plain``.
+        ``identity``, ``contents`` (its place), ``table``, ``figure``, ``image`` or ``plain``.
 
     Raises
     ------
@@ -46,11 +47,16 @@ def blocks(notebook: Notebook) -> list[Block]:
         tags = set(cell.get("metadata", {}).get("tags", ()))
         if "remove_cell" in tags or cell["cell_type"] == "raw":
             continue
+        ours = ("appendix" in tags) == (part == "appendix")
         if cell["cell_type"] == "markdown":
-            found += [{"kind": "prose", "text": part} for part in _parts(text_of(cell["source"]))]
+            found += _prose(cell["source"]) if ours else []
         elif not tags & {"remove_output", "remove_outputs"}:
-            found += [block for output in cell["outputs"] for block in _output(output)]
-    return _numbered(_with_contents(_titled(found)))
+            shown = [block for output in cell["outputs"] for block in _output(output)]
+            found += [block for block in shown if ours or block["kind"] == "decision"]
+    if part == "appendix":  # its title stands before the banner
+        found.sort(key=lambda block: block["kind"] == "decision")
+        found[1:1] = [found.pop()] if found and found[-1]["kind"] == "decision" else []
+    return _numbered(_with_contents(_titled(found)), "A" if part == "appendix" else "")
 
 
 def _refuse_unfinished(notebook: Notebook) -> None:
@@ -72,24 +78,6 @@ def text_of(source: str | Sequence[str]) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
-def _parts(source: str) -> Iterator[str]:
-    """Split Markdown before each heading of a part, so that a part may start a page."""
-    lines: list[str] = []
-    fence = ""
-    for line in source.splitlines():
-        mark = re.match(r" {0,3}(```+|~~~+)", line)
-        if mark and not fence:
-            fence = mark[1]
-        elif mark and mark[1].startswith(fence):
-            fence = ""
-        if not fence and re.match(rf"{PARTS}\s", line) and any(x.strip() for x in lines):
-            yield "\n".join(lines)
-            lines = []
-        lines.append(line)
-    if any(line.strip() for line in lines):
-        yield "\n".join(lines)
-
-
 def _output(output: Mapping[str, Any]) -> Iterator[Block]:
     """Read one output: the richest face that a page can hold."""
     if output["output_type"] == "stream":
@@ -102,15 +90,17 @@ def _output(output: Mapping[str, Any]) -> Iterator[Block]:
     plain = text_of(data.get("text/plain", ""))
     if DECISION_MIME in data:
         yield {"kind": "decision", **data[DECISION_MIME]}
+    elif IDENTITY_MIME in data:
+        yield {"kind": "identity", **data[IDENTITY_MIME]}
     elif TABLE_MIME in data:
-        yield {"kind": "table", **written(data[TABLE_MIME])}
+        yield {"kind": "table", **data[TABLE_MIME]}
     elif "text/markdown" in data:
-        for part in _parts(text_of(data["text/markdown"])):
-            yield {"kind": "prose", "text": part}
+        yield from _prose(data["text/markdown"])
     elif "image/svg+xml" in data:
         known = output.get("metadata", {}).get("image/svg+xml", {})
         yield {"kind": "figure", "name": known.get("name", "figure"),
                "caption": known.get("caption", ""), "alt": known.get("alt") or plain or "picture",
+               "values": known.get("values", ()),
                "svg": text_of(data["image/svg+xml"]), "foreign": "name" not in known}  # fmt: skip
     elif "image/png" in data:
         yield {"kind": "image", "alt": plain or "picture", "png": text_of(data["image/png"])}
@@ -118,25 +108,26 @@ def _output(output: Mapping[str, Any]) -> Iterator[Block]:
         yield {"kind": "plain", "text": plain}
 
 
+def _prose(source: str | Sequence[str]) -> list[Block]:
+    return [{"kind": "prose", **part} for part in parts(text_of(source))]
+
+
 def _titled(found: list[Block]) -> list[Block]:
     """Head a notebook that has no title of its own: a tagged PDF begins with a title."""
-    prose = "\n\n".join(block["text"] for block in found if block["kind"] == "prose")
-    first = _HEADING.search(_without_fences(prose))
-    if first and len(first[1]) == 1:
-        return found
-    return [{"kind": "prose", "text": "# Report"}, *found]
+    every = [level for block in found for level, _ in block.get("headings", ())]
+    return found if every[:1] == [1] else [*_prose("# Report"), *found]
 
 
 def _with_contents(found: list[Block]) -> list[Block]:
-    """Put the line of contents behind the banner, else behind the first prose."""
-    for kind in ("decision", "prose"):
+    """Put the line of contents below what the first page is about, else behind the first prose."""
+    for kind in ("identity", "decision", "prose"):
         for place, block in enumerate(found):
             if block["kind"] == kind:
                 return [*found[: place + 1], {"kind": "contents"}, *found[place + 1 :]]
     return found
 
 
-def _numbered(found: list[Block]) -> list[Block]:
+def _numbered(found: list[Block], series: str) -> list[Block]:
     """Number tables and figures that have a caption; give each figure a file name of its own."""
     counts = {"table": 0, "figure": 0}
     names: set[str] = set()
@@ -144,7 +135,7 @@ def _numbered(found: list[Block]) -> list[Block]:
         kind = block["kind"]
         if kind in counts:
             counts[kind] += bool(block["caption"])
-            block["label"] = f"{kind.title()} {counts[kind]}. " if block["caption"] else ""
+            block["label"] = f"{kind.title()} {series}{counts[kind]}. " if block["caption"] else ""
         if kind == "figure":
             block["name"] = unused(slug(block["name"]), names)
     return found
@@ -165,27 +156,17 @@ def decision_of(found: Iterable[Block]) -> Block | None:
     return next((block for block in found if block["kind"] == "decision"), None)
 
 
-_HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$", re.MULTILINE)
-
-
 def headings(found: Iterable[Block], level: int) -> list[str]:
-    """Return the texts of the headings of a level, their markup included."""
-    prose = (_without_fences(block["text"]) for block in found if block["kind"] == "prose")
-    return [m[2] for text in prose for m in _HEADING.finditer(text) if len(m[1]) == level]
-
-
-def _without_fences(markdown: str) -> str:
-    """Drop blocks of code, in which a # starts a comment and no heading."""
-    return re.sub(r"^(```+|~~~+).*?^\1", "", markdown, flags=re.MULTILINE | re.DOTALL)
-
-
-def unmarked(markdown: str) -> str:
-    """Strip the marks of inline Markdown from a heading."""
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
-    text = re.sub(r"(?<!\\)[*`]|(?<![\w\\])_|(?<!\\)_(?!\w)", "", text)
-    return re.sub(r"\\([^\w\s])", r"\1", text)
+    """Return the words of the headings of a level."""
+    return [
+        words
+        for block in found
+        if block["kind"] == "prose"
+        for own, words in block["headings"]
+        if own == level
+    ]
 
 
 def title_of(found: Sequence[Block]) -> str:
     """Return the title of the report."""
-    return next((unmarked(text) for text in headings(found, 1)), "Report")
+    return next(iter(headings(found, 1)), "Report")

@@ -2,24 +2,24 @@
 
 Charts and styles are in the page, and its content security policy forbids scripts and the network,
 so it can be sent by mail and opened anywhere. It follows the reader's choice of a light or a dark
-theme (charts keep their white ground, since a region's colour is the same everywhere), can be read
-on a telephone (what is too wide scrolls by itself), and prints.
+theme, can be read on a telephone (what is too wide scrolls by itself), and prints. The values of a
+chart's lines stand in a table below it, and where the pointer is, without a script.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from tars_ga_lib import sparks
-from tars_ga_lib.display import TONES, chip, clean, decision_notes
+from tars_ga_lib.display import TONES, chip, clean
 from tars_ga_lib.fingerprint import qr_svg
-from tars_ga_lib.report.blocks import Block, Notebook, blocks, decision_of, title_of
+from tars_ga_lib.report.blocks import Block, Notebook, Part, blocks, decision_of, title_of
 from tars_ga_lib.report.prose import to_html as prose_html
+from tars_ga_lib.tables import as_html
 
 STYLE = Path(__file__).parent / "templates" / "report.css"
 
@@ -29,20 +29,21 @@ POLICY = (
 )
 
 
-def to_html(notebook: Notebook) -> str:
+def to_html(notebook: Notebook, *, part: Part = "report") -> str:
     """Write an executed notebook as one HTML file.
 
     Parameters
     ----------
     notebook : mapping
         A notebook as nbformat or ``json.load`` reads it.
+    part : {"report", "appendix"}
 
     Raises
     ------
     ReportError
         If the notebook failed or was not run.
     """
-    found = blocks(notebook)
+    found = blocks(notebook, part)
     prose = _prose(found)
     body = _sections(
         [
@@ -84,7 +85,7 @@ def _tones() -> str:
 # --- prose ---
 
 
-def _prose(found: Sequence[Block]) -> Any:
+def _prose(found: Sequence[Block]) -> Iterator[str]:
     """Write the prose of all cells."""
     texts = [
         "\n".join(map(clean, block["text"].splitlines()))
@@ -92,8 +93,10 @@ def _prose(found: Sequence[Block]) -> Any:
         if block["kind"] == "prose"
     ]
     for made in prose_html(texts):
-        wide = re.sub(r"<table>.*?</table>", lambda m: _scrolling(m[0]), made, flags=re.DOTALL)
-        yield wide.strip()
+        scrolling = '<div class="scroll" role="region" aria-label="table" tabindex="0">'
+        yield re.sub(
+            r"<table>.*?</table>", rf"{scrolling}\g<0></div>", made, flags=re.DOTALL
+        ).strip()
 
 
 _PART = re.compile(r'<h2 id="([^"]*)">(.*?)</h2>', re.DOTALL)
@@ -135,8 +138,10 @@ def _block(block: Block, place: int) -> str:
     kind = block["kind"]
     if kind == "decision":
         return _decision(block)
+    if kind == "identity":
+        return _identity(block)
     if kind == "table":
-        return _table(block, f"table-{place}")
+        return as_html(block, block["label"], f"table-{place}")
     if kind == "figure":
         return _figure(block, place)
     if kind == "image":
@@ -149,87 +154,71 @@ def _block(block: Block, place: int) -> str:
 
 def _decision(block: Block) -> str:
     look = chip(block["decision"])
-    notes = "".join(f'<p class="note warn">⚠ {_text(n)}</p>' for n in decision_notes(block))
+    notes = "".join(f'<p class="note warn">⚠ {_text(note)}</p>' for note in block["notes"])
+    return (
+        f'<div class="decision {look.tone}"><p class="word">{_text(look.text)}</p>'
+        f"<p>{_text(block['release'])}, {_text(block['window'])}</p>"
+        f"<p>{_text(block['reason'])}</p></div>\n{notes}"
+    )
+
+
+def _identity(block: Block) -> str:
     facts = "".join(
         f"<div><dt>{_text(label)}</dt><dd>{_text(value)}</dd></div>"
         for label, value in block["facts"]
     )
-    code = ""
-    if block["proof"] and (drawn := qr_svg(block["proof"])):
+    code = qr_svg(block["proof"]) if block["proof"] else ""
+    if code:
         alt = _text(f"QR code that holds the lines: {block['proof'].rstrip()}")
-        drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
-        code = (
-            f'<figure class="code">{drawn}<figcaption>{_text(block["fingerprint"])}</figcaption>'
-            "</figure>"
-        )
-    return (
-        f'<div class="decision {look.tone}"><p class="word">{_text(look.text)}</p>'
-        f"<p>{_text(block['reason'])}</p></div>\n{notes}"
-        f'<div class="about"><dl>{facts}</dl>{code}</div>'
-    )
-
-
-def _scrolling(inner: str, label: str = "", kind: str = "") -> str:
-    """Let what is too wide for the page scroll by itself, by the keyboard too."""
-    named = f'aria-labelledby="{label}"' if label else 'aria-label="table"'
-    return f'<div class="scroll {kind}" role="region" {named} tabindex="0">{inner}</div>'
-
-
-def _table(block: Block, name: str) -> str:
-    caption = f"<strong>{_text(block['label'])}</strong>{_text(block['caption'])}"
-    note = f'<p class="small">{_text(block["note"])}</p>' if block["note"] else ""
-    if not block["rows"]:
-        return f'<div class="table"><p>{caption}</p><p>{_text(block["empty"])}</p>{note}</div>'
-    columns = block["columns"]
-    head = "".join(
-        f'<th scope="col" class="{c["align"]}">{_text(c["title"])}</th>' for c in columns
-    )
-    rows = "".join(
-        f"<tr>{''.join(_cell(c, v) for c, v in zip(columns, row, strict=True))}</tr>\n"
-        for row in block["rows"]
-    )
-    looks = {
-        "tall": any(c["kind"] == "blank" for c in columns),
-        "short": len(block["rows"]) <= 16,  # not torn by the end of a printed page
-        "stacks": len(columns) > 4 and len(block["rows"]) <= 20,  # rows become cards on a telephone
-    }
-    look = " ".join(["table", *(name for name, holds in looks.items() if holds)])
-    title = f'<caption id="{name}">{caption}</caption>' if block["caption"] else ""
-    inner = f"<table>{title}<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
-    return f'<div class="{look}">{_scrolling(inner, name if title else "")}{note}</div>'
-
-
-def _cell(column: Mapping[str, str], value: Any) -> str:
-    kind = column["kind"]
-    if kind == "verdict":
-        look = chip(value)
-        inner = f'<span class="chip {look.tone}">{_text(look.text)}</span>'
-    elif kind == "spark":
-        inner = sparks.svg(value) if value else ""
-    elif kind == "code":
-        inner = f"<code>{_text(value)}</code>"
-    else:
-        inner = _text(value)
-    looks = [column["align"], kind]
-    looks += ["missing"] if value == "NO DATA" else []
-    looks += (
-        ["keep"] if kind == "verdict" or (column["align"] == "right" and len(value) <= 24) else []
-    )
-    label = _text(column["title"])
-    return f'<td class="{" ".join(looks)}" data-label="{label}">{inner}</td>'
+        code = code.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
+        code = f'<figure class="code">{code}</figure>'
+    return f'<div class="about"><dl>{facts}</dl>{code}</div>'
 
 
 def _figure(block: Block, place: int) -> str:
     caption = f"<figcaption><strong>{_text(block['label'])}</strong>{_text(block['caption'])}"
     caption = f"{caption}</figcaption>" if block["caption"] else ""
-    alt = _text(block["alt"])
     if block.get("foreign"):  # not drawn by us: as a picture, in which nothing can run
         data = base64.b64encode(block["svg"].encode()).decode()
-        drawn = f'<img src="data:image/svg+xml;base64,{data}" alt="{alt}">'
+        drawn = f'<img src="data:image/svg+xml;base64,{data}" alt="{_text(block["alt"])}">'
     else:
         drawn = _inline(block["svg"], f"f{place}-")
+        drawn = drawn.replace("</svg>", f"{_hints(drawn, block['values'])}</svg>")
     label = f'role="group" aria-label="{_text(block["label"] or "figure")}"'
-    return f'<figure><div class="scroll plot" {label} tabindex="0">{drawn}</div>{caption}</figure>'
+    return (
+        f'<figure><div class="scroll plot" {label} tabindex="0">{drawn}</div>{caption}'
+        f"{''.join(map(_values, block['values']))}</figure>"
+    )
+
+
+def _hints(svg: str, panels: Sequence[Mapping[str, Any]]) -> str:
+    """Lay a field over each hour of a chart, whose title browsers show where the pointer is."""
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    wide, high = (float(size[1]), float(size[2])) if size else (0.0, 0.0)
+    made = []
+    for panel in panels:
+        left, top, width, height = panel["box"]
+        for time, begin, end, *values in panel["rows"]:
+            said = [f"from {time}", *map(": ".join, zip(panel["columns"], values, strict=True))]
+            made.append(
+                f'<rect x="{(left + begin * width) * wide:.1f}" y="{top * high:.1f}" '
+                f'width="{(end - begin) * width * wide:.1f}" height="{height * high:.1f}" '
+                f'fill="transparent"><title>{chr(10).join(map(_text, said))}</title></rect>'
+            )
+    return "".join(made)
+
+
+def _values(panel: Mapping[str, Any]) -> str:
+    """Write the values of a panel's lines as a table that opens."""
+    columns = ["From", *panel["columns"]]
+    facts = {
+        "caption": "",
+        "columns": [{"title": title, "kind": "text", "align": "left"} for title in columns],
+        "rows": [[time, *values] for time, _, _, *values in panel["rows"]],
+        "note": "The lowest and the highest step of each hour, or of each part of the window.",
+    }
+    title = f"Values{': ' if panel['title'] else ''}{panel['title']}"
+    return f"<details><summary>{_text(title)}</summary>{as_html(facts)}</details>"
 
 
 def _inline(svg: str, prefix: str) -> str:

@@ -6,28 +6,30 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from tars_ga_lib.display import clean, decision_markdown, md_escape
+from tars_ga_lib.display import clean, decision_markdown, identity_markdown, md_escape
 from tars_ga_lib.report.blocks import (
-    PARTS,
     Block,
     Notebook,
+    Part,
     blocks,
     headings,
     title_of,
-    unmarked,
     unused,
 )
 from tars_ga_lib.report.prose import Anchors
 from tars_ga_lib.tables import as_markdown
 
 
-def to_markdown(notebook: Notebook, *, folder: str = "charts") -> tuple[str, dict[str, bytes]]:
+def to_markdown(
+    notebook: Notebook, *, part: Part = "report", folder: str = "charts"
+) -> tuple[str, dict[str, bytes]]:
     """Write an executed notebook as GitHub Markdown, with its charts as files beside it.
 
     Parameters
     ----------
     notebook : mapping
         A notebook as nbformat or ``json.load`` reads it.
+    part : {"report", "appendix"}
     folder : str
         Where the charts go, relative to the Markdown file.
 
@@ -37,7 +39,7 @@ def to_markdown(notebook: Notebook, *, folder: str = "charts") -> tuple[str, dic
     files : dict of str to bytes
         Content by relative path, ``charts/NAME.svg``.
     """
-    found = blocks(notebook)
+    found = blocks(notebook, part)
     files: dict[str, bytes] = {}
     written = []
     for block in found:
@@ -54,6 +56,8 @@ def _md_block(block: Block, folder: str, files: dict[str, bytes]) -> str:
         return str(block["text"])
     if kind == "decision":
         return decision_markdown(block)
+    if kind == "identity":
+        return identity_markdown(block)
     if kind == "table":
         return as_markdown(block, block["label"])
     if kind == "figure":
@@ -70,7 +74,7 @@ def _md_block(block: Block, folder: str, files: dict[str, bytes]) -> str:
 
 def _md_contents(found: Sequence[Block]) -> str:
     """Link the parts by the anchors that GitHub gives to headings."""
-    parts = [unmarked(text) for text in headings(found, len(PARTS))]
+    parts = headings(found, 2)
     if len(parts) < 2:
         return ""
     anchors = Anchors()

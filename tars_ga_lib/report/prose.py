@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -38,6 +40,31 @@ def _parsed(texts: Sequence[str]) -> Iterator[list[Token]]:
             if token.type == "heading_open" and (name := anchors.new(_words(tokens[place + 1]))):
                 token.attrSet("id", name)
         yield tokens
+
+
+def parts(markdown: str) -> list[dict[str, Any]]:
+    """Split a text before each heading of the second level, where a part of a report begins.
+
+    Returns
+    -------
+    list of dict
+        ``text`` of each part, and its ``headings`` as pairs of level and words.
+    """
+    lines, tokens = markdown.splitlines(), _reader().parse(markdown)
+    heads = [
+        (int(token.tag[1]), _words(tokens[place + 1]), token.map[0])
+        for place, token in enumerate(tokens)
+        if token.type == "heading_open" and token.map
+    ]
+    cuts = [0, *(line for level, _, line in heads if level == 2), len(lines)]
+    return [
+        {
+            "text": "\n".join(lines[first:last]),
+            "headings": [(level, words) for level, words, line in heads if first <= line < last],
+        }
+        for first, last in pairwise(cuts)
+        if any(line.strip() for line in lines[first:last])
+    ]
 
 
 def _words(inline: Token) -> str:

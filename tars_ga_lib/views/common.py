@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tars_ga_lib import charts
+from tars_ga_lib import charts, wording
 from tars_ga_lib.charts import Chart
-from tars_ga_lib.grammar import known_as
+from tars_ga_lib.grammar import known_as, parse_time
 from tars_ga_lib.run import Run
 
 Floats = NDArray[np.float64]
@@ -38,19 +38,18 @@ def colours(run: Run) -> dict[str, charts.Style]:
     return charts.palette(run.job.parameters.regions)
 
 
-def place(region: str | None, service: str | None) -> str:
-    """Write where a figure belongs."""
-    return " / ".join(part for part in (region, service) if part) or ALL
+def clock(time: str, analysis: Facts) -> str:
+    """Write a time of the window, without its date where the window has but one."""
+    window = analysis["window"]
+    return wording.clock(parse_time(time), (parse_time(window["start"]), parse_time(window["end"])))
 
 
 def incident_spans(analysis: Facts | None) -> list[charts.Span]:
     """Return the incidents that the drift analysis found, to shade in charts."""
-    if analysis is None:
-        return []
     return [
-        charts.Span(each["began"], each["ended"], f"incident {each['region'] or ''}".strip())
-        for each in analysis["incidents"]
-        if len(each["findings"]) > 1
+        charts.Span(found["began"], found["ended"], f"incident {found['region'] or ''}".strip())
+        for found in (analysis["incidents"] if analysis else ())
+        if len(found["findings"]) > 1
     ]
 
 
@@ -65,7 +64,7 @@ def no_chart(run: Run, kpi: str) -> Chart:
     if kpi not in EXPECTED:
         known_as("KPI", kpi, run.job.kpis)
     caption = f"The catalogue of this run has no KPI named '{kpi}' that could be drawn here."
-    return charts.lines(run.recording.window.times, {}, title=kpi, caption=caption)
+    return charts.nothing(kpi, kpi, "any series", caption)
 
 
 def as_far_as_known(text: str, missing: int, asked: int) -> str:

@@ -1,4 +1,4 @@
-"""What decides: the banner, the criteria, waivers, evidence files and signatures."""
+"""What decides: the banner, what went wrong, the criteria, evidence files and signatures."""
 
 from __future__ import annotations
 
@@ -10,153 +10,201 @@ import numpy as np
 from IPython.display import Markdown
 
 from tars_ga_lib import fingerprint
-from tars_ga_lib.display import Decision, duration, md_escape, quantity, when
+from tars_ga_lib.display import CHIPS, Decision, Identity, duration, md_escape, quantity, when
 from tars_ga_lib.evidence_files import EVIDENCE_MODELS, SignOff, SignOffs
-from tars_ga_lib.kpis import Kpis
+from tars_ga_lib.grammar import parse_time
+from tars_ga_lib.intervals import runs
+from tars_ga_lib.outages import available, target
 from tars_ga_lib.run import Run
-from tars_ga_lib.sparks import MOST, Spark, breaks
+from tars_ga_lib.story import Story
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.views.common import Facts
+from tars_ga_lib.views.common import Facts, as_far_as_known, clock
+from tars_ga_lib.views.drift import group_place, groups
 from tars_ga_lib.views.sources import collection_table
-from tars_ga_lib.wording import count, limit_text, value_text, why
+from tars_ga_lib.wording import change, count, criteria_rows, place, why
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def banner(run: Run, certification: Facts) -> Decision:
-    """Show the decision, what it is about and how complete its data is."""
-    parameters, recording = run.job.parameters, run.recording
-    window, baselines = recording.window, recording.baselines
-    covered = [kpis.coverage for name in run.job.kpis if (kpis := run.kpis.figure(name)).expected]
-    more = [("Baseline too", _interval(span.start, span.stop)) for span in baselines[1:]]
-    problems = [("Problem", text) for text in recording.problems]
-    signed = ("Signed", _signed_text(_signatures(run)))
-    software = ("Software", certification["software"]["certified_by"])
+    """Show the decision, why, and what it is about."""
+    release, window = run.job.parameters.release, run.recording.window
     return Decision(
         certification["decision"],
         why(certification),
-        release=parameters.release.name,
-        version=parameters.release.version,
-        digest=parameters.release.digest or "",
-        start=window.start,
-        end=window.stop,
-        baseline=(baselines[0].start, baselines[0].stop) if baselines else None,
-        source=f"{recording.server} ({recording.version}), collected {recording.collected_at}",
-        coverage=_coverage_text(covered),
-        facts=[_binding(certification), *more, *problems, signed, software],
+        f"{release.name} {release.version}",
+        window.start,
+        window.stop,
         proof=fingerprint.lines(certification),
-        simulated=recording.simulated,
+        simulated=run.recording.simulated,
     )
 
 
-def _interval(start: int, stop: int) -> str:
-    return f"{when(start)} to {when(stop)}"
-
-
-def _coverage_text(covered: Sequence[float]) -> str:
-    if not covered:
-        return "NO DATA"
-    worst = sum(c < 1 for c in covered)
-    known = sum(c > 0 for c in covered)
-    if known == len(covered) and not worst:
-        return f"complete for all {known} KPIs"
-    return (
-        f"{known} of {len(covered)} KPIs have data, the least complete "
-        f"{quantity(min(covered), 'ratio')} of its samples"
-    )
-
-
-def _binding(certification: Facts) -> tuple[str, str]:
-    """Name the criterion that decided; where none stands out, all did."""
-    name = certification["binding_criterion"]
-    found = [o for o in certification["criteria"] if o["name"] == name]
-    if not found:
-        mandatory = sum(o["mandatory"] for o in certification["criteria"])
-        return "Decided by", f"all {mandatory} mandatory criteria together"
-    target = limit_text(found[0]["target"], found[0]["unit"])
-    return "Decided by", f"{found[0]['title']}: {value_text(found[0])}, target {target}"
-
-
-def criteria_table(certification: Facts, run: Run | None = None) -> pd.DataFrame:
-    """Return every criterion with its verdict, the mandatory ones first.
-
-    With the run, each criterion on a KPI has a sparkline of its series over the window.
-    """
-    rows = []
-    for outcome in sorted(certification["criteria"], key=lambda o: not o["mandatory"]):
-        note = [] if outcome["mandatory"] else ["optional"]
-        note += [part for part in (outcome["where"], outcome["reason"]) if part]
-        if outcome["verdict"] == "warn" and not outcome["reason"]:
-            note.append(f"warning limit {limit_text(outcome['warning'], outcome['unit'])}")
-        rows.append(
-            [
-                outcome["title"],
-                "waived" if outcome["waiver"] else outcome["verdict"],
-                _spark(run, outcome) if run else None,
-                outcome["value"],
-                outcome["unit"],
-                float(outcome["target"].split()[1]),
-                limit_text(outcome["target"], outcome["unit"]),
-                "" if outcome["coverage"] is None else quantity(outcome["coverage"], "ratio"),
-                outcome["mandatory"],
-                "; ".join(note),
-            ]
-        )
-    columns: list[Column | str] = [
-        "Criterion",
-        Column("Verdict", "verdict"),
-        Column("Window", "spark", optional=True),
-        Column("Value", align="right", unit_from="unit", limit_from="limit"),
-        Column("Unit", hidden=True),
-        Column("Limit", hidden=True),
-        Column("Target", align="right"),
-        Column("Coverage", align="right"),
-        Column("Mandatory", hidden=True),
-        Column("Note", optional=True),
+def identity(run: Run, certification: Facts) -> Identity:
+    """Show what exactly was certified, who has signed, and how to check it."""
+    parameters, recording = run.job.parameters, run.recording
+    baselines = [f"{when(b.start)} to {when(b.stop)}" for b in recording.baselines]
+    facts = [
+        ("Signed", _signed_text(_signatures(run))),
+        ("Build", parameters.release.digest or "NO DATA: the parameters name no digest"),
+        ("Baseline", "; ".join(baselines) or "none"),
+        ("Source", f"{recording.server} ({recording.version}), at {recording.collected_at}"),
+        *(("Problem", text) for text in recording.problems),
+        ("Software", certification["software"]["certified_by"]),
+        ("Fingerprint", fingerprint.of(certification)),
+        ("Check", "tars-ga verify ga_certification_package.tar.gz --replay"),
     ]
-    key = "Window: the figure of each step; dashed: the target; red and underlined: steps beyond "
-    key += "it; grey: no data. The verdict is on the figure of the whole window."
-    drawn = any(row[2] for row in rows)
-    return frame(columns, rows, caption="Criteria", note=key if drawn else "")
+    return Identity(facts, fingerprint.lines(certification))
 
 
-def _spark(run: Run, outcome: Facts) -> Spark | None:
-    """Draw the series that a criterion's value was taken from; None where it has no series."""
-    criterion = run.job.criteria.get(outcome["name"])
-    if criterion is None or criterion.kpi is None or criterion.kpi not in run.job.kpis:
-        return None
-    kpi, window = run.job.kpis[criterion.kpi], run.recording.window
-    series = run.kpis.series(criterion.kpi, *_place_of(run.kpis, criterion.kpi, outcome["where"]))
-    operator, limit = criterion.limit.operator, float(criterion.limit.value)
-    # a limit on the total of a window is none for each of its steps, unless it is nothing at all
-    stepwise = kpi.kind != "counter" or kpi.per_second or limit == 0
-    seen = np.flatnonzero(~np.isnan(series))
-    if not seen.size:
-        return Spark(series.tolist(), f"{outcome['title']}: no data.")
-    worst = seen[np.argmin(series[seen]) if operator in (">=", ">") else np.argmax(series[seen])]
-    said = (
-        f"{outcome['title']}, step by step: worst {quantity(float(series[worst]), kpi.unit)} at "
-        f"{when(window.times[worst])}"
+def impact(run: Run, analysis: Facts) -> Markdown:
+    """Say how bad it was, for whom and since when: incidents, then critical drifts that lasted."""
+    known = {e["id"]: e for e in analysis["evaluations"]}
+    lines = []
+    for incident in analysis["incidents"]:
+        hit = [known[identity] for identity in incident["findings"]]
+        services = {e["service"] for e in hit if e["service"]}
+        every = run.job.parameters.services
+        where = place(incident["region"], incident["service"])
+        who = f"all {len(every)} services" if len(services) == len(every) else ""
+        who = who or (count(len(services), "service") if services else "")
+        times = "–".join(clock(incident[key], analysis) for key in ("began", "ended"))
+        text = (
+            "; ".join(_during(run, incident, hit)) or f"{count(len(hit), 'series', 'series')} hit"
+        )
+        severe = any(e["verdict"] == "fail" for e in hit)
+        lines.append((severe, f"{where}, {times} UTC", f"{text} ({who})" if who else text))
+    lines += [
+        (True, f"{group[0]['title']}, {group_place(analysis, group)}", _lasted(group, analysis))
+        for group in groups(analysis)
+        if group[0]["verdict"] == "fail" and group[0]["kind"] != "incident"
+    ]
+    lines.sort(key=lambda line: not line[0])
+    signs = {True: f"**{CHIPS['fail'].symbol}**", False: CHIPS["warn"].symbol}
+    shown = [f"- {signs[s]} **{md_escape(w)}:** {md_escape(t)}." for s, w, t in lines[:6]]
+    if len(lines) > len(shown):
+        shown.append(f"- {len(lines) - len(shown)} more are on the next pages.")
+    counts = analysis["counts"]
+    none = "No incident and no critical drift was found."
+    none = as_far_as_known(none, counts["missing"], counts["evaluations"])
+    return Markdown("\n".join(shown) or f"- {md_escape(none)}")
+
+
+def _during(run: Run, incident: Facts, hit: Sequence[Facts]) -> list[str]:
+    """Write the figures of an incident's own minutes, each beyond its target or its rule."""
+    window, where = run.recording.window, (incident["region"], incident["service"])
+    first, last = (
+        (int(parse_time(incident[key])) - window.start) // window.step for key in ("began", "ended")
     )
-    if stepwise:
-        failed = sum(breaks(float(value), limit, operator) for value in series[seen])
-        said += f"; {failed} of {seen.size} steps beyond the target"
-    if seen.size < series.size:
-        said += f"; no data for {duration((series.size - seen.size) * window.step)}"
-    if series.size > MOST:
-        said += "; drawn as the worst of each stretch of steps"
-    return Spark(series.tolist(), f"{said}.", limit if stepwise else None, operator)
+    found = []
+    for name in ("error_rate", "availability", "latency_p99", *(e["kpi"] for e in hit)):
+        kpi, limit = run.job.kpis.get(name), target(run.job, name)
+        if kpi is None or (limit is None and name not in {e["kpi"] for e in hit}):
+            continue
+        value = run.kpis.during(name, first, last, *where)
+        if value is None or (limit and limit.holds(value)):
+            continue
+        text = quantity(value, kpi.unit, limit=limit.value if limit else None, digits=2)
+        known_words = {"error_rate": f"{text} of its requests failed"}
+        found.append(known_words.get(name, f"{kpi.title} was {text}"))
+    return list(dict.fromkeys(found))[:3]
 
 
-def _place_of(kpis: Kpis, name: str, where: str) -> tuple[str | None, str | None]:
-    """Return the region and service that a criterion names as `REGION, SERVICE`."""
-    places: list[tuple[str | None, str | None]] = [(None, None)]
-    places += [(region, None) for region in kpis.regions(name)]
-    places += [(None, service) for service in kpis.services(name)]
-    places += kpis.places(name)
-    named = {", ".join(part for part in place if part): place for place in reversed(places)}
-    return named.get(where, (None, None))
+def _lasted(group: Sequence[Facts], analysis: Facts) -> str:
+    """Write how far off a lasting drift is, and since when."""
+    e, begun = group[0], [e["began"] for e in group if e["began"]]
+    since = f", since {clock(min(begun), analysis)} UTC" if begun else ""
+    if e["measure"] == "exact":
+        figures = (quantity(e[key], e["unit"]) for key in ("current", "baseline"))
+        return "{} now, {} in the baseline".format(*figures) + since
+    text = f"{change(e['drift'], e['measure'], e['unit'])} against the baseline"
+    if e["kind"] == "trend":
+        verb = "grows" if e["slope_per_hour"] > 0 else "falls"
+        slope = quantity(abs(e["slope_per_hour"]), e["unit"], digits=3)
+        return f"{verb} by {slope} an hour, {text}{since or ', all through the window'}"
+    return f"{text}{since or ', all through the window'}"
+
+
+def criteria_table(certification: Facts) -> pd.DataFrame:
+    """Return every criterion with its verdict: failures first, the mandatory ones before others."""
+    outcomes = certification["criteria"]
+    order = sorted(zip(criteria_rows(outcomes), outcomes, strict=True), key=lambda o: o[0].gravity)
+    rows = [
+        [
+            row.name,
+            "waived" if row.waived else row.verdict,
+            row.value,
+            row.target,
+            row.reason or ("" if row.verdict == "pass" else outcome["where"]),
+        ]
+        for row, outcome in order
+    ]
+    return frame(
+        [
+            "Criterion",
+            Column("Verdict", "verdict"),
+            Column("Measured", align="right"),
+            Column("Target", align="right"),
+            Column("Note", optional=True),
+        ],
+        rows,
+        caption="Criteria",
+    )
+
+
+def certainty(run: Run, certification: Facts) -> Markdown:
+    """Say how much of the data was seen, and what is not known for want of it."""
+    names = list(run.job.kpis)
+    covered = [f.coverage for name in names if (f := run.kpis.figure(name)).expected]
+    silent = sum(share == 0 for share in covered)
+    said = ["Every sample of every KPI was seen."]
+    if not covered or silent == len(covered):
+        said = ["Nothing was seen: no KPI has data."]
+    elif min(covered) < 1:
+        least = quantity(min(c for c in covered if c), "ratio")
+        said = [f"At least {least} of the samples of each KPI were seen."]
+        said += [f"{count(silent, 'KPI has', 'KPIs have')} no data at all."] if silent else []
+    if gaps := _gaps(run):
+        more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+        said.append(f"Not seen at all: {'; '.join(gaps[:3])}{more}.")
+    unknown = [o["title"] for o in certification["criteria"] if o["verdict"] == "no_data"]
+    if unknown:
+        said.append(f"Not known for want of data: {', '.join(unknown)}.")
+    return Markdown(md_escape(" ".join(said)))
+
+
+def _gaps(run: Run) -> list[str]:
+    """Write where and when nothing was seen, the longest first."""
+    start, step = run.recording.window.start, run.recording.window.step
+    found = [
+        (b - a, f"{region or 'everything'}, {when(start + a * step)[11:16]}–"
+         f"{when(start + b * step)[11:16]} UTC ({duration((b - a) * step)})")
+        for region, values in available(run.kpis).items()
+        for a, b in runs(np.isnan(values))
+    ]  # fmt: skip
+    return [text for _, text in sorted(found, key=lambda gap: -gap[0])]
+
+
+_TERMS = {"immediate": "now", "short": "soon", "long": "later"}
+
+
+def todo_table(told: Story, *terms: str, most: int = 12) -> pd.DataFrame:
+    """Show what to do by when, with room for who does it; of some terms only, if they are given."""
+    rows = [
+        [_TERMS[a.term], a.text, "; ".join(a.answers[:1]), ""]
+        for a in told.actions
+        if not terms or a.term in terms
+    ]
+    columns: list[Column | str] = ["When", "What to do", "Because of", Column("Who", "blank")]
+    return frame(
+        columns,
+        rows,
+        caption="What to do",
+        empty="No finding asks for an action.",
+        most=most,
+        rest="The appendix has the others.",
+    )
 
 
 def waiver_table(certification: Facts) -> pd.DataFrame:
@@ -267,8 +315,8 @@ def _signed_text(signatures: Sequence[tuple[str, SignOff | None]]) -> str:
     agreed = [role for role, each in signatures if each and each.approved]
     text = f"REFUSED by {', '.join(refused)}; " if refused else ""
     missing = sum(each is None for _, each in signatures)
-    text += f"approved by {', '.join(agreed)}" if agreed else "approved by nobody"
-    return text + (f"; {missing} not signed" if missing else "")
+    text += f"approved by {', '.join(agreed)}" if agreed else "nobody has approved yet"
+    return text + (f"; {count(missing, 'signature')} missing" if missing else "")
 
 
 def sign_off_table(run: Run) -> pd.DataFrame:
@@ -319,3 +367,27 @@ def notices(run: Run, certification: Facts) -> list[pd.DataFrame]:
     if any(o["waiver"] for o in certification["criteria"]):
         found.insert(0, waiver_table(certification))
     return [table for table in found if len(table)]
+
+
+GLOSSARY = {
+    "Baseline": "Earlier days without the release, with which the window is compared.",
+    "Burn rate": "How fast an error budget is used; at 1 it lasts exactly its whole period.",
+    "Coverage": "Samples seen, as a share of those that should be there.",
+    "Criterion": "One target that the release must meet.",
+    "Drift": "A lasting difference between window and baseline, in the bad direction.",
+    "Error budget": "How much may go wrong while the objective is still met.",
+    "Fingerprint": "Beginning of a SHA-256 over decision, recording and parameters.",
+    "Incident": "Something that began and ended within the window.",
+    "Inconclusive": "A mandatory criterion has no data; nothing is known to have failed.",
+    "NO DATA": "Not measured, or too little to tell; never counted as good.",
+    "P95, P99": "95 or 99 of 100 requests were faster than this.",
+    "pp": "Percentage points: the difference of two percentages.",
+    "Step": "The interval in which samples are taken together.",
+    "Waiver": "A failure that somebody accepted, with a reason and an end.",
+    "Window": "The period that is certified.",
+}
+
+
+def glossary_table() -> pd.DataFrame:
+    """Explain the words that a reader of the report may not know."""
+    return frame(["Word", "Meaning"], list(GLOSSARY.items()), caption="Words")

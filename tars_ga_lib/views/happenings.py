@@ -14,7 +14,7 @@ from tars_ga_lib.facts import DRIFT, Facts, Incident, RunFacts
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import Column, frame
 from tars_ga_lib.timeline import Event, events
-from tars_ga_lib.wording import place
+from tars_ga_lib.wording import count, listing, place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +43,18 @@ def timeline(run: Run, analysis: Facts | None = None) -> Chart:
         bars,
         start=window.start,
         end=window.stop,
+        title=_title(bars),
         caption="What happened in the window, UTC; an alert is known to the step." + note,
     )
+
+
+def _title(bars: Sequence[charts.Event]) -> str:
+    """Say how much happened."""
+    kinds = {"incident": 0, "drift": 0, "alert": 0}
+    for bar in bars:
+        kinds[bar.severity if bar.severity in kinds else "alert"] += 1
+    some = [count(number, kind) for kind, number in kinds.items() if number]
+    return f"{listing(some)} in the window" if some else "Alerts and incidents"
 
 
 def _label(leaf: Event, singles: Sequence[Event]) -> str:

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
 from tars_ga_lib import charts, kpis
-from tars_ga_lib.catalogues import Criterion
-from tars_ga_lib.charts import Chart
-from tars_ga_lib.display import md_escape, quantity, when
-from tars_ga_lib.grammar import Limit
+from tars_ga_lib.charts import Chart, Limit
+from tars_ga_lib.display import duration, md_escape, quantity, when
+from tars_ga_lib.outages import AVAILABILITY, downtime, target
 from tars_ga_lib.run import Run
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.views.common import (
-    ALL,
-    Facts,
-    Floats,
-    colours,
-    incident_spans,
-    no_chart,
-    place,
-)
+from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans, no_chart
+from tars_ga_lib.wording import place
 
 WORSE: dict[str, charts.Worse] = {"higher": "down", "lower": "up", "either": "either"}
 """Which way is worse, by which way a KPI is better."""
 
 
-def _target(run: Run, kpi: str) -> float | None:
-    """Return the target of the mandatory criterion on a KPI, to draw it as a line."""
-    found: list[Criterion] = [
-        c for c in run.job.criteria.values() if c.kpi == kpi and c.scope == "overall"
-    ]
-    limit: Limit | None = found[0].target if found else None
-    return limit.value if limit else None
+def _limits(run: Run, kpi: str, label: str = "target") -> list[Limit]:
+    """Return the target of the criterion on a KPI, to draw it as a line."""
+    limit = target(run.job, kpi)
+    return [Limit(limit.value, label)] if limit else []
 
 
 def by_region(run: Run, kpi: str, service: str | None = None) -> pd.DataFrame:
@@ -72,41 +60,100 @@ def kpi_chart(
     if kpi not in run.job.kpis:
         return no_chart(run, kpi)
     facts = run.job.kpis[kpi]
-    target = _target(run, kpi)
-    draw = charts.availability if kpi == "availability" else charts.lines
-    common: dict[str, Any] = {
-        "title": f"{facts.title} by region" + (f", {service}" if service else ""),
-        "name": kpi,
-        "caption": facts.about,
-        "spans": incident_spans(analysis),
-        "colors": colours(run),
-        "step": run.recording.window.step,
-    }
-    if kpi == "availability":
-        common["limit"] = target
-    else:
-        common["unit"] = facts.unit
-        common["worse"] = WORSE[facts.better]
-        common["limits"] = [] if target is None else [charts.Limit(target)]
-    if region is not None:
-        common["title"] = f"{facts.title}, {place(region, service)}"
-        series = _frame(run, {region: run.kpis.series(kpi, region, service)})
-    else:
+    if region is None:
+        title = f"{facts.title} by region" + (f", {service}" if service else "")
         series = by_region(run, kpi, service)
-    return draw(run.recording.window.times, series, **common)
+    else:
+        title = f"{facts.title}, {place(region, service)}"
+        series = _frame(run, {region: run.kpis.series(kpi, region, service)})
+    return charts.lines(
+        series.index,
+        series,
+        title=title,
+        unit=facts.unit,
+        name=kpi,
+        caption=facts.about,
+        limits=_limits(run, kpi),
+        spans=incident_spans(analysis),
+        colors=colours(run),
+        step=run.recording.window.step,
+        floor=None if kpi == AVAILABILITY else 0.0,
+        worse=WORSE[facts.better],
+    )
+
+
+def outage_chart(run: Run, analysis: Facts | None = None) -> Chart:
+    """Draw for how long of each step a region was down, beside what its target allows in all."""
+    if AVAILABILITY not in run.job.kpis:
+        return no_chart(run, AVAILABILITY)
+    step, shares = run.recording.window.step, by_region(run, AVAILABILITY)
+    limit = target(run.job, AVAILABILITY)
+    names = [str(name) for name in shares]
+    down = {name: downtime(run.kpis, None if name == ALL else name) for name in names}
+    allowed = (1 - limit.value) * len(shares) * step if limit else 0.0
+    title = _down({name: lost for name, lost in down.items() if lost is not None}, allowed)
+    return charts.lines(
+        shares.index,
+        {name: {name: (1 - shares[name]) * step} for name in names},
+        title=title,
+        unit="s",
+        name=AVAILABILITY,
+        caption=f"Availability as time lost: seconds of full outage in each {duration(step)}. A "
+        "target that was not scraped at all is missing data, not an outage.",
+        spans=incident_spans(analysis),
+        colors=colours(run),
+        step=step,
+        fill=True,
+        worse="up",
+    )
+
+
+def _down(lost: Mapping[str, float], allowed: float) -> str:
+    """Say which of the regions that were seen were down for longer than is allowed in all."""
+    if not lost or not allowed:
+        return "Time down by region"
+    over = [name for name, seconds in lost.items() if seconds > allowed]
+    if not over:
+        return f"No region that was seen was down for longer than the {duration(allowed)} allowed"
+    worst = max(over, key=lambda name: lost[name])
+    names = f"{', '.join(over[:3])}{' and others' if len(over) > 3 else ''}"
+    return (
+        f"{names} {'was' if len(over) == 1 else 'were'} down for longer than the "
+        f"{duration(allowed)} allowed: {worst} for {duration(lost[worst])} in all"
+    )
+
+
+QUANTILES = {"P50": "#56B4E9", "P95": "#0072B2", "P99": "#12305C"}
 
 
 def latency_chart(run: Run, analysis: Facts | None = None) -> Chart:
-    """Draw P50, P95 and P99 of all requests over the window, with the P99 target."""
-    names = {"P50": "latency_p50", "P95": "latency_p95", "P99": "latency_p99"}
-    series = {q: run.kpis.series(name) for q, name in names.items() if name in run.job.kpis}
-    return charts.latency(
+    """Draw P50, P95 and P99 of each region over the window, with the P99 target."""
+    names = {q: f"latency_{q.lower()}" for q in QUANTILES if f"latency_{q.lower()}" in run.job.kpis}
+    regions: list[str | None] = [*run.kpis.regions("latency_p99")] if "P99" in names else []
+    series = {
+        region or ALL: {q: run.kpis.series(name, region) for q, name in names.items()}
+        for region in regions or [None]
+    }
+    figure = run.kpis.figure("latency_p99") if "P99" in names else None
+    limits, title = _limits(run, "latency_p99", "P99 target"), "Latency by region"
+    if figure and figure.value is not None and limits:
+        side = "within" if figure.value <= limits[0].value else "beyond"
+        value = quantity(figure.value, "s", limit=limits[0].value)
+        title = f"P99 of the day was {value}, {side} its target of {quantity(limits[0].value, 's')}"
+    return charts.lines(
         run.recording.window.times,
         series,
-        limit=_target(run, "latency_p99"),
+        title=title,
+        unit="s",
+        name="latency",
+        caption="Latency of all requests of each region, from the summed histogram buckets, on a "
+        "logarithmic axis.",
+        limits=limits,
         spans=incident_spans(analysis),
+        colors={q: charts.Style(color, "-") for q, color in QUANTILES.items()},
         step=run.recording.window.step,
-        caption="Latency of all requests of all regions, from the summed histogram buckets.",
+        log=True,
+        worse="up",
     )
 
 
@@ -117,18 +164,28 @@ def delta_chart(run: Run, kpi: str = "error_rate", analysis: Facts | None = None
     primary = run.job.parameters.primary_region
     facts, series = run.job.kpis[kpi], by_region(run, kpi)
     differences = series.sub(series[primary], axis="index").drop(columns=primary)
-    return charts.region_delta(
+    unit, title = "pp" if facts.unit == "ratio" else facts.unit, facts.title
+    if np.isfinite(differences.to_numpy()).any():
+        sign = {"down": -1.0}.get(WORSE[facts.better], 1.0)
+        farthest = (differences * sign).max().idxmax()
+        most = float((differences[farthest] * sign).max()) * sign
+        worst: pd.Timestamp = (differences[farthest] * sign).idxmax()  # type: ignore[assignment]
+        at = when(worst.timestamp())[11:16]
+        difference = quantity(most, unit, digits=3, signed=True)
+        title = f"{facts.title} of {farthest} was up to {difference} off {primary}, at {at}"
+    return charts.lines(
         run.recording.window.times,
         differences,
-        primary=primary,
-        title=f"{facts.title}: difference from {primary}",
-        unit="pp" if facts.unit == "ratio" else facts.unit,
-        worse=WORSE[facts.better],
+        title=title,
+        unit=unit,
+        name=f"{kpi}-delta",
+        caption=f"Each region's {facts.title.lower()} minus that of the primary region, per step.",
         spans=incident_spans(analysis),
         colors=colours(run),
         step=run.recording.window.step,
-        name=f"{kpi}-delta",
-        caption=f"Each region's {facts.title.lower()} minus that of the primary region, per step.",
+        signed=True,
+        worse=WORSE[facts.better],
+        height=1.9,
     )
 
 
@@ -137,13 +194,9 @@ def kpi_table(run: Run, names: Sequence[str] | None = None) -> pd.DataFrame:
     rows = []
     for name in names or run.job.kpis:
         kpi, now = run.job.kpis[name], run.kpis.figure(name)
-        before = [each.figure(name).value for each in run.baseline_kpis]
-        rows.append(
-            [
-                name, kpi.title, kpi.unit, kpi_value(now), before[0] if before else None,
-                now.coverage, now.reason,
-            ]
-        )  # fmt: skip
+        before = [span.figure(name).value for span in run.baseline_kpis] or [None]
+        value = kpi_value(now)
+        rows.append([name, kpi.title, kpi.unit, value, before[0], now.coverage, now.reason])
     return frame(
         [
             Column("Name", name="kpi", hidden=True),
@@ -177,30 +230,22 @@ def region_table(run: Run, names: Sequence[str]) -> pd.DataFrame:
         [region, *(kpi_value(run.kpis.figure(name, region)) for name in names)]
         for region in run.job.parameters.regions
     ]
-    primary = run.job.parameters.primary_region
-    return frame(
-        ["Region", *_kpi_columns(run, names)],
-        rows,
-        caption="Service levels by region",
-        note=f"The primary region is {primary}.",
-    )
+    note = f"The primary region is {run.job.parameters.primary_region}."
+    columns: list[Column | str] = ["Region", *_kpi_columns(run, names)]
+    return frame(columns, rows, caption="Service levels by region", note=note)
 
 
 def _kpi_columns(run: Run, names: Sequence[str]) -> list[Column]:
-    kpis_of = [run.job.kpis[name] for name in names]
-    return [
-        Column(kpi.title, align="right", unit=kpi.unit, name=name)
-        for name, kpi in zip(names, kpis_of, strict=True)
-    ]
+    known = [(name, run.job.kpis[name]) for name in names]
+    return [Column(kpi.title, align="right", unit=kpi.unit, name=name) for name, kpi in known]
 
 
 def service_table(run: Run, names: Sequence[str], most: int = 16) -> pd.DataFrame:
     """Show chosen KPIs for each service, the least available first."""
     names = [name for name in names if name in run.job.kpis and run.kpis.services(name)]
-    order = names[0] if names else ""
 
     def badness(service: str) -> float:
-        value = run.kpis.figure(order, None, service).value if order else None
+        value = run.kpis.figure(names[0], None, service).value if names else None
         return -1.0 if value is None else value
 
     rows = [
@@ -213,40 +258,6 @@ def service_table(run: Run, names: Sequence[str], most: int = 16) -> pd.DataFram
         caption="Service levels by service, the least available first",
         most=most,
         rest="The others are in ga_kpi_summary.json.",
-    )
-
-
-def figure_table(
-    run: Run, kpi: str, region: str | None = None, service: str | None = None
-) -> pd.DataFrame:
-    """Return one KPI of one place, or of all, with its extremes and its coverage."""
-    if kpi not in run.job.kpis:
-        return frame(["KPI"], [], empty=no_chart(run, kpi).caption)
-    facts = run.job.kpis[kpi]
-    spans = [("Window", run.kpis), *(("Baseline", each) for each in run.baseline_kpis)]
-    rows: list[list[object]] = []
-    for title, span in spans:
-        figure, series = span.figure(kpi, region, service), span.series(kpi, region, service)
-        extremes: list[object] = [None, "", None, ""]
-        if not np.isnan(series).all():
-            low, high = int(np.nanargmin(series)), int(np.nanargmax(series))
-            times = span.span.times
-            extremes = [series[low], when(times[low]), series[high], when(times[high])]
-        rows.append([title, kpi_value(figure), *extremes, figure.coverage, figure.reason])
-    return frame(
-        [
-            "Span",
-            Column("Figure", align="right", unit=facts.unit),
-            Column("Lowest step", align="right", unit=facts.unit),
-            Column("At", name="lowest_at"),
-            Column("Highest step", align="right", unit=facts.unit),
-            Column("At", name="highest_at"),
-            Column("Coverage", align="right", unit="ratio"),
-            Column("Note", optional=True),
-        ],
-        rows,
-        caption=f"{facts.title}, {place(region, service)}",
-        note=facts.about,
     )
 
 

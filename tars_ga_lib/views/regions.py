@@ -11,10 +11,14 @@ from tars_ga_lib import charts
 from tars_ga_lib.charts import Chart
 from tars_ga_lib.display import quantity
 from tars_ga_lib.tables import Column, frame
-from tars_ga_lib.views.common import Facts, as_far_as_known
+from tars_ga_lib.views.common import Facts, Floats, as_far_as_known
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+STRIKING = 0.5
+"""Score from which on a chart names a region in its title: 5 % off the others."""
 
 
 def heatmap(comparison: Facts, names: Sequence[str] | None = None) -> Chart:
@@ -42,10 +46,22 @@ def heatmap(comparison: Facts, names: Sequence[str] | None = None) -> Chart:
         [kpi["title"] for kpi in known.values()],
         scores,
         texts,
-        title="Each region against the median of the others",
+        title=_answer(scores, list(known.values()), texts),
         caption="Full colour: 10 % worse or better than the median of the other regions. Ratios "
         "differ in percentage points (pp), other KPIs in percent. White: no direction is better.",
     )
+
+
+def _answer(scores: Floats, kpis: Sequence[Facts], texts: Sequence[Sequence[str]]) -> str:
+    """Name the region and KPI that are farthest off the other regions."""
+    if not np.isfinite(scores).any():
+        return "Each region against the others"
+    if np.nanmax(scores) < STRIKING:
+        return "No region is far off the others"
+    row, column = divmod(int(np.nanargmax(scores)), len(kpis))
+    regions = list(kpis[0]["regions"])
+    text = texts[row][column]
+    return f"{kpis[column]['title']} of {regions[row]} is farthest off the other regions: {text}"
 
 
 def shift_table(comparison: Facts, most: int = 12) -> pd.DataFrame:

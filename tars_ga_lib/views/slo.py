@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from tars_ga_lib import charts
 from tars_ga_lib.charts import Chart
-from tars_ga_lib.display import duration, instant
+from tars_ga_lib.display import duration, instant, quantity
 from tars_ga_lib.run import Run
 from tars_ga_lib.slo import ALERTS
 from tars_ga_lib.tables import Column, frame
@@ -19,13 +18,11 @@ from tars_ga_lib.views.common import ALL, Facts, Floats, colours, incident_spans
 if TYPE_CHECKING:
     import pandas as pd
 
-_LOOKS = ("#12305C", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Colours of objectives: none that the first regions have."""
 
-
-def _places(objective: Facts) -> Iterator[tuple[str, Facts]]:
-    """Yield the whole, and each region."""
-    yield ALL, objective["overall"]
+def _places(objective: Facts, *, drawn: bool = False) -> Iterator[tuple[str, Facts]]:
+    """Yield the whole, and each region; where lines are drawn the whole only if it is all."""
+    if not drawn or not objective["regions"]:
+        yield ALL, objective["overall"]
     yield from objective["regions"].items()
 
 
@@ -104,37 +101,40 @@ def _course(run: Run, facts: Facts, key: str) -> Floats:
 def budget_chart(
     run: Run, slos: Facts, analysis: Facts | None = None, objective: str | None = None
 ) -> Chart:
-    """Draw what is left of the window's error budgets: of all objectives, or of one by region."""
-    series, colors = _series(run, slos, objective, "budget_left")
-    what = f"{slos['objectives'][objective]['title']}: error" if objective else "Error"
-    return charts.burn(
+    """Draw how much of the window's error budgets is used, a panel an objective, by region."""
+    chosen = {k: o for k, o in slos["objectives"].items() if objective in (None, k)}
+    series = {
+        o["title"]: {
+            where: 1 - _course(run, facts, "budget_left") for where, facts in _places(o, drawn=True)
+        }
+        for o in chosen.values()
+    }
+    spent = [
+        (share, f"{o['title']}{'' if where == ALL else f' in {where}'}")
+        for o in chosen.values()
+        for where, facts in _places(o, drawn=True)
+        if (share := facts["budget"]["share_spent"]) is not None
+    ]
+    title = "Error budget used"
+    if spent:
+        share, name = max(spent)
+        title = (
+            f"The most used error budget is that of {name}: {quantity(share, 'ratio', digits=3)}"
+        )
+    return charts.lines(
         run.recording.window.times,
         series,
-        title=f"{what} budget left",
+        title=title,
+        unit="ratio",
         name=f"error-budget-{objective}" if objective else "error-budget",
-        caption="Share of the window's error budget that was left after each step: all at the "
-        "start, and below 0 % where more was bad than the target allows over the whole window.",
+        caption="Share of the window's error budget that was used by the end of each step; beyond "
+        "100 % more was bad than the target allows over the whole window.",
+        limits=[charts.Limit(1.0, "all of the budget", "fail")],
         spans=incident_spans(analysis),
-        colors=colors,
+        colors=colours(run),
         step=run.recording.window.step,
+        worse="up",
     )
-
-
-def _series(
-    run: Run, slos: Facts, objective: str | None, key: str
-) -> tuple[dict[str, Floats], dict[str, charts.Style]]:
-    """Return the lines of a chart: of each objective, or of one by region, and their looks."""
-    if objective is None:
-        found = {
-            each["title"]: _course(run, each["overall"], key)
-            for each in slos["objectives"].values()
-        }
-        looks = itertools.cycle(_LOOKS)
-        return found, {name: charts.Style(next(looks), "-") for name in found}
-    facts = slos["objectives"][objective]
-    places = facts["regions"] or {ALL: facts["overall"]}
-    found = {where: _course(run, place, key) for where, place in places.items()}
-    return found, colours(run) if facts["regions"] else charts.palette(list(found))
 
 
 def burn_alert_table(run: Run, slos: Facts, most: int = 12) -> pd.DataFrame:
