@@ -209,7 +209,8 @@ def telling_steps(x: Floats, known: Noise) -> tuple[Ints, Floats]:
     total = np.cumsum(x - x.mean(axis=1, keepdims=True), axis=1)
     contrast = np.abs(np.take_along_axis(total, near - 1, axis=1)) / np.sqrt(near * (n - near))
     best = np.take_along_axis(near, contrast.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return best, np.minimum(1, len(tried) * p_values.min(axis=0))
+    there = n * known.regress(after(n, best)).p_value
+    return best, np.minimum(1, np.minimum(len(tried) * p_values.min(axis=0), there))
 
 
 def after(n: int, begin: Ints) -> Floats:

@@ -128,8 +128,8 @@ def alike(change: Floats, error: Floats, dof: Floats) -> bool:
     """Whether the noise within days explains the changes of many series, so that days are alike.
 
     The median of their squares, as normal scores, is then that of chi-squared, within one standard
-    error or a fifth (Devlin & Roeder 1999, "Genomic control"), and one in twenty is beyond two, or
-    what two standard errors allow.
+    error or a quarter (Devlin & Roeder 1999, "Genomic control"), and hardly more than one in twenty
+    is beyond two: 7 %, and what two standard errors allow.
 
     Parameters
     ----------
@@ -145,5 +145,5 @@ def alike(change: Floats, error: Floats, dof: Floats) -> bool:
     n = len(scores)
     inflation = float(np.median(scores**2)) / MEDIAN_CHI_SQUARED
     tail = float(np.mean(np.abs(scores) > -special.ndtri(0.025)))
-    centre_fits = inflation <= 1 + max(0.2, INFLATION_ERROR / np.sqrt(n))
-    return bool(centre_fits and tail <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / n))
+    centre_fits = inflation <= 1 + max(0.25, INFLATION_ERROR / np.sqrt(n))
+    return bool(centre_fits and tail <= 0.07 + 2 * np.sqrt(0.05 * 0.95 / n))
