@@ -942,7 +942,7 @@ def test_a_drift_that_counts_though_it_passed_with_an_incident(tmp_path: Path) -
     limits = {"calm": {"title": "Drift", "drift": "worst_adverse", "target": "<= 0.1"}}
     told = tell(tmp_path, criteria_=limits)
     times = {"began": "2026-11-20T00:30:00Z", "ended": "2026-11-20T00:50:00Z"}
-    hit = finding(kind="incident", drift=1.15, incident=times | {"excess": 2.0, "figure": 1.0})
+    hit = finding(kind="incident", drift=1.15, incidents=[times | {"excess": 2.0, "figure": 1.0}])
     analysis = copy.deepcopy(told.documents["analysis"])
     analysis["evaluations"] = [*analysis["evaluations"][1:], hit]
     analysis["counts"]["findings"] = 1
