@@ -54,7 +54,8 @@ def in_turns(times: int, *works: Callable[[], object]) -> list[float]:
 def demo_job(url: str, *more: str) -> Job:
     """Return the demo's job against a server."""
     source = f"source={{prometheus: '{url}'}}"
-    return parameters.load(ROOT / "parameters" / "demo.yaml", [source, *more])
+    one_day = "baseline.repeat=7d x 1"
+    return parameters.load(ROOT / "parameters" / "demo.yaml", [source, one_day, *more])
 
 
 def throw_away(job: Job) -> None:

@@ -131,7 +131,7 @@ def main() -> None:
             f"baseline={{start: {_iso(baseline)}, duration: 24h}}",
         ]
         with servers.prometheus(folder / "data") as url:
-            sets = [f"source={{prometheus: '{url}'}}", *overrides]
+            sets = [f"source={{prometheus: '{url}'}}", "baseline.repeat=7d x 1", *overrides]
             command = [str(Path(sys.executable).with_name("tars-ga")), "watch",
                        str(ROOT / "parameters" / "demo.yaml"), "--output", str(folder / "out"),
                        *[part for each in sets for part in ("--set", each)]]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Take the bundled demo recording: simulate two days, let a real Prometheus hold them, collect.
+"""Take the bundled demo recording: simulate its days, let a real Prometheus hold them, collect.
 
     python -m demo.record
 
@@ -20,15 +20,18 @@ HERE = Path(__file__).resolve().parent
 
 def record(target: Path = HERE / "recording") -> None:
     """Write the demo recording into a folder, in the place of what is there."""
+    run = HERE.parent / "parameters" / "demo.yaml"
+    days = len(parameters.load(run).parameters.baseline_intervals())
+    scenario = simulate.Scenario(baselines=days)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = [folder / f"{day}.om" for day in ("baseline", "ga")]
-        for file in files:
-            simulate.write(file, simulate.Scenario(), file.stem)
-        servers.backfill(folder / "data", *files)
+        for day in simulate.days(scenario):
+            file = folder / "day.om"  # some 450 MB each
+            simulate.write(file, scenario, day.name)
+            servers.backfill(folder / "data", file)
+            file.unlink()
         with servers.prometheus(folder / "data") as url:
-            source = f"source={{prometheus: '{url}'}}"
-            job = parameters.load(HERE.parent / "parameters" / "demo.yaml", [source])
+            job = parameters.load(run, [f"source={{prometheus: '{url}'}}"])
             found = collection.collect(job)
         found.save(folder / "recording")
         shutil.rmtree(target, ignore_errors=True)

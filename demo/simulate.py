@@ -1,4 +1,4 @@
-"""Make a simulated pair of days of T.A.R.S. production: the baseline and the GA day.
+"""Make simulated days of T.A.R.S. production: those of the baseline, and the GA day.
 
 Nothing here was measured. A seeded random process plays users, services, databases and nodes, and
 this module writes what Prometheus would have scraped from them, as OpenMetrics text that
@@ -40,6 +40,7 @@ HOUR, DAY = 3600, 86400
 MIB, GIB = 1 << 20, 1 << 30
 GA_DAY = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp())
 BASELINE_DAY = int(datetime(2026, 11, 13, tzinfo=UTC).timestamp())
+WEEKEND = 0.7  # share of a working day's traffic
 
 # The 500 ms of the objective is an edge, and edges are close where P95 and P99 lie: interpolation
 # within a bucket is then fair.
@@ -98,6 +99,8 @@ class Scenario:
     first: int = 0  # seconds after midnight at which both days begin
     duration: int = DAY
     scrape: int = 30
+    baselines: int = 1  # days of the baseline, each `apart` seconds before the next
+    apart: int = 7 * DAY
     faults: bool = True  # False: a clean day that should certify
     missing_region: str = ""  # not there on GA day
     present: float = 1.0  # share of the GA window that holds data
@@ -191,7 +194,7 @@ class Count:
 
 @dataclass
 class DayTruth:
-    """What really happened in one window: name is 'ga' or 'baseline'."""
+    """What really happened in one window: name is that of its `Day`."""
 
     name: str
     start: int
@@ -215,7 +218,7 @@ class DayTruth:
 
 @dataclass(frozen=True)
 class Day:
-    """One of the two days of a scenario."""
+    """One of the days of a scenario: `ga`, `baseline`, `baseline-2`, the latest first."""
 
     name: str
     midnight: int
@@ -235,6 +238,16 @@ class Day:
     def faulty(self) -> bool:
         """Tell whether the demo's faults happen on this day."""
         return self.scenario.faults and self.name == "ga"
+
+    def effect(self, spread: float, *what: str) -> float:
+        """Draw by how much a level of this day differs from the usual one, as a factor.
+
+        Days differ by more than their hours tell. The GA day is an average one, so that what is
+        made to happen on it can be known exactly.
+        """
+        if self.name == "ga":
+            return 1.0
+        return math.exp(spread * float(_random(self, "effect", *what).standard_normal()))
 
     def facts(self) -> list[Fact]:
         """List what was made to happen on this day and touches its window."""
@@ -259,9 +272,13 @@ class Day:
         return mask
 
 
-def days(scenario: Scenario) -> tuple[Day, Day]:
-    """Return the baseline and the GA day of a scenario."""
-    return Day("baseline", BASELINE_DAY, scenario), Day("ga", GA_DAY, scenario)
+def days(scenario: Scenario) -> list[Day]:
+    """Return the days of a scenario: those of the baseline, the latest first, and the GA day."""
+    before = [
+        Day(f"baseline-{k + 1}" if k else "baseline", BASELINE_DAY - k * scenario.apart, scenario)
+        for k in range(scenario.baselines)
+    ]
+    return [*before, Day("ga", GA_DAY, scenario)]
 
 
 def _fact(day: Day, name: str, where: str, start: int, end: int, about: str) -> Fact:
@@ -382,6 +399,12 @@ def _daylight(times: Floats, region: str) -> Floats:
     hours = times / HOUR + PLACES[region][0]
     wave = 0.5 * np.cos((hours - 15) * math.pi / 12) + 0.12 * np.cos((hours - 11) * math.pi / 6)
     return np.asarray(1 + wave, dtype=np.float64)
+
+
+def _traffic(day: Day) -> float:
+    """Return the traffic of a day beside an average working day's, in all regions."""
+    weekend = datetime.fromtimestamp(day.midnight, UTC).weekday() >= 5
+    return (WEEKEND if weekend else 1.0) * day.effect(0.015, "traffic")
 
 
 def _shares(median: Floats, spread: float, edges: tuple[float, ...]) -> Floats:
@@ -519,9 +542,11 @@ def _weather(day: Day, region: str, service: str, times: Floats) -> Weather:
     random, profile = _random(day, "weather", region, service), _profile(service)
     half, step = len(times) // 2, day.scenario.scrape
     slow_noise = [np.repeat(_wander(random, half, step, 25), 2) for _ in range(3)]
-    light = _daylight(times, region)
+    light = _daylight(times, region) * _traffic(day)
     rate = profile.rate * PLACES[region][1] * light * np.exp(0.05 * slow_noise[0])
+    rate = rate * day.effect(0.01, "rate", region, service)
     median = profile.median * (1 + 0.06 * (light - 1)) * np.exp(0.025 * slow_noise[1])
+    median = median * day.effect(0.01, "latency", region, service)
     failing = 2.5e-4 * np.exp(0.25 * slow_noise[2])
     if day.faulty:
         rate = rate * 1.015  # a launch brings a few users more
@@ -596,6 +621,7 @@ def _live(day: Day, region: str, service: str, number: int, replicas: int) -> Li
     latencies = random.poisson((rate * lengths)[:, None] * shares)
     codes = _codes(random, latencies.sum(axis=1), weather.failing)
     busy = _busy(random, day, rate, profile, lengths) * np.where(stopped, 0.05, 1.0)
+    busy = busy * day.effect(0.01, "cpu", region, service)
     # Now and then a scrape fails for no reason, as it does.
     up = ~day.during("down", samples, region, service) & (random.random(clock.count) >= 5e-5)
     dark = day.during("gap", samples, region)
@@ -682,6 +708,7 @@ def _memory(life: Life) -> Ints:
     day, samples = life.day, life.clock.samples.astype(np.float64)
     noise = _wander(life.random, len(samples), day.scenario.scrape, 90)
     size = _profile(life.service).memory * np.exp(0.015 * noise)
+    size = size * day.effect(0.01, "memory", life.region, life.service)
     for moment in life.restarts:  # a fresh process is small, and grows back within the hour
         since = np.maximum(samples - moment, 0)
         size = np.where(samples >= moment, size * (1 - 0.4 * np.exp(-since / 1500)), size)
@@ -736,7 +763,7 @@ def _region(day: Day, region: str, page: Page | None) -> dict[str, Count]:
     random = _random(day, "region", region)
     clock = _clock(day, random)
     kept = ~day.during("gap", clock.samples.astype(np.float64), region)
-    light = _daylight(clock.pieces, region) * (1.015 if day.faulty else 1.0)
+    light = _daylight(clock.pieces, region) * (1.015 if day.faulty else _traffic(day))
     load = light * PLACES[region][1]
     stands = _Stands(page, day, region, random, clock, kept, load)
     # What follows draws from streams of its own: it can be left out, or grow.
@@ -850,7 +877,7 @@ def _gateway(stands: _Stands) -> None:
     for policy, share in (("mutual_tls", 0.9997), ("none", 0.0003)):
         labels = {"reporter": "destination", "connection_security_policy": policy}
         stands.count("istio", "istio_requests_total", 4 * rate * share, 2e5, **labels)
-    left = 61 * DAY + (0 if stands.day.name == "ga" else 7 * DAY)
+    left = 61 * DAY + GA_DAY - stands.day.midnight
     expiry = np.full(stands.clock.count, stands.day.midnight + DAY + left, dtype=np.int64)
     stands.add("blackbox-frontend", "probe_ssl_earliest_cert_expiry", expiry, instance="frontend")
     for severity, number in (("Critical", 0), ("High", 2), ("Medium", 14)):
@@ -927,6 +954,7 @@ def _database(stands: _Stands) -> None:
     """Add the queries as the services time them, and PgBouncer's pool."""
     bad = stands.incident()
     median = 0.0042 * np.exp(0.03 * stands.noise(40, pieces=True)) * np.where(bad, 5.0, 1.0)
+    median = median * stands.day.effect(0.01, "database", stands.region)
     rate = 60 * stands.load * np.exp(0.04 * stands.noise(30, pieces=True))
     lengths = stands.clock.lengths
     counts = stands.random.poisson((rate * lengths)[:, None] * _shares(median, 0.8, DB_EDGES))
@@ -968,7 +996,8 @@ def _nodes(stands: _Stands, nodes: int = 3, cores: int = 16, memory: int = 64 * 
     clock, count = stands.clock, stands.clock.count
     elapsed = (clock.samples - clock.start) / DAY
     fuller = 0.033 if stands.day.named("fuller", stands.region) else 0.006
-    used = 0.505 + (fuller if stands.day.name == "ga" else 0.0) + 0.004 * elapsed
+    used = 0.505 * stands.day.effect(0.003, "disk", stands.region) + 0.004 * elapsed
+    used = used + (fuller if stands.day.name == "ga" else 0.0)
     for number in range(nodes):
         node = f"node-{number}"
         busy = 0.26 + 0.16 * stands.load + 0.01 * stands.noise(20, pieces=True)
@@ -1060,7 +1089,7 @@ def _itself(clock: Clock, page: Page, there: Mask) -> None:
     stored = 21_000 * np.arange(1, clock.count + 1, dtype=np.int64)
     page.add("up", own, np.ones(clock.count, dtype=np.int64), times, there)
     page.add("prometheus_tsdb_head_samples_appended_total", own, stored, times, there)
-    kept_for = np.full(clock.count, 30 * DAY, dtype=np.int64)
+    kept_for = np.full(clock.count, 60 * DAY, dtype=np.int64)
     page.add("prometheus_tsdb_retention_limit_seconds", own, kept_for, times, there)
 
 
@@ -1123,7 +1152,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the OpenMetrics file to write")
     parser.add_argument("--truth", type=Path, help="a JSON file for what really happened")
     parser.add_argument("--seed", type=int, default=Scenario.seed)
-    parser.add_argument("--day", choices=["baseline", "ga"], default="", help="only this day")
+    parser.add_argument("--day", default="", help="only this day: ga, baseline, baseline-2 …")
     parser.add_argument("--clean", action="store_true", help="no fault at all")
     options = parser.parse_args(arguments)
     scenario = Scenario(seed=options.seed, faults=not options.clean)

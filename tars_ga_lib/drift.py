@@ -8,23 +8,21 @@ the adverse direction, and significance after correction for all the questions t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from tars_ga_lib.catalogues import DriftRule
-from tars_ga_lib.change.baselines import Problem, baseline_health
+from tars_ga_lib.catalogues import DriftRule, Kpi
+from tars_ga_lib.change.baselines import Problem, baseline_problems
 from tars_ga_lib.change.sequential import sequential
 from tars_ga_lib.change.series import like_hours
-from tars_ga_lib.change.shifts import Shift, fdr, shift, shifts
+from tars_ga_lib.change.shifts import Segment, Shift, fdr, shifts
 from tars_ga_lib.grammar import Verdict, format_time
 from tars_ga_lib.kpis import Kpis, interval_facts
 from tars_ga_lib.levels import Place, level_matrix, level_series
-
-__all__ = ["SIGNIFICANCE", "Evaluation", "Shift", "analyse", "incremental", "shift", "shifts"]
 
 Floats = NDArray[np.float64]
 
@@ -43,66 +41,44 @@ WORST = 10
 STABILITY_CATEGORIES = ("resource", "performance", "behaviour")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One rule at one place, evaluated.
+    """One rule at one place, evaluated; None where there is nothing to say."""
 
-    id, rule, title, category
-        `RULE/REGION/SERVICE`, and what the rules' file says of the rule.
-    kpi, unit, region, service
-        What was compared, and where; `unit` is the KPI's (SI, ratios 0..1), None stands for all.
-    measure, adverse
-        `relative`, `points` or `exact`, and the direction that counts: `up`, `down` or `either`.
-    verdict, reason
-        `uncertain` for an effect beyond a limit that is not significant, `improved` for a
-        significant one the other way, `incident` where only a part of the window was beyond the
-        critical limit, else why there is no data.
-    baseline, current
-        The KPI's figure over the baseline and the window, in its unit; None if there is none.
-    drift, low, high
-        The change and its 95 % interval, in the rule's measure: a share of the baseline, a
-        difference in the KPI's unit, or (exact) the number of steps that differ.
-    adjusted_p
-        Its p-value after the correction for all evaluations; None where nothing was tested.
-    warning, critical
-        The rule's limits in its measure; None for an exact rule.
-    coverage
-        Share of the samples that were seen and could be compared, 0 to 1.
-    kind, began, ended
-        How it changed (`none`, `shift`, `trend`, `incident` or `spread`), from when to when as ISO
-        times; None where that is not known, or before or after the window.
-    incident
-        The part of the window that stood out: its times, mean excess in the measure and p-value.
-    details
-        What the test found beside this, as `drift_analysis.json` has it.
-    """
-
-    id: str
+    id: str  #: RULE/REGION/SERVICE
     rule: str
     title: str
     category: str
     kpi: str
-    unit: str
-    region: str | None
+    unit: str  #: the KPI's (SI, ratios 0..1)
+    region: str | None  #: None stands for all
     service: str | None
-    measure: str
-    adverse: str
+    measure: str  #: "relative", "points" or "exact"
+    adverse: str  #: the direction that counts: "up", "down" or "either"
     verdict: Verdict
+    #: `uncertain` for an effect beyond a limit that is not significant, `improved` for one the
+    #: other way that is, `incident` where only a part of the window was beyond the critical limit,
+    #: `moved` where what one place gained others lost, else why there is no data.
     reason: str
-    baseline: float | None
+    baseline: float | None  #: levels compared, in which an outlier has little weight, in the unit
     current: float | None
+    #: The change and its 95 % interval in the rule's measure: a share of the baseline, a difference
+    #: in the KPI's unit, or (exact) the number of steps that differ.
     drift: float | None
-    low: float | None
-    high: float | None
-    adjusted_p: float | None
-    warning: float | None
+    low: float | None = None
+    high: float | None = None
+    adjusted_p: float | None = None  #: p-value, corrected for all questions
+    warning: float | None  #: the rule's limits in its measure; None for an exact rule
     critical: float | None
-    coverage: float
-    kind: str
-    began: str | None
-    ended: str | None
-    incident: dict[str, Any] | None
-    details: dict[str, Any]
+    coverage: float  #: share of the samples that were seen and could be compared
+    kind: str  #: "none", "shift", "trend", "incident" or "spread"
+    began: str | None  #: ISO time; None where not known, or before the window
+    ended: str | None = None
+    #: The parts of the window that stood out, the farthest first: their times, mean excess in the
+    #: measure, the KPI's figure within them, and p-values.
+    incidents: list[dict[str, Any]] = field(default_factory=list)
+    #: What the test found beside this, as `drift_analysis.json` has it.
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -115,23 +91,21 @@ class Evaluation:
         """Whether the change is significant after correction."""
         return self.adjusted_p is not None and self.adjusted_p < SIGNIFICANCE
 
-    def adverse_part(self, change: float | None) -> float | None:
+    def adverse_part(self, change: float) -> float:
         """Return a change as seen in the adverse direction: positive is worse."""
-        if change is None:
-            return None
         return {"up": change, "down": -change, "either": abs(change)}[self.adverse]
 
     @property
-    def adverse_drift(self) -> float | None:
-        """Drift in the adverse direction: positive is worse."""
-        return self.adverse_part(self.drift)
+    def adverse_drift(self) -> float:
+        """Drift in the adverse direction: positive is worse; 0 if none is known."""
+        return self.adverse_part(self.drift or 0.0)
 
     @property
     def severity(self) -> float:
         """Adverse drift as a multiple of the critical limit, to rank findings of all measures."""
         if self.measure == "exact":
             return 1.0 if self.drift else 0.0
-        return (self.adverse_drift or 0.0) / self.critical if self.critical else 0.0
+        return self.adverse_drift / self.critical if self.critical else 0.0
 
     def facts(self) -> dict[str, Any]:
         """Return the evaluation as `drift_analysis.json` has it."""
@@ -156,7 +130,7 @@ def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
         for kpi in rule.kpi
         for evaluation in _evaluate(name, rule, kpi, window, baselines)
     ]
-    evaluations = _corrected(evaluations)
+    evaluations = _moved(_corrected(evaluations), window.job.kpis)
     alarms = incremental(window, baselines, [e for e in evaluations if e.significant])
     findings = sorted(
         (e for e in evaluations if e.verdict in ("warn", "fail")),
@@ -169,7 +143,7 @@ def analyse(window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
         "baselines": [interval_facts(each.span) for each in baselines],
         "baseline_problems": _baseline_problems(rules, window, baselines),
         "counts": _counts(evaluations),
-        "stability": _stability(evaluations),
+        "stability": _stability(evaluations, len(baselines)),
         "worst": [e.facts() for e in findings[:WORST]],
         "incidents": _incidents(evaluations),
         "first_alarms": alarms,
@@ -187,7 +161,11 @@ def baseline_days(baselines: Sequence[Kpis], name: str, places: Sequence[Place])
     Days of another length than the latest are left out, as their hours do not match.
     """
     length = baselines[0].span.steps
-    days = [level_matrix(b, name, places) for b in baselines if b.span.steps == length]
+    days = [
+        level_matrix(each, name, places, baselines[0])
+        for each in baselines
+        if each.span.steps == length
+    ]
     return np.stack(days, axis=1)
 
 
@@ -195,37 +173,24 @@ def _evaluate(
     name: str, rule: DriftRule, kpi: str, window: Kpis, baselines: Sequence[Kpis]
 ) -> list[Evaluation]:
     """Evaluate one KPI of a rule at every place; a partial answer compares with nothing."""
-    found = _compared(name, rule, kpi, window, baselines)
-    doubt = next((text for side in (window, *baselines) for text in side.doubts(kpi)), "")
-    if not doubt:
-        return found
-    reason = f"the server warned about its answer: {doubt}"
-    return [
-        replace(
-            e, verdict="no_data", reason=reason, adjusted_p=None, incident=None,
-            details=e.details | {"untestable": False},
-        )
-        for e in found
-    ]  # fmt: skip
-
-
-def _compared(
-    name: str, rule: DriftRule, kpi: str, window: Kpis, baselines: Sequence[Kpis]
-) -> list[Evaluation]:
     places = window.places(kpi)
+    doubt = next((text for side in (window, *baselines) for text in side.doubts(kpi)), "")
+    doubt = doubt and f"the server warned about its answer: {doubt}"
     if rule.measure == "exact":
-        return [_exact(name, rule, kpi, place, window, baselines[0]) for place in places]
+        return [_exact(name, rule, kpi, place, window, baselines[0], doubt) for place in places]
     before = baseline_days(baselines, kpi, places)
     found = shifts(
         before[:, 0] if before.shape[1] == 1 else before,
-        level_matrix(window, kpi, places),
+        level_matrix(window, kpi, places, baselines[0]),
         step=window.span.step,
         baseline_start=baselines[0].span.start,
         window_start=window.span.start,
+        limit=rule.warning or 0.0,
+        in_units=rule.measure == "points",
     )
     return [
-        _evaluation(name, rule, kpi, place, window, baselines[0], found[i])
-        for i, place in enumerate(places)
+        _evaluation(name, rule, kpi, place, window, baselines[0], doubt, shift)
+        for place, shift in zip(places, found, strict=True)
     ]
 
 
@@ -234,45 +199,36 @@ def _identity(name: str, rule: DriftRule, kpi: str, place: Place) -> str:
     return "/".join(part for part in parts if part)
 
 
-def _blank(name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis) -> dict[str, Any]:
+def _asked(name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis) -> dict[str, Any]:
     """Fields of an evaluation that do not depend on what was found."""
-    region, service = place
-    return {
+    names = ("title", "category", "measure", "adverse", "warning", "critical")
+    return {key: getattr(rule, key) for key in names} | {
         "id": _identity(name, rule, kpi, place),
         "rule": name,
-        "title": rule.title,
-        "category": rule.category,
         "kpi": kpi,
         "unit": window.job.kpis[kpi].unit,
-        "region": region,
-        "service": service,
-        "measure": rule.measure,
-        "adverse": rule.adverse,
-        "warning": rule.warning,
-        "critical": rule.critical,
+        "region": place[0],
+        "service": place[1],
     }
 
 
 def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    """Return a number; None if it is none, and 0 for what rounding alone left."""
+    return 0.0 if abs(value) < _ROUNDING else float(value) if np.isfinite(value) else None
 
 
-def _change(value: float) -> float | None:
-    """Return a change as a number; what rounding alone left is none."""
-    return 0.0 if abs(value) < _ROUNDING else _number(value)
+def _time(kpis: Kpis, step: int | None) -> str | None:
+    """Return when a step begins."""
+    return None if step is None else format_time(kpis.span.start + step * kpis.span.step)
 
 
 def _evaluation(
-    name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis, found: Shift
-) -> Evaluation:
-    """Evaluate a measured rule; its verdict is given once p-values are corrected.
-
-    `baseline` and `current` are the levels that were compared, in which an outlier or an incident
-    has little weight; the figures of the whole interval stand beside them in the details.
-    """
+    name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis, doubt: str,
+    found: Shift,
+) -> Evaluation:  # fmt: skip
+    """Evaluate a measured rule; its verdict is given once p-values are corrected."""
     effect, low, high = found.effect, found.low, found.high
-    coverage = float(found.coverage)
-    unseen = window.figure(kpi, *place).reason
+    unseen = doubt or window.figure(kpi, *place).reason
     reason = unseen or found.reason
     if rule.measure == "relative":
         effect, low, high = found.relative, found.relative_low, found.relative_high
@@ -280,30 +236,27 @@ def _evaluation(
             unchanged = found.effect == 0
             effect = low = high = 0.0 if unchanged else np.nan
             reason = "" if unchanged else "the baseline is 0, so a relative drift has no meaning"
-    span = window.span
-
-    def when(step: int | None) -> str | None:
-        return None if step is None else format_time(span.start + step * span.step)
-
+    parts = [] if reason else found.incidents
     return Evaluation(
-        **_blank(name, rule, kpi, place, window),
+        **_asked(name, rule, kpi, place, window),
         verdict="no_data" if reason else "pass",
         reason=reason,
         baseline=_number(found.baseline_level),
         current=_number(found.window_level),
-        drift=_change(effect),
-        low=_change(low),
-        high=_change(high),
-        adjusted_p=None if reason else _number(found.p_value),
-        coverage=coverage,
+        drift=_number(effect),
+        low=_number(low),
+        high=_number(high),
+        adjusted_p=None if reason else _p(found.p_value),
+        coverage=float(found.coverage),
         kind=found.kind,
-        began=when(found.begin),
-        ended=when(found.end),
-        incident=None if reason else _incident(rule, kpi, place, window, found),
+        began=_time(window, found.begin),
+        ended=_time(window, found.end),
+        incidents=[_incident(rule, kpi, place, window, found, part) for part in parts],
         details={
             "baseline_kpi": baseline.figure(kpi, *place).value,
             "window_kpi": window.figure(kpi, *place).value,
-            "p_value": None if reason else _number(found.p_value),
+            "p_value": None if reason else _p(found.p_value),
+            "incident_p": None if reason else _p(found.incident_p),
             "effective_samples": _number(found.n_effective),
             "slope_per_hour": _number(found.slope),
             "slope_low": _number(found.slope_low),
@@ -311,9 +264,13 @@ def _evaluation(
             "spread_ratio": _number(found.spread_ratio),
             "like_hours": found.like_hours,
             # All was seen, and yet no statistic tells: a baseline of 0, or hardly any noise.
-            "untestable": bool(reason) and coverage >= MIN_COVERAGE and not unseen,
+            "untestable": bool(reason) and found.coverage >= MIN_COVERAGE and not unseen,
         },
     )
+
+
+def _p(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _too_little(coverage: float) -> str:
@@ -324,21 +281,18 @@ def _too_little(coverage: float) -> str:
 
 
 def _incident(
-    rule: DriftRule, kpi: str, place: Place, window: Kpis, found: Shift
-) -> dict[str, Any] | None:
-    """Return the most striking part of a window, its excess in the rule's measure."""
-    begin, end, span = found.incident_begin, found.incident_end, window.span
-    if begin is None or end is None or not np.isfinite(found.incident_p):
-        return None
+    rule: DriftRule, kpi: str, place: Place, window: Kpis, found: Shift, part: Segment
+) -> dict[str, Any]:
+    """Return a part of the window that stood out, its excess in the rule's measure."""
     size = abs(found.baseline_level) if rule.measure == "relative" else 1.0
-    p_value = max(found.incident_p, _chance_of_events(window, kpi, place, begin, end))
+    p_value = max(part.p_value, _chance_of_events(window, kpi, place, part.begin, part.end))
     return {
-        "began": format_time(span.start + begin * span.step),
-        "ended": format_time(span.start + end * span.step),
-        "excess": _number(found.incident_excess / size) if size else None,
-        "figure": window.during(kpi, begin, end, *place),
-        "p_value": float(p_value),
-        "adjusted_p": float(p_value),
+        "began": _time(window, part.begin),
+        "ended": _time(window, part.end),
+        "excess": _number(part.excess / size) if size else None,
+        "figure": window.during(kpi, part.begin, part.end, *place),
+        "p_value": p_value,
+        "adjusted_p": p_value,
     }
 
 
@@ -371,70 +325,69 @@ def _chance_of_events(kpis: Kpis, kpi: str, place: Place, begin: int, end: int) 
 
 
 def _exact(
-    name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis
+    name: str, rule: DriftRule, kpi: str, place: Place, window: Kpis, baseline: Kpis, doubt: str
 ) -> Evaluation:
     """Evaluate an exact rule: the window's values against the baseline's last one."""
     before, now = baseline.series(kpi, *place), window.series(kpi, *place)
     before, seen = before[~np.isnan(before)], ~np.isnan(now)
-    reason, differs = "", np.zeros(len(now), bool)
-    if not len(before) or not seen.any():
+    differs = seen & (now != before[-1]) if len(before) else np.zeros(len(now), bool)
+    reason = doubt
+    if not doubt and not (len(before) and seen.any()):
         reason = f"no samples in the {'window' if len(before) else 'baseline'}"
-    else:
-        differs = seen & (now != before[-1])
-        # A difference that was seen is one, however little was seen.
-        reason = "" if differs.any() else _too_little(float(seen.mean()))
-    span = window.span
+    elif not doubt and not differs.any():  # a difference is one, however little was seen
+        reason = _too_little(float(seen.mean()))
     first = int(np.argmax(differs)) if differs.any() else None
-    verdict: Verdict = "no_data" if reason else "fail" if differs.any() else "pass"
     return Evaluation(
-        **_blank(name, rule, kpi, place, window),
-        verdict=verdict,
+        **_asked(name, rule, kpi, place, window),
+        verdict="no_data" if reason else "fail" if differs.any() else "pass",
         reason=reason,
         baseline=float(before[-1]) if len(before) else None,
         current=float(now[seen][-1]) if seen.any() else None,
         drift=None if reason else float(differs.sum()),
-        low=None,
-        high=None,
-        adjusted_p=None,
         coverage=float(seen.mean()),
         kind="shift" if differs.any() else "none",
         # A difference from the first step on was there before the window began.
-        began=format_time(span.start + first * span.step) if first else None,
-        ended=None,
-        incident=None,
-        details={},
+        began=_time(window, first or None),
     )
 
 
 def _corrected(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """Correct all p-values together, and give each measured evaluation its verdict.
 
-    Lasting changes and incidents are two families of questions, each corrected by itself.
+    Whether the level changed and whether a part stands out are asked of every evaluation, so both
+    p-values count, and not only of those in which something was seen.
     """
-    p_values = [np.nan if e.adjusted_p is None else e.adjusted_p for e in evaluations]
-    parts = [np.nan if e.incident is None else e.incident["p_value"] for e in evaluations]
-    return [
-        evaluation if np.isnan(p) else _if_enough(_judged(evaluation, float(p), float(part)))
-        for evaluation, p, part in zip(
-            evaluations, fdr(np.array(p_values)), fdr(np.array(parts)), strict=True
-        )
-    ]
+    asked = [e for e in evaluations if e.adjusted_p is not None]
+    levels = [e.adjusted_p for e in asked]
+    parts = [[i["p_value"] for i in e.incidents] or [e.details["incident_p"]] for e in asked]
+    p_values = [p for part in [levels, *parts] for p in part]
+    adjusted = iter(fdr(np.array(p_values, dtype=np.float64)).tolist())
+    by_id = {e.id: (e, next(adjusted)) for e in asked}
+    judged = {
+        name: _judged(e, p, [next(adjusted) for _ in part])
+        for (name, (e, p)), part in zip(by_id.items(), parts, strict=True)
+    }
+    return [judged.get(e.id, e) for e in evaluations]
 
 
-def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: float) -> Evaluation:
-    incident = evaluation.incident and evaluation.incident | {"adjusted_p": incident_p}
-    if evaluation.kind != "incident" or incident_p >= SIGNIFICANCE:
-        incident = None
-    judged = replace(evaluation, adjusted_p=adjusted_p, incident=incident)
-    drift, warning, critical = judged.adverse_drift, judged.warning, judged.critical
-    assert drift is not None
+def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: Sequence[float]) -> Evaluation:
+    warning, critical = evaluation.warning, evaluation.critical
     assert warning is not None
     assert critical is not None
+    incidents = [
+        incident | {"adjusted_p": p}
+        for incident, p in zip(evaluation.incidents, incident_p, strict=False)
+        if p < SIGNIFICANCE and evaluation.adverse_part(incident["excess"] or 0.0) > critical
+    ]
+    judged = replace(evaluation, adjusted_p=adjusted_p, incidents=incidents)
+    drift, too_little = judged.adverse_drift, _too_little(judged.coverage)
     if drift > warning and judged.significant:
         return replace(judged, verdict="fail" if drift > critical else "warn")
-    if incident and (judged.adverse_part(incident["excess"]) or 0) > critical:
+    if incidents:
         # What passed within the window is no lasting drift, but not nothing either.
         return replace(judged, verdict="warn", reason="incident")
+    if too_little:  # a finding stays one, however little was seen
+        return replace(judged, verdict="no_data", reason=too_little, adjusted_p=None)
     if drift > warning:
         return replace(judged, reason="uncertain")
     if judged.significant and -drift > warning:
@@ -442,12 +395,35 @@ def _judged(evaluation: Evaluation, adjusted_p: float, incident_p: float) -> Eva
     return judged
 
 
-def _if_enough(judged: Evaluation) -> Evaluation:
-    """Take back what was said of too little; a finding stays one, however little was seen."""
-    too_little = _too_little(judged.coverage)
-    if judged.verdict != "pass" or not too_little:
-        return judged
-    return replace(judged, verdict="no_data", reason=too_little, adjusted_p=None, incident=None)
+def _moved(evaluations: Sequence[Evaluation], kpis: Mapping[str, Kpi]) -> list[Evaluation]:
+    """Tell work that moved from one region to another from growth (a cost shift, FBDetect 2024).
+
+    A service's region gained and another lost, both for certain, and the sum over its regions did
+    not change by more than the rule's warning limit. It stays a finding.
+    """
+    groups: dict[Any, list[Evaluation]] = {}
+    for e in evaluations:
+        if e.measure == "relative" and e.adjusted_p is not None and kpis[e.kpi].kind == "counter":
+            groups.setdefault((e.rule, e.kpi, e.service), []).append(e)
+    moved = set()
+    for group in groups.values():
+        before, now = (
+            sum(x or 0 for x in xs)
+            for xs in zip(*((e.baseline, e.current) for e in group), strict=True)
+        )
+        signs = {
+            np.sign(e.drift or 0)
+            for e in group
+            if e.significant and abs(e.drift or 0) > (e.warning or 0)
+        }
+        if len(signs) > 1 and abs(now - before) <= (group[0].warning or 0) * abs(before):
+            moved |= {e.id for e in group}
+    return [
+        replace(e, reason="moved")
+        if e.id in moved and e.verdict in ("warn", "fail") and not e.reason
+        else e
+        for e in evaluations
+    ]
 
 
 def incremental(
@@ -486,7 +462,7 @@ def incremental(
     before = days[:, 0] if days.shape[1] == 1 else days
     if like_hours(before, span.steps, span.step, start, span.start) is None:
         return {}  # as of a part of the window, other hours would be compared
-    now = np.array([level_series(window, kpi, *place) for _, kpi, place in places])
+    now = np.array([level_series(window, kpi, *place, baselines[0]) for _, kpi, place in places])
     checks = sequential(
         before,
         now,
@@ -512,31 +488,35 @@ def _baseline_problems(
     """
     measured = {kpi: r for r in rules.values() if r.measure != "exact" for kpi in r.kpi}
     asked = [(kpi, place) for kpi in measured for place in baselines[0].places(kpi)]
-    found = []
-    for kpi, place in asked:
-        days = baseline_days(baselines, kpi, [place])[0]
-        # The chance of a false alarm is for all series together, not for each.
-        health = baseline_health(days, step=baselines[0].span.step, alpha=SIGNIFICANCE / len(asked))
-        for problem in health.problems:
-            span = baselines[problem.day].span
-            if not _matters(problem, days, measured[kpi]):
-                continue
-            if problem.code == "no_data" and window.figure(kpi, *place).value is None:
-                continue  # there is nothing that it could mislead
-            where = baselines[problem.day], kpi, place, problem.begin, problem.end
-            if problem.code == "incident" and _chance_of_events(*where) * len(asked) > SIGNIFICANCE:
-                continue
-            found.append(
-                {
-                    "kpi": kpi,
-                    "title": measured[kpi].title,
-                    "region": place[0],
-                    "service": place[1],
-                    "problem": problem.code,
-                    "began": format_time(span.start + problem.begin * span.step),
-                    "ended": format_time(span.start + problem.end * span.step),
-                }
-            )
+    if not asked:
+        return []
+    days = np.concatenate([baseline_days(baselines, kpi, [place]) for kpi, place in asked])
+    # The chance of a false alarm is for all series together, not for each.
+    alpha, found = SIGNIFICANCE / len(asked), []
+    for problem in baseline_problems(days, step=baselines[0].span.step, alpha=alpha):
+        (kpi, place), span = asked[problem.series], baselines[problem.day].span
+        if not _matters(problem, days[problem.series], measured[kpi]):
+            continue
+        if problem.code == "no_data" and window.figure(kpi, *place).value is None:
+            continue  # there is nothing that it could mislead
+        # Of a trend: whether its second half has another share of the events.
+        begin = (problem.begin + problem.end) // 2 if problem.code == "trend" else problem.begin
+        where = baselines[problem.day], kpi, place, begin, problem.end
+        if problem.code in ("incident", "trend") and (
+            _chance_of_events(*where) * len(asked) > SIGNIFICANCE
+        ):
+            continue
+        found.append(
+            {
+                "kpi": kpi,
+                "title": measured[kpi].title,
+                "region": place[0],
+                "service": place[1],
+                "problem": problem.code,
+                "began": format_time(span.start + problem.begin * span.step),
+                "ended": format_time(span.start + problem.end * span.step),
+            }
+        )
     return found
 
 
@@ -572,7 +552,7 @@ def _counts(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     }
 
 
-def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+def _stability(evaluations: Sequence[Evaluation], days: int) -> dict[str, Any]:
     """Worst significant adverse drift of the rules that are measured in percent.
 
     A place that was to be compared and could not be leaves open what happened there.
@@ -584,13 +564,14 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     silent = [e for e in asked if e.verdict == "no_data"]
     unseen = [e for e in silent if not e.details["untestable"]]
     untestable = [e.name for e in silent if e.details["untestable"]]
-    sure = [e for e in known if e.significant and (e.adverse_drift or 0) > 0]
-    worst = max(sure, key=lambda e: e.adverse_drift or 0, default=None)
-    doubtful = [e for e in known if e.reason == "uncertain" and e.severity > 1]
+    sure = [e for e in known if e.significant and e.adverse_drift > 0]
+    worst = max(sure, key=lambda e: e.adverse_drift, default=None)
     reason = "" if known else "no drift rule that is measured in percent had data"
     if known and unseen:
         more = f" and {len(unseen) - 1} more" if len(unseen) > 1 else ""
         reason = f"{unseen[0].name}{more} could not be compared: {unseen[0].reason}"
+    reason = reason or _uncertain([e for e in known if e.reason == "uncertain"], days)
+    more = f" and {len(untestable) - 1} more" if len(untestable) > 1 else ""
     return {
         "worst": None if not known else (worst.adverse_drift if worst else 0.0),
         "finding": worst.id if worst else None,
@@ -599,43 +580,55 @@ def _stability(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "unseen": [e.id for e in unseen],
         "coverage": sum(e.coverage for e in asked) / len(asked) if asked else 0.0,
         "reason": reason,
-        "doubt": _doubt(doubtful, untestable),
+        # What the comparison leaves open although all was seen.
+        "doubt": f"{untestable[0]}{more} could not be tested" if untestable else "",
     }
 
 
-def _doubt(doubtful: Sequence[Evaluation], untestable: Sequence[str]) -> str:
-    """Say what the comparison leaves open although all was seen; empty if nothing."""
-    if doubtful:
-        one = len(doubtful) == 1
-        return (
-            f"{len(doubtful)} drift{'' if one else 's'} beyond the critical limit "
-            f"{'is' if one else 'are'} uncertain, the largest "
-            f"{max(doubtful, key=lambda e: e.severity).name}"
-        )
-    if untestable:
-        more = f" and {len(untestable) - 1} more" if len(untestable) > 1 else ""
-        return f"{untestable[0]}{more} could not be tested"
-    return ""
+def _uncertain(evaluations: Sequence[Evaluation], days: int) -> str:
+    """Say that drifts beyond their critical limits are uncertain; empty if none is."""
+    critical = [e for e in evaluations if e.severity > 1]
+    if not critical:
+        return ""
+    many = f"{len(critical)} drifts" if len(critical) > 1 else "1 drift"
+    return (
+        f"{many} beyond the critical limit cannot be told from how days differ by {days} "
+        f"day{'' if days == 1 else 's'} of baseline, the largest "
+        f"{max(critical, key=lambda e: e.severity).name}"
+    )
 
 
 def _incidents(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """Return the incidents, with what was hit at one time in one region taken together."""
-    hit = [e for e in evaluations if e.verdict in ("warn", "fail") and e.incident]
-    groups: list[dict[str, Any]] = []
-    for e in sorted(hit, key=lambda e: (e.region or "", e.incident["began"], e.id)):  # type: ignore[index]
-        assert e.incident is not None
-        last = groups[-1] if groups else None
-        if not last or last["region"] != e.region or e.incident["began"] >= last["ended"]:
-            last = {"region": e.region, "began": e.incident["began"], "ended": "", "findings": []}
-            groups.append(last)
-        last["ended"] = max(last["ended"], e.incident["ended"])
-        last["findings"].append(e.id)
-    known = {e.id: e for e in hit}
-    for group in groups:
-        # The narrowest place that explains it.
-        services = {known[name].service for name in group["findings"]}
-        group["service"] = services.pop() if len(services) == 1 else None
-    return groups
+    hit = [
+        (e, incident)
+        for e in evaluations
+        if e.verdict in ("warn", "fail")
+        for incident in e.incidents
+    ]
+    groups: list[list[tuple[Evaluation, dict[str, Any]]]] = []
+    ended = ""
+    for e, incident in sorted(hit, key=lambda h: (h[0].region or "", h[1]["began"], h[0].id)):
+        if not groups or groups[-1][0][0].region != e.region or incident["began"] >= ended:
+            groups.append([])
+            ended = ""
+        groups[-1].append((e, incident))
+        ended = max(ended, incident["ended"])
+    return [_together(group) for group in groups]
+
+
+def _together(group: Sequence[tuple[Evaluation, dict[str, Any]]]) -> dict[str, Any]:
+    """Return one incident; its place is the narrowest that explains it."""
+    services = {e.service for e, _ in group}
+    worst, part = max(group, key=lambda h: abs(h[1]["excess"] / (h[0].critical or 1)))
+    return {
+        "region": group[0][0].region,
+        "service": services.pop() if len(services) == 1 else None,
+        "began": min(incident["began"] for _, incident in group),
+        "ended": max(incident["ended"] for _, incident in group),
+        "findings": list(dict.fromkeys(e.id for e, _ in group)),
+        "worst": {"finding": worst.id, "excess": part["excess"], "figure": part["figure"]},
+    }
 
 
 def _actions(

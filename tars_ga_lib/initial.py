@@ -45,7 +45,7 @@ KEPT_DAYS = 57
 
 LIKE_DAYS = (
     (7 * DAY, 7, "the same hours of the weeks before, as far as data reach"),
-    (DAY, 1, "the day before: there are no data of a week before"),
+    (DAY, 7, "the days before, as far as data reach: there are no data of a week before"),
 )
 """What a window is compared with: seconds from one to the next, the most of them, and why."""
 

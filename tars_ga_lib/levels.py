@@ -19,33 +19,42 @@ Floats = NDArray[np.float64]
 Place = tuple[str | None, str | None]
 
 
-def level_series(kpis: Kpis, name: str, region: str | None, service: str | None) -> Floats:
+def level_series(
+    kpis: Kpis, name: str, region: str | None, service: str | None, about: Kpis | None = None
+) -> Floats:
     """Series whose mean is a KPI's figure over the window, shape (T,), NaN where it was not seen.
 
-    A gauge or a rate is such a series itself. See `_ratio` and `_percentile` for the others.
+    A gauge or a rate is such a series itself; see `_ratio` and `_percentile` for the others. A
+    ratio is taken about that of ``about``, the baseline: steps like it then read like it, whatever
+    else happened in the window.
     """
     kpi = kpis.job.kpis[name]
     if kpi.kind == "ratio":
-        return _ratio(*kpis.parts(name, region, service))
+        usual = about.figure(name, region, service).value if about else None
+        return _ratio(*kpis.parts(name, region, service), usual)
     if kpi.kind == "histogram":
         return _percentile(kpi.quantile or 0.0, *kpis.buckets(name, region, service))
     return kpis.series(name, region, service)
 
 
-def level_matrix(kpis: Kpis, name: str, places: Sequence[Place]) -> Floats:
+def level_matrix(
+    kpis: Kpis, name: str, places: Sequence[Place], about: Kpis | None = None
+) -> Floats:
     """`level_series` of several places, shape (places, T)."""
-    return np.array([level_series(kpis, name, *place) for place in places])
+    return np.array([level_series(kpis, name, *place, about) for place in places])
 
 
-def _ratio(top: Floats, bottom: Floats) -> Floats:
+def _ratio(top: Floats, bottom: Floats, usual: float | None = None) -> Floats:
     """R + (numerator - R × denominator) / mean denominator, each (T,).
+
+    R is the usual ratio, that of the series itself if there is none; the mean is the latter.
 
     Source: the delta method for a ratio of totals; Cochran 1977, Sampling Techniques, 6.3.
     """
     total = float(np.nansum(bottom))
     if not total > 0:
         return np.full(len(top), np.nan)
-    ratio = np.nansum(top) / total
+    ratio = np.nansum(top) / total if usual is None else usual
     level: Floats = ratio + (top - ratio * bottom) / np.nanmean(bottom)
     return level
 

@@ -86,8 +86,9 @@ def _kpi(name: str, window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
     figures = {region: window.figure(name, region) for region in regions}
     places = [(region, None) for region in regions]
     unlike = _unlike(name, window, baselines)
-    now = level_matrix(window.leaving_out(name, unlike), name, places)
-    days = baseline_days([each.leaving_out(name, unlike) for each in baselines], name, places)
+    like = [each.leaving_out(name, unlike) for each in baselines]
+    now = level_matrix(window.leaving_out(name, unlike), name, places, like[0])
+    days = baseline_days(like, name, places)
     before = days[:, 0] if days.shape[1] == 1 else days
     step = window.span.step
     moved = shifts(
@@ -97,8 +98,8 @@ def _kpi(name: str, window: Kpis, baselines: Sequence[Kpis]) -> dict[str, Any]:
         baseline_start=baselines[0].span.start,
         window_start=window.span.start,
     )
-    like = days.shape[2] == now.shape[1]
-    apart = stands_out(now, step=step, baseline=before if like else None) if len(now) > 1 else None
+    whole = days.shape[2] == now.shape[1]
+    apart = stands_out(now, step=step, baseline=before if whole else None) if len(now) > 1 else None
     facts = {}
     for i, region in enumerate(regions):
         others = [f.value for r, f in figures.items() if r != region and f.value is not None]

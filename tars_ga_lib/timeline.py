@@ -354,10 +354,17 @@ def _report(known: RunFacts, one: Any) -> Event:
     return _event(known, "incident", tone, (one.start, one.end), text, ref, **more)
 
 
+def _excess(finding: Facts, incident: Incident) -> float:
+    """Return by how much an incident moved a finding, as a multiple of its critical limit."""
+    begin, end = format_time(incident.start), format_time(incident.end)
+    parts = [p["excess"] for p in finding["incidents"] if p["began"] < end and p["ended"] > begin]
+    return max((abs(excess) for excess in parts), default=0.0) / (finding["critical"] or 1.0)
+
+
 def moved(known: RunFacts, group: Sequence[Incident]) -> str:
     """Write what incidents moved: each rule's figure over their own minutes, the worst first."""
     hit = [(e, incident) for incident in group for e in incident.findings]
-    hit.sort(key=lambda pair: -abs(pair[0]["incident"]["excess"] / (pair[0]["critical"] or 1)))
+    hit.sort(key=lambda pair: -_excess(*pair))
     texts = []
     for (worst, incident), *others in grouped(hit, lambda pair: pair[0]["rule"]):
         region, service = worst["region"], worst["service"]

@@ -62,9 +62,15 @@ NOWHERE = "http://127.0.0.1:9"
 GOOD = ("CERTIFIED", "CERTIFIED WITH WAIVERS")
 
 
+BASELINES = 3
+"""Days of the baseline: the least of which a usual deviation is known."""
+
+
 def scenario(seed: int = simulate.Scenario.seed, **changes: Any) -> simulate.Scenario:
     """Return a whole clean day of six cells."""
-    base = simulate.Scenario(seed=seed, regions=REGIONS, services=SERVICES, faults=False)
+    base = simulate.Scenario(
+        seed=seed, regions=REGIONS, services=SERVICES, baselines=BASELINES, faults=False
+    )
     return replace(base, **changes)
 
 
@@ -108,6 +114,7 @@ def job_of(url: str, folder: Path, documents: Mapping[str, Any], *overrides: str
         f"source={{prometheus: '{url}', connections: 2}}",
         f"regions=[{', '.join(REGIONS)}]",
         f"services=[{', '.join(SERVICES)}]",
+        f"baseline.repeat=7d x {BASELINES}",
         "measured={}",
     ]
     evidence = {}
@@ -252,7 +259,7 @@ def remembered() -> Iterator[None]:
     When a drift could first have been known is left out: no decision rests on it.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("shifts", "baseline_health"):
+        for name in ("shifts", "baseline_problems"):
             patch.setattr(drift, name, _remember(getattr(drift, name)))
         patch.setattr(drift, "incremental", lambda *_: {})
         patch.setattr(criteria, "version", functools.cache(metadata.version))

@@ -53,11 +53,11 @@ def blocks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def _backfill(scenario: simulate.Scenario, data: Path) -> None:
-    """Simulate both days and make blocks of them; the directory appears when it is whole."""
+    """Simulate the days and make blocks of them; the directory appears when it is whole."""
     work = data.with_suffix(".part")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    files = [work / f"{day}.om" for day in ("baseline", "ga")]
+    files = [work / f"{day.name}.om" for day in simulate.days(scenario)]
     for file in files:
         simulate.write(file, scenario, only=file.stem)
     servers.backfill(work / "data", *files)

@@ -329,8 +329,10 @@ def vanished(text: str, first: float, stop: float, days: Sequence[str] = ("ga",)
     """Return a change without the hours of those series."""
 
     def change(day: str, page: simulate.Page) -> None:
-        midnight = simulate.GA_DAY if day == "ga" else simulate.BASELINE_DAY
-        for series in every(page, text) if day in days else ():
+        name, _, number = day.partition("-")
+        before = simulate.BASELINE_DAY - (int(number or 1) - 1) * 7 * simulate.DAY
+        midnight = simulate.GA_DAY if day == "ga" else before
+        for series in every(page, text) if name in days else ():
             at = times_of(series) - midnight
             drop(series, (at >= first * 3600) & (at < stop * 3600))
 
@@ -419,7 +421,7 @@ def histories() -> list[History]:
 
 def write(folder: Path, scenario: simulate.Scenario, change: Change | None = None) -> Path:
     """Write a changed history into a data directory of Prometheus."""
-    files = [folder / f"{day}.om" for day in ("baseline", "ga")]
+    files = [folder / f"{day.name}.om" for day in simulate.days(scenario)]
     folder.mkdir(parents=True)
     for file in files:
         simulate.write(file, scenario, file.stem, change=change)

@@ -59,6 +59,7 @@ def day(tmp_path: Path, server: str, socket: str, told: str, **inputs: Any) -> R
         raw = yaml.safe_load((ROOT / "parameters" / "ga_day.yaml").read_text())
         raw |= {
             "simulated": True, "source": {"prometheus": server},
+            "baseline": {"start": "2026-11-13T12:00:00Z", "duration": "2h"},
             "regions": ["us-east-1", "us-west-2"],
             "services": ["insight-engine", "dashboard-api", "hypersync"],
             "websocket": "sockets.yaml", "validation": "checks.yaml", "notify": "people.yaml",

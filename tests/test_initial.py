@@ -292,7 +292,7 @@ def test_odd_names_of_a_convention_are_met(serve: Any, tmp_path: Path) -> None:
 def test_data_of_long_ago_and_of_the_day_before(serve: Any) -> None:
     found = initial.look(serve(KINDS["spring"], hours=24, ago=100 * DAY, apart=1))
     assert (found.window[1] - found.window[0], found.baseline[:2]) == (DAY, (DAY, 1))
-    assert "the day before" in found.baseline[2]
+    assert "the days before" in found.baseline[2]
 
 
 # --- what is not ----------------------------------------------------------------------------------

@@ -511,8 +511,8 @@ def test_files_hold_no_nan_and_the_same_numbers(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def demo(demo_server: Served) -> tuple[Job, Recording]:
-    source = f"source={{prometheus: '{demo_server.url}'}}"
-    job = parameters.load(ROOT / "parameters" / "demo.yaml", [source])
+    sets = [f"source={{prometheus: '{demo_server.url}'}}", "baseline.repeat=7d x 1"]
+    job = parameters.load(ROOT / "parameters" / "demo.yaml", sets)
     return job, collection.collect(job)
 
 

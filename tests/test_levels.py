@@ -38,6 +38,17 @@ def test_the_mean_of_a_level_is_the_figure(demo: Kpis, name: str) -> None:
         )
 
 
+def test_a_ratio_about_the_baselines_keeps_its_mean(demo: Kpis) -> None:
+    """An incident does not lend the rest of its day another level."""
+    recorded = recording.load(ROOT / "demo" / "recording")
+    before = Kpis(demo.job, recorded.spans["baseline_1"])
+    place = "us-west-2", "hypersync"
+    series = level_series(demo, "error_rate", *place, before)
+    assert np.nanmean(series) == pytest.approx(demo.figure("error_rate", *place).value, rel=1e-9)
+    calm = np.r_[series[:150], series[170:]]  # without 13:10 to 13:40
+    assert np.nanmean(calm) == pytest.approx(before.figure("error_rate", *place).value, rel=0.3)
+
+
 def test_a_mean_of_percentiles_would_be_another_figure(demo: Kpis) -> None:
     """Otherwise this module would not be needed."""
     figure = demo.figure("db_latency_p95", "us-west-2").value
@@ -69,7 +80,7 @@ def test_the_interval_of_a_linearised_percentile_covers_its_change() -> None:
     covered = []
     for _ in range(200):
         before, after = (_percentile(0.95, edges, day(m)) for m in (0.08, 0.0864))
-        found = shift(before, after, step=300)
+        found = shift(before, after, step=300, side_by_side=True)
         covered.append(found.low <= truth[1] - truth[0] <= found.high)
         assert found.p_value < 1e-3
     assert 0.90 <= np.mean(covered) <= 0.99  # 95 % ± 3 standard errors of 200

@@ -38,10 +38,11 @@ def compare(
     key: str = "memory.value",
     **changes: Any,
 ) -> dict[str, Any]:
-    job = make_job(folder, steps=DAY, regions=list(NAMES), **changes)
+    days = {"start": "2026-11-13T00:00:00Z", "duration": "24h", "repeat": "7d x 5"}
+    job = make_job(folder, steps=DAY, regions=list(NAMES), baseline=days, **changes)
     window = make_span(job, {key: rows(after, 1)})
-    baseline = make_span(job, {key: rows(before, 2)}, "baseline_1")
-    found = regions.compare(Kpis(job, window), [Kpis(job, baseline)])
+    baselines = [make_span(job, {key: rows(before, n + 1)}, f"baseline_{n}") for n in range(1, 6)]
+    found = regions.compare(Kpis(job, window), [Kpis(job, day) for day in baselines])
     json.dumps(found, allow_nan=False)
     assert found["primary_region"] == "east"
     return found

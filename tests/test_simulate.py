@@ -73,6 +73,20 @@ def test_leaving_a_service_out_changes_no_other(tmp_path: Path) -> None:
     assert set(part) <= whole
 
 
+def test_days_differ_and_weekends_are_calm() -> None:
+    """Seven days in a row: a Friday, then Thursday to Saturday before it; the GA day is average."""
+    found = simulate.truth(small(baselines=7, apart=simulate.DAY))
+    assert list(found) == ["baseline", *(f"baseline-{k}" for k in range(2, 8)), "ga"]
+    requests = {name: day.total("requests") for name, day in found.items()}
+    usual = requests.pop("ga")
+    # The 13th of November 2026 is a Friday; the sixth and seventh day are a Sunday and a Saturday.
+    calm = [requests.pop(f"baseline-{k}") / usual for k in (6, 7)]
+    assert all(0.65 < share < 0.75 for share in calm)
+    shares = np.array(list(requests.values())) / usual
+    assert 0.004 < shares.std() < 0.04
+    assert np.abs(shares - 1).max() < 0.08
+
+
 def test_everything_says_that_it_is_simulated(tmp_path: Path) -> None:
     text = lines(small(duration=HOUR), tmp_path / "text")
     families = {line.split()[2] for line in text if line.startswith("# TYPE")}

@@ -122,7 +122,7 @@ def test_how_bad_for_whom_and_since_when(demo: tuple[Run, dict[str, Any]]) -> No
         in incident
     )
     assert "eu-central-1 / policy-learner" in leak
-    assert "an hour, +20.5 % against the baseline" in leak
+    assert "an hour, +19.6 % against the baseline" in leak
 
 
 def test_what_was_not_seen_is_named(demo: tuple[Run, dict[str, Any]]) -> None:

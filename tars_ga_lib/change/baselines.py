@@ -9,7 +9,17 @@ from numpy.typing import ArrayLike
 
 from . import changepoints
 from .noise import MIN_SAMPLES, Floats, noise
-from .series import ROUNDING, check, finite, floats, median, without_outliers
+from .series import (
+    ROUNDING,
+    check,
+    complete,
+    finite,
+    floats,
+    median,
+    size_of,
+    span,
+    without_outliers,
+)
 
 #: A run of missing samples this long is a gap.
 GAP_HOURS = 1.0
@@ -19,37 +29,23 @@ GAP_HOURS = 1.0
 class Problem:
     """What makes a baseline doubtful."""
 
-    code: str  #: "no_data", "gap", "incident" or "trend"
+    series: int  #: which of the series
     day: int  #: which of the baseline's days
+    code: str  #: "no_data", "gap", "incident" or "trend"
     begin: int  #: first sample of that day concerned
     end: int  #: one past the last
     size: float  #: hours of a gap; mean excess of an incident; slope per hour of a trend
-    p_value: float  #: NaN for a gap
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Whether a baseline can be relied on."""
-
-    coverage: float  #: share of the samples that are there
-    longest_gap: int  #: samples in the longest run of missing ones
-    problems: tuple[Problem, ...]
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing was found."""
-        return not self.problems
-
-
-def baseline_health(baseline: ArrayLike, *, step: float, alpha: float = 0.01) -> Health:
-    """Say what is wrong with a baseline: a gap, an incident, a trend of its own.
+def baseline_problems(baselines: ArrayLike, *, step: float, alpha: float = 0.01) -> list[Problem]:
+    """Say what is wrong with baselines: a gap, an incident, a trend of their own.
 
     Parameters
     ----------
-    baseline : (T,) or (D, T) array
-        One day, or several days of like hours. Each of several is compared with the median of
-        the others (of two, one cannot tell which is odd: both are named); one alone with its
-        own smooth course of the day.
+    baselines : (N, D, T) array
+        D days of like hours of N series. Each of several days is compared with the median of the
+        others (of two, one cannot tell which is odd: both are named); one alone with its own
+        smooth course of the day.
     step : float
         Seconds between samples.
     alpha : float
@@ -60,47 +56,54 @@ def baseline_health(baseline: ArrayLike, *, step: float, alpha: float = 0.01) ->
     ValueError
         The step is not positive, or the array has the wrong dimensions or no samples.
     """
-    days = finite(np.atleast_2d(floats(baseline, "baseline", (1, 2))))
-    check(days, days, step, None, 1 - alpha)
-    hours = step / 3600
-    problems: list[Problem] = []
-    longest = 0
-    for day, x in enumerate(days):
-        begin, end = _longest_gap(x)
-        longest = max(longest, end - begin)
-        if np.isfinite(x).sum() < MIN_SAMPLES:
-            problems.append(Problem("no_data", day, 0, len(x), (end - begin) * hours, np.nan))
-            continue
-        if (end - begin) * hours >= GAP_HOURS:
-            problems.append(Problem("gap", day, begin, end, (end - begin) * hours, np.nan))
-        rest = np.delete(days, day, axis=0)
-        problems += _restless(x, rest, day, hours, alpha / len(days))
-    return Health(float(np.isfinite(days).mean()), longest, tuple(problems))
-
-
-def _restless(x: Floats, others: Floats, day: int, hours: float, alpha: float) -> list[Problem]:
-    """Incident and trend of one day (T,) against other days (D, T) or its own smooth course."""
-    usual = median(others) if len(others) else np.zeros(len(x))
-    at = np.flatnonzero(np.isfinite(x - usual))
-    y, time = (x - usual)[at], np.multiply(at, hours, dtype=np.float64)
-    if len(at) < MIN_SAMPLES or np.ptp(y) <= ROUNDING * np.abs(x[at]).max():
-        return []
-    if not len(others):
-        y, time = _without_course(y, time), _without_course(time, time)
-    clipped = without_outliers(y[None])
-    known = noise(clipped)
-    found = changepoints.striking_segments(y[None], clipped.mean(axis=1), known)
-    trend = known.regress(time[None])
-    trend_p = trend.p_value[0]
+    days = finite(floats(baselines, "baseline", (3,)))
+    check(days, days, step)
+    (_, count, length), hours = days.shape, step / 3600
+    x = days.reshape(-1, length)
     problems = []
-    if found.p_value[0] < alpha:
-        begin, end = int(at[found.begin[0]]), int(at[found.end[0] - 1]) + 1
-        problems.append(
-            Problem("incident", day, begin, end, float(found.excess[0]), float(found.p_value[0]))
-        )
-    elif trend_p < alpha:
-        problems.append(Problem("trend", day, 0, len(x), float(trend.slope[0]), float(trend_p)))
-    return problems
+    silent = np.isfinite(x).sum(axis=1) < MIN_SAMPLES
+    gaps = [_longest_gap(row) for row in x]
+
+    def add(row: int, code: str, begin: int, end: int, size: float) -> None:
+        series, day = divmod(int(row), count)
+        problems.append(Problem(series, day, code, int(begin), int(end), float(size)))
+
+    for row, (begin, end) in enumerate(gaps):
+        if silent[row]:
+            add(row, "no_data", 0, length, (end - begin) * hours)
+        elif (end - begin) * hours >= GAP_HOURS:
+            add(row, "gap", begin, end, (end - begin) * hours)
+
+    if count > 1:
+        others = [median(np.delete(days, day, axis=1).swapaxes(0, 1)) for day in range(count)]
+        x = x - np.stack(others, axis=1).reshape(-1, length)
+    time = np.tile(np.arange(length) * hours, (len(x), 1))
+    usable = np.isfinite(x)
+    varies = span(x) > ROUNDING * size_of(days.reshape(-1, length))
+    varies &= ~silent & (usable.sum(axis=1) >= MIN_SAMPLES)
+    if count == 1:
+        for one in np.flatnonzero(varies):
+            some = usable[one]
+            hour = time[one, some].copy()
+            for y in (x, time):
+                y[one, some] = _without_course(y[one, some], hour)
+    shortest = changepoints.shortest_incident(step)
+    for rows, at in complete(usable, varies):
+        y, t = (np.take_along_axis(z[rows], at, 1) for z in (x, time))
+        clipped = without_outliers(y)
+        known = noise(clipped)
+        errors = changepoints.segment_errors(known, shortest)
+        about = y - clipped.mean(axis=1, keepdims=True)
+        parts, _ = changepoints.segments(about, errors, shortest, alpha / count, most=1)
+        trend = known.regress(t)
+        trend_p = trend.p_value
+        for i, row in enumerate(rows):
+            if parts[i]:
+                part = parts[i][0]
+                add(row, "incident", at[i, part.begin], at[i, part.end - 1] + 1, part.excess)
+            elif trend_p[i] < alpha / count:
+                add(row, "trend", 0, length, trend.slope[i])
+    return sorted(problems, key=lambda p: (p.series, p.day))
 
 
 def _without_course(y: Floats, time: Floats) -> Floats:

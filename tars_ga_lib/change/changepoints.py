@@ -14,74 +14,150 @@ from numpy.typing import NDArray
 from scipy import special
 
 from .noise import Floats, Noise, two_sided
+from .series import Ints, mean
 
-Ints = NDArray[np.int64]
-
-#: An incident lasts at least three samples, as fewer cannot be told from an outlier, and 1/96
-#: of the series (a quarter of an hour of a day).
-SHORTEST_INCIDENT = 3
-SHORTEST_SHARE = 96
+#: An incident lasts at least a quarter of an hour.
+SHORTEST_SECONDS = 900
 #: Break points tried for a step that lasts.
 STEP_POSITIONS = 9
-#: The series is cut into so many blocks for the Theil-Sen slope and for the change of spread.
-SLOPE_BLOCKS = 32
-SPREAD_BLOCKS = 12
+#: Incidents that are looked for in a series.
+MOST_SEGMENTS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Segments:
-    """The most striking segment of each of ``m`` series, positions [begin, end)."""
+class Segment:
+    """A part of one series that departs from its level, positions [begin, end)."""
+
+    begin: int
+    end: int
+    excess: float  #: mean of the segment minus the level
+    extent: float  #: the departure in standard errors of so long a segment
+    p_value: float  #: two-sided, corrected for the search
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Standard errors of the means of segments of m series, and their degrees of freedom."""
+
+    lengths: Ints  #: (L,) samples
+    error: Floats  #: (m, L)
+    dof: Floats  #: (m, L)
+
+    def of(self, rows: Ints) -> Errors:
+        """Return the errors of some of the series."""
+        return Errors(self.lengths, self.error[rows], self.dof[rows])
+
+
+def segment_errors(known: Noise, shortest: int) -> Errors:
+    """Errors of segments from ``shortest`` samples up to half the series, in steps of 1.4."""
+    longest = max(1, known.n // 2)
+    shortest = min(shortest, longest)
+    grid = np.geomspace(shortest, longest, int(np.log(longest / shortest) / np.log(1.4)) + 1)
+    lengths = np.unique(np.round(grid).astype(np.int64))
+    return Errors(lengths, *known.error_of_segments(lengths))
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The farthest segment of each of ``m`` series, (m,) each."""
 
     begin: Ints
     end: Ints
-    excess: Floats  #: mean of the segment minus the level outside it
-    peak: Floats  #: largest deviation from the level inside it, signed
+    extent: Floats  #: in standard errors, positive
+    other_way: Floats  #: extent of the farthest segment on the other side of the level
     p_value: Floats  #: two-sided, corrected for the search
 
 
-def striking_segments(x: Floats, level: Floats, noise: Noise) -> Segments:
-    """Find the segment whose mean departs most from the level, at all lengths up to half.
+def scan(x: Floats, errors: Errors) -> Scan:
+    """Find the segment that departs most from the level, of all lengths in ``errors``.
 
     Parameters
     ----------
     x : (m, n) array
-        Complete series.
-    level : (m,) array
-        Level to depart from.
-    noise : Noise
-        Noise of the series.
+        Complete series about their level, `smoothed`.
+    errors : Errors
+        Of the lengths to look at.
 
     Notes
     -----
-    A scan statistic (Arias-Castro, Donoho & Huo 2005) over lengths in geometric steps, each
-    standardised by the error that the mean of so many correlated neighbours has. The search is
-    paid for by Bonferroni over all begins and octaves of length. Runs of five are smoothed by
-    their median, so that an outlier or two are no incident.
+    A scan statistic (Arias-Castro, Donoho & Huo 2005), each length standardised by the error that
+    the mean of so many correlated neighbours has. The search is paid for by Bonferroni over all
+    begins and octaves of length.
     """
-    smooth = median_of_five(x)
-    m, n = smooth.shape
-    lengths = _lengths(n)
-    total = np.hstack([np.zeros((m, 1)), np.cumsum(smooth - level[:, None], axis=1)])
-    error, dof = noise.error_of_segments(lengths)
-    best = np.full(m, np.inf)
-    begin, end = np.zeros(m, np.int64), np.zeros(m, np.int64)
-    rows = np.arange(m)
+    (m, n), lengths = x.shape, errors.lengths
+    total = np.hstack([np.zeros((m, 1)), np.cumsum(x, axis=1)])
+    extents = np.empty((2, m, len(lengths)))  # upward and downward
+    begins = np.empty((2, m, len(lengths)), np.int64)
     for i, length in enumerate(lengths):
-        sums = np.abs(total[:, length:] - total[:, :-length])
-        at = sums.argmax(axis=1)
-        p_value = two_sided(sums[rows, at] / length, error[:, i], dof[:, i])
-        better = p_value < best
-        best[better] = p_value[better]
-        begin[better], end[better] = at[better], at[better] + length
+        sums = total[:, length:] - total[:, :-length]
+        for way, signed in enumerate((sums, -sums)):
+            begins[way, :, i] = signed.argmax(axis=1)
+            extents[way, :, i] = signed.max(axis=1) / length / errors.error[:, i]
+    rows, way = np.arange(m), extents.max(axis=2).argmax(axis=0)
+    at = extents[way, rows].argmax(axis=1)
+    begin, extent = begins[way, rows, at], extents[way, rows, at]
     searched = n * (1 + np.log2(lengths[-1] / lengths[0]))
-    p_value = np.minimum(1, searched * best)
-    rare = np.flatnonzero((p_value < 0.05) & (np.mean(x == np.median(x, 1)[:, None], 1) > 0.9))
-    if len(rare):
-        by_chance = _chance_of_cluster(x[rare], begin[rare], end[rare])
-        p_value[rare] = np.maximum(p_value[rare], np.minimum(1, searched * by_chance))
-    for row in np.flatnonzero(p_value < 0.05):
-        begin[row], end[row] = _sharpened(total[row], begin[row], end[row])
-    return _described(smooth, begin, end, p_value)
+    p_value = searched * two_sided(extent, np.ones(m), errors.dof[rows, at])
+    other = extents[1 - way, rows].max(axis=1)
+    return Scan(begin, begin + lengths[at], extent, other, np.minimum(1, p_value))
+
+
+def segments(
+    x: Floats, errors: Errors, shortest: int, alpha: float, most: int = MOST_SEGMENTS
+) -> tuple[list[list[Segment]], Scan]:
+    """All segments that depart from the level, the farthest first, of each of ``m`` series.
+
+    Each is cut out before the next is looked for, as long as its p-value is below ``alpha``. The
+    scan for the first comes along.
+
+    Parameters
+    ----------
+    x : (m, n) array
+        Complete series about their level.
+    errors : Errors
+        As for `scan`.
+    shortest : int
+        Samples of the shortest segment.
+    most : int
+        Segments that are looked for.
+    """
+    left = smoothed(x, shortest)
+    rare = np.mean(x == np.median(x, axis=1)[:, None], axis=1) > 0.9
+    result: list[list[Segment]] = [[] for _ in x]
+    rows, first = np.arange(len(x)), None
+    for _ in range(most):
+        if not len(rows):
+            break
+        farthest = scan(left[rows], errors.of(rows))
+        first = first or farthest
+        p_value = farthest.p_value
+        counted = np.flatnonzero((p_value < alpha) & rare[rows])
+        if len(counted):
+            bounds = farthest.begin[counted], farthest.end[counted]
+            chance = x.shape[1] * _chance_of_cluster(x[rows[counted]], *bounds)
+            p_value[counted] = np.clip(chance, p_value[counted], 1)
+        rows, found = rows[p_value < alpha], np.flatnonzero(p_value < alpha)
+        for i, row in zip(found, rows, strict=True):
+            total = np.append(0, left[row].cumsum())
+            begin, end = _sharpened(total, int(farthest.begin[i]), int(farthest.end[i]), shortest)
+            excess = float(total[end] - total[begin]) / (end - begin)
+            left[row, begin:end] = 0
+            # What touches a farther one is its ramp.
+            if all(begin >= s.end + shortest or end <= s.begin - shortest for s in result[row]):
+                part = Segment(begin, end, excess, float(farthest.extent[i]), float(p_value[i]))
+                result[row].append(part)
+    assert first is not None
+    return result, first
+
+
+def shortest_incident(step: float) -> int:
+    """Samples of the shortest incident, at ``step`` seconds a sample."""
+    return max(1, int(np.ceil(SHORTEST_SECONDS / step)))
+
+
+def smoothed(x: Floats, shortest: int) -> Floats:
+    """Runs of five smoothed by their median, where one sample alone must not be an incident."""
+    return median_of_five(x) if shortest >= 3 else x.copy()
 
 
 def _chance_of_cluster(x: Floats, begin: Ints, end: Ints) -> Floats:
@@ -101,93 +177,40 @@ def _chance_of_cluster(x: Floats, begin: Ints, end: Ints) -> Floats:
     return chance
 
 
-def _lengths(n: int) -> Ints:
-    """Lengths searched: from the shortest incident to half the series, in steps of 1.4."""
-    shortest = max(SHORTEST_INCIDENT, n // SHORTEST_SHARE)
-    grid = np.geomspace(shortest, n // 2, int(np.log(n / 2 / shortest) / np.log(1.4)) + 1)
-    return np.unique(np.round(grid).astype(np.int64))
-
-
-def _sharpened(total: Floats, begin: int, end: int) -> tuple[int, int]:
+def _sharpened(total: Floats, begin: int, end: int, shortest: int) -> tuple[int, int]:
     """Move both edges to where the contrast is sharpest, by up to the length at a time."""
     n = len(total) - 1
     reach = end - begin
     begins = np.arange(max(0, begin - reach), end)
     ends = np.arange(begin + 1, min(n, end + reach) + 1)
     length = ends - begins[:, None]
-    usable = (length >= SHORTEST_INCIDENT) & (length < n)
+    usable = (length >= shortest) & (length < n)
     share = np.where(usable, length / n, 0.5)
     excess = np.abs(total[ends] - total[begins][:, None] - share * total[n])
     contrast = np.where(usable, excess / np.sqrt(share * (1 - share)), 0)
     i, j = np.unravel_index(contrast.argmax(), contrast.shape)
     sharper = int(begins[i]), int(ends[j])
     grew = sharper[1] - sharper[0] > end - begin
-    return _sharpened(total, *sharper) if grew else sharper
+    return _sharpened(total, *sharper, shortest) if grew else sharper
 
 
-def _described(x: Floats, begin: Ints, end: Ints, p_value: Floats) -> Segments:
-    inside = inside_segment(x.shape[1], begin, end)
-    length = end - begin
-    within = np.where(inside, x, 0).sum(axis=1) / length
-    outside = np.where(inside, 0, x).sum(axis=1) / (x.shape[1] - length)
-    deviation = np.where(inside, x - outside[:, None], 0)
-    at = np.abs(deviation).argmax(axis=1)
-    peak = deviation[np.arange(len(x)), at]
-    return Segments(begin, end, within - outside, peak, p_value)
+def telling_steps(x: Floats, known: Noise) -> tuple[Ints, Floats]:
+    """Where one lasting step explains series (m, n) best, and its p-value, each (m,).
 
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The most telling step of each of ``m`` series, from one level to another for good."""
-
-    at: Ints  #: first position of the new level
-    p_value: Floats  #: two-sided, corrected for the search
-    evidence: Floats  #: log likelihood with the step taken out
-
-
-def telling_steps(x: Floats, noise: Noise) -> Steps:
-    """Find where one step explains most.
-
-    Parameters
-    ----------
-    x : (m, n) array
-        Complete series.
-    noise : Noise
-        Noise of the series.
-
-    Notes
-    -----
-    The supremum of Wald tests over break points in the middle nine tenths (Andrews 1993), under
-    noise that is weighed anew with each step taken out, paid for by Bonferroni over the
-    positions tried. The best is then moved to where the means before and after differ most
-    for so many samples (Hinkley 1970).
+    The supremum of Wald tests over break points in the middle nine tenths (Andrews 1993), paid for
+    by Bonferroni over the positions tried. The best is then moved to where the means before and
+    after differ most for so many samples (Hinkley 1970).
     """
-    m, n = x.shape
-    tried = np.unique(np.round(np.linspace(0.05, 0.95, STEP_POSITIONS) * n).astype(np.int64))
-    p_value, best = np.full(m, np.inf), np.full(m, -np.inf)
-    at = np.zeros(m, np.int64)
-    for position in tried:
-        fit = noise.regress(after(n, np.array([position])))
-        evidence = fit.rest.evidence()
-        better = evidence > best
-        best[better], at[better] = evidence[better], position
-        p_value = np.minimum(p_value, len(tried) * fit.p_value)
-    rows = np.flatnonzero(p_value < 0.05)
-    at[rows] = _nearby(x[rows], at[rows], max(1, n // STEP_POSITIONS))
-    fit = noise.of(rows).regress(after(n, at[rows]))
-    best[rows] = fit.rest.evidence()
-    p_value[rows] = np.minimum(p_value[rows], n * fit.p_value)
-    return Steps(at, np.minimum(1, p_value), best)
-
-
-def _nearby(x: Floats, at: Ints, reach: int) -> Ints:
-    """Where within reach the means before and after differ most for so many samples."""
     n = x.shape[1]
-    edge = max(2, n // 20)
-    near = np.clip(at[:, None] + np.arange(-reach, reach + 1), edge, n - edge)
+    tried = np.unique(np.round(np.linspace(0.05, 0.95, STEP_POSITIONS) * n).astype(np.int64))
+    p_values = np.stack([known.regress(after(n, at[None])).p_value for at in tried])
+    reach, edge = np.arange(-(n // STEP_POSITIONS), n // STEP_POSITIONS + 1), max(2, n // 20)
+    near = np.clip(tried[p_values.argmin(axis=0)][:, None] + reach, edge, n - edge)
     total = np.cumsum(x - x.mean(axis=1, keepdims=True), axis=1)
     contrast = np.abs(np.take_along_axis(total, near - 1, axis=1)) / np.sqrt(near * (n - near))
-    return np.take_along_axis(near, contrast.argmax(axis=1)[:, None], axis=1)[:, 0]
+    best = np.take_along_axis(near, contrast.argmax(axis=1)[:, None], axis=1)[:, 0]
+    there = n * known.regress(after(n, best)).p_value
+    return best, np.minimum(1, np.minimum(len(tried) * p_values.min(axis=0), there))
 
 
 def after(n: int, begin: Ints) -> Floats:
@@ -220,66 +243,10 @@ def median_of_five(x: Floats) -> Floats:
     return smooth
 
 
-def theil_sen(x: Floats, time: Floats) -> Floats:
-    """Theil-Sen slope (Theil 1950, Sen 1968) of the means of up to 32 blocks, (m,).
+def roughness(x: Floats) -> Floats:
+    """Logarithm of the mean absolute step along the last axis of series, NaN where none varies.
 
-    Parameters
-    ----------
-    x : (m, n) array
-        Complete series.
-    time : (m or 1, n) array
-        Their times; the slope is per unit of these.
+    Level, season and trend leave it alone (von Neumann 1941).
     """
-    n = x.shape[1]
-    cuts = np.arange(min(SLOPE_BLOCKS, n)) * n // min(SLOPE_BLOCKS, n)
-    size = np.diff(np.append(cuts, n))
-    y = np.add.reduceat(x, cuts, axis=1) / size
-    t = np.add.reduceat(time, cuts, axis=1) / size
-    first, second = np.triu_indices(len(cuts), 1)
-    slopes = (y[:, second] - y[:, first]) / (t[:, second] - t[:, first])
-    middle: Floats = np.median(slopes, axis=1)
-    return middle
-
-
-def spread_change(baseline: Floats, window: Floats) -> tuple[Floats, Floats]:
-    """Ratio of the spread of a window to that of its baseline, and its p-value, each (N,).
-
-    Parameters
-    ----------
-    baseline : (N, D, T) array
-        D days of like hours, NaN where missing.
-    window : (N, T) array
-
-    Notes
-    -----
-    The spread is the mean absolute step from sample to sample, which level, season and trend
-    leave alone (von Neumann 1941). Some 12 blocks are compared like hour with like hour on the
-    log scale by Student's t: noisy days and calm nights do not matter, and steps of neighbouring
-    blocks are all but independent even where the samples are not. NaN where fewer than 6 blocks
-    vary in both.
-    """
-    before = np.mean([_roughness(baseline[:, i]) for i in range(baseline.shape[1])], axis=0)
-    after = _roughness(window)
-    usable = (before > 0) & (after > 0)
-    log = np.log(np.where(usable, after, 1) / np.where(usable, before, 1))
-    count = usable.sum(axis=1)
-    enough = count >= 6
-    blocks = np.where(enough, count, 6)
-    mean = log.sum(axis=1) / blocks
-    left = np.where(usable, log - mean[:, None], 0)
-    error = np.sqrt((left**2).sum(axis=1) / (blocks - 1) / blocks)
-    identical = error == 0
-    p_value = two_sided(mean, np.where(identical, 1, error), blocks - 1.0)
-    p_value = np.where(identical & (mean == 0), 1, p_value)
-    return np.where(enough, np.exp(mean), np.nan), np.where(enough, p_value, np.nan)
-
-
-def _roughness(x: Floats) -> Floats:
-    """Mean absolute step in each block, (N, blocks); 0 where a block is nearly empty."""
-    steps = np.abs(np.diff(x, axis=1))
-    seen = np.isfinite(steps)
-    blocks = max(1, min(SPREAD_BLOCKS, steps.shape[1] // 6))
-    cuts = np.arange(blocks) * steps.shape[1] // blocks
-    count = np.add.reduceat(seen, cuts, axis=1, dtype=np.int64)
-    total = np.add.reduceat(np.where(seen, steps, 0), cuts, axis=1)
-    return np.where(count >= 3, total / np.maximum(count, 1), 0)
+    steps = mean(np.abs(np.diff(x, axis=-1)), axis=-1)
+    return np.log(np.where(steps > 0, steps, np.nan))

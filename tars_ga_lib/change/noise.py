@@ -37,9 +37,6 @@ SLOW_COSINES = 8
 MIN_SAMPLES = 12
 #: From so many samples on, slow noise is presumed to be rarer in proportion to its persistence.
 SAMPLES_THAT_TELL = 240
-#: Variance between days in multiples of the variance of a day's mean, and its prior weight.
-DAY_VARIANCE = np.array([0.0, 0.5, 1, 2, 4, 8, 16])
-DAY_PRIOR = np.array([0.75, 0.08, 0.06, 0.05, 0.03, 0.02, 0.01])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,31 +118,6 @@ class Noise:
         return averaged(
             self.weight, self.variance * shapes(self.n).at_zero / self.n, self.frequencies
         )
-
-    def error_with_days(self, levels: Floats) -> tuple[Floats, Floats]:
-        """Standard error of the mean of (window - mean of D days), and its degrees of freedom.
-
-        Days differ, by more than the noise within them explains. How much more is weighed by
-        the levels of the earlier days, together with the shape of the noise.
-
-        Parameters
-        ----------
-        levels : (m, D) array
-            Level of each earlier day at like hours; the series is their mean's difference.
-        """
-        m, days = levels.shape
-        apart = ((levels - levels.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-        within = self.variance * shapes(self.n).at_zero / self.n
-        total = within[:, :, None] * (1 + DAY_VARIANCE)
-        # A day differs from the mean of all by what D / (D + 1) of the difference's error says.
-        single = total * days / (days + 1)
-        log = (
-            np.log(np.maximum(self.weight, 1e-300))[:, :, None]
-            + np.log(DAY_PRIOR)
-            - (days - 1) / 2 * np.log(single)
-            - apart[:, None, None] / single / 2
-        )
-        return averaged(_weights(log.reshape(m, -1)), total.reshape(m, -1), self.frequencies)
 
     def effective_samples(self) -> Floats:
         """How many independent samples would know the mean as well, (m,)."""
@@ -247,7 +219,7 @@ def slow_course(x: Floats) -> Floats:
     return course
 
 
-def averaged(weight: Floats, variance: Floats, df: int) -> tuple[Floats, Floats]:
+def averaged(weight: Floats, variance: Floats, df: float | Floats) -> tuple[Floats, Floats]:
     """Standard error and degrees of freedom of an average over shapes.
 
     Student's t whose scale and degrees of freedom give the variance the mean and the spread
@@ -257,12 +229,12 @@ def averaged(weight: Floats, variance: Floats, df: int) -> tuple[Floats, Floats]
     ----------
     weight, variance : (m, K, ...) arrays
         Weight of each shape and the variance estimated under it.
-    df : int
+    df : float, or an array that fits the others
         Degrees of freedom of each such estimate, > 4.
     """
     each = variance * df / (df - 2)
     mean = (weight * each).sum(axis=1)
-    spread = (weight * each**2).sum(axis=1) * (df - 2) / (df - 4) - mean**2
+    spread = (weight * each**2 * (df - 2) / (df - 4)).sum(axis=1) - mean**2
     dof = 4 + 2 * mean**2 / spread
     return np.sqrt(mean * (dof - 2) / dof), dof
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from .noise import Floats, Noise
+from .noise import Floats
+
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 DAY = 86_400.0
 #: Differences that vary by less than this share of the series' size do not vary.
@@ -24,18 +27,20 @@ def floats(values: ArrayLike, name: str, dimensions: tuple[int, ...]) -> Floats:
     return array
 
 
-def check(
-    base: Floats, seen: Floats, step: float, baseline_step: float | None, confidence: float
-) -> None:
-    """Raise a ValueError for a step or a confidence that cannot be, or counts that differ."""
+def check(base: Floats, seen: Floats, step: float) -> None:
+    """Raise a ValueError for a step that cannot be, or counts that differ."""
     if not (np.isfinite(step) and step > 0):
         raise ValueError(f"step is {step} seconds; it must be positive")
-    if baseline_step is not None and baseline_step != step:
-        raise ValueError(f"the baseline has a step of {baseline_step} s, the window of {step} s")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
     if len(base) != len(seen):
         raise ValueError(f"{len(base)} baselines for {len(seen)} windows")
+
+
+def complete(usable: Flags, rows: Flags) -> Iterator[tuple[Ints, Ints]]:
+    """Yield rows of a mask (m, T) that have as many usable samples, and where those are (k, n)."""
+    count = usable.sum(axis=1)
+    for n in np.unique(count[rows]):
+        some = np.flatnonzero(rows & (count == n))
+        yield some, np.nonzero(usable[some])[1].reshape(len(some), n)
 
 
 def like_hours(
@@ -120,18 +125,3 @@ def size_of(x: Floats) -> Floats:
     """Greatest absolute value of each row; 0 where all are missing."""
     size: Floats = np.where(np.isfinite(x), np.abs(x), 0).max(axis=1)
     return size
-
-
-def error_of_level(known: Noise, days: Floats) -> tuple[Floats, Floats]:
-    """Standard error of (window - mean of its days) and its degrees of freedom, each (m,).
-
-    Parameters
-    ----------
-    known : Noise
-        Noise of the difference from the mean of the days.
-    days : (m, D, T) array
-        The days, of like hours. Where there are several, how they differ adds to the error.
-    """
-    if days.shape[1] == 1:
-        return known.error_of_mean()
-    return known.error_with_days(mean(days - mean(days, axis=1)[:, None], axis=2))

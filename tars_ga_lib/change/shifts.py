@@ -1,41 +1,31 @@
 """Whether a window differs from its baseline, by how much, since when and in what way.
 
 The samples of a window are compared with those of like hours of the baseline, which takes the
-season of the day out. The level of the differences and its error under correlated noise
-(`noise`) give the effect, its interval and its p-value; `changepoints` tells
-a lasting shift from an incident, a trend and a change of spread.
+season of the day out. How far one earlier day differs from another (`days`) is the error of that
+comparison; with a single earlier day the correlated noise within it (`noise`) counts as well.
+`changepoints` tells a lasting shift from an incident, a trend and a change of spread; each of these
+is named only if it is significant and large enough to matter.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import changepoints
-from .baselines import Health, Problem, baseline_health
-from .changepoints import Ints
-from .noise import (
-    MIN_SAMPLES,
-    SLOW_COSINES,
-    Fit,
-    Floats,
-    Noise,
-    cosines,
-    half_width,
-    noise,
-    slow_course,
-    two_sided,
-)
-from .sequential import Checks, sequential
+from .changepoints import Segment
+from .days import LEVEL, RATIO, alike, error_between_days
+from .noise import MIN_SAMPLES, Floats, Noise, half_width, noise, slow_course, two_sided
 from .series import (
     ROUNDING,
+    Ints,
     check,
-    error_of_level,
+    complete,
     finite,
     floats,
     like_hours,
@@ -46,31 +36,27 @@ from .series import (
     without_outliers,
 )
 
-__all__ = [
-    "KINDS",
-    "Checks",
-    "Health",
-    "Problem",
-    "Shift",
-    "Shifts",
-    "baseline_health",
-    "fdr",
-    "scope",
-    "sequential",
-    "shift",
-    "shifts",
-    "stands_out",
-]
+__all__ = ["Segment", "Shift", "Shifts", "fdr", "scope", "shift", "shifts", "stands_out"]
 
+Columns = dict[str, NDArray[Any]]
+
+#: Level at which a kind of change is named, for a series; each of the questions has its share.
+ALPHA = 0.05
+QUESTIONS = 3  #: level, incident, spread
 #: Samples handled at once: few enough to stay in the cache, and the working memory near 20 MB.
 CHUNK_SAMPLES = 50_000
-#: Fewer effective samples than this are no basis for a verdict.
+#: Fewer effective samples than this, of a single earlier day, are no basis for a verdict.
 MIN_EFFECTIVE = 2.0
-
-LEVEL, TREND, STEP, SEGMENT, SEASON = range(5)
-#: Tests of a series for a kind of change: level, trend, step, incident, spread.
-TESTS = 5
-KINDS = ("none", "shift", "incident", "trend", "spread")
+#: Share of the samples that an earlier day needs to tell how days differ.
+MIN_OF_DAY = 0.5
+#: A passing incident matters from so many times on what a lasting shift matters from.
+INCIDENT_MATTERS = 2.0
+#: A spread matters that has grown, or fallen, to so many times.
+SPREAD_MATTERS = 1.3
+#: Where a trend may have begun, as shares of the window.
+TREND_BEGINS = np.arange(8) / 8
+#: Courses that may explain a change, and how many numbers are fitted with each.
+COURSES = {"level": 0, "trend": 1, "step": 2, "incident": 3, "season": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +68,9 @@ class Shift:
 
     effect: float  #: level of the window minus level of the baseline, in the series' unit
     relative: float  #: effect as a share of |baseline level|; NaN where that is 0
-    low: float  #: interval of the effect
+    low: float  #: 95 % interval of the effect
     high: float
-    relative_low: float  #: interval of the relative effect
+    relative_low: float  #: 95 % interval of the relative effect
     relative_high: float
     p_value: float  #: two-sided, of no change of level
     baseline_level: float
@@ -94,20 +80,15 @@ class Shift:
     kind: str  #: "none", "shift", "incident", "trend" or "spread"
     begin: int | None  #: where the change began; None if before the window, or no change
     end: int | None  #: one past the last sample of a passing incident; None if it lasts
-    slope: float  #: Theil-Sen slope of the difference per hour
-    slope_low: float
+    slope: float  #: slope of the difference per hour
+    slope_low: float  #: 95 % interval of the slope
     slope_high: float
-    slope_p: float
-    step_p: float  #: of no lasting step within the window
-    incident_begin: int | None  #: the most striking segment, if it is significant
-    incident_end: int | None
-    incident_excess: float  #: its mean minus the level outside it
-    incident_peak: float  #: its largest departure from that level
-    incident_p: float
+    slope_p: float  #: of no trend, given the noise within the window
+    incident_p: float  #: of no part that stands out; of the farthest one
+    incidents: tuple[Segment, ...]  #: all parts that are significant and matter, the farthest first
     spread_ratio: float  #: spread of the window / spread of the baseline
-    spread_p: float
+    spread_p: float  #: of no change of spread from day to day
     like_hours: bool  #: whether like hours were compared; if not, a season widens the interval
-    exact: bool  #: whether the difference is constant, so that there is no error to estimate
     reason: str  #: why there is no verdict; "" otherwise
 
     @property
@@ -116,46 +97,23 @@ class Shift:
         return bool(self.reason)
 
 
-@dataclass(frozen=True, slots=True)
 class Shifts:
     """The fields of `Shift` for N series, an array (N,) each; -1 stands for None."""
 
-    effect: Floats
-    relative: Floats
-    low: Floats
-    high: Floats
-    relative_low: Floats
-    relative_high: Floats
-    p_value: Floats
-    baseline_level: Floats
-    window_level: Floats
-    n_effective: Floats
-    coverage: Floats
-    kind: NDArray[np.str_]
-    begin: Ints
-    end: Ints
-    slope: Floats
-    slope_low: Floats
-    slope_high: Floats
-    slope_p: Floats
-    step_p: Floats
-    incident_begin: Ints
-    incident_end: Ints
-    incident_excess: Floats
-    incident_peak: Floats
-    incident_p: Floats
-    spread_ratio: Floats
-    spread_p: Floats
-    like_hours: NDArray[np.bool_]
-    exact: NDArray[np.bool_]
-    reason: NDArray[np.str_]
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        if name.startswith("_") or name not in self._columns:
+            raise AttributeError(name)
+        return self._columns[name]
 
     def __len__(self) -> int:
         return len(self.effect)
 
     def __getitem__(self, i: int) -> Shift:
-        values = {f.name: getattr(self, f.name)[i].item() for f in fields(self)}
-        for name in ("begin", "end", "incident_begin", "incident_end"):
+        values = {f.name: self._columns[f.name].item(i) for f in fields(Shift)}
+        for name in ("begin", "end"):
             values[name] = None if values[name] < 0 else values[name]
         return Shift(**values)
 
@@ -163,54 +121,10 @@ class Shifts:
         return (self[i] for i in range(len(self)))
 
 
-def shift(
-    baseline: ArrayLike,
-    window: ArrayLike,
-    *,
-    step: float,
-    baseline_step: float | None = None,
-    confidence: float = 0.95,
-    baseline_start: float | None = None,
-    window_start: float | None = None,
-    nonnegative: bool = False,
-) -> Shift:
-    """Compare one window with its baseline.
-
-    Parameters
-    ----------
-    baseline : (T,) or (D, T) array
-        Samples of the baseline; D earlier days of like hours, where given. NaN is missing, and
-        so is an infinite value.
-    window : (T,) array
-        Samples of the window.
-    step : float
-        Seconds between samples.
-    baseline_step : float, optional
-        Seconds between the baseline's samples, where it could be another.
-    confidence : float
-        Of the intervals; 1 - confidence is the level at which a kind of change is named.
-    baseline_start, window_start : float, optional
-        Seconds since the epoch. Without them the two are taken to start at the same time of day.
-    nonnegative : bool
-        The series cannot be negative (a rate, a count): negative values are no data.
-
-    Raises
-    ------
-    ValueError
-        The steps differ, a step is not positive, the confidence is not within (0, 1), or an
-        array has the wrong number of dimensions or no samples.
-    """
+def shift(baseline: ArrayLike, window: ArrayLike, **options: Any) -> Shift:
+    """Compare one window (T,) with its baseline, (T,) or D earlier days (D, T); see `shifts`."""
     base, seen = floats(baseline, "baseline", (1, 2)), floats(window, "window", (1,))
-    return shifts(
-        base[None],
-        seen[None],
-        step=step,
-        baseline_step=baseline_step,
-        confidence=confidence,
-        baseline_start=baseline_start,
-        window_start=window_start,
-        nonnegative=nonnegative,
-    )[0]
+    return shifts(base[None], seen[None], **options)[0]
 
 
 def shifts(
@@ -218,345 +132,412 @@ def shifts(
     window: ArrayLike,
     *,
     step: float,
-    baseline_step: float | None = None,
-    confidence: float = 0.95,
     baseline_start: float | None = None,
     window_start: float | None = None,
-    nonnegative: bool = False,
+    limit: float = 0.05,
+    in_units: bool = False,
+    size: ArrayLike | None = None,
+    side_by_side: bool = False,
 ) -> Shifts:
     """Compare many windows with their baselines at once.
+
+    How much days differ is judged from all of them together, so they should be of one rule.
 
     Parameters
     ----------
     baseline : (N, T) or (N, D, T) array
-        Samples of the baselines, or of D earlier days of each.
+        Samples of the baselines; of D earlier days of like hours, where given. NaN is missing, and
+        so is an infinite value.
     window : (N, T) array
         Samples of the windows.
+    step : float
+        Seconds between samples.
+    baseline_start, window_start : float, optional
+        Seconds since the epoch. Without them the two are taken to start at the same time of day.
+    limit : float
+        Share of the level from which on a shift matters; kinds of change that do not matter are
+        not named. In the series' unit if ``in_units``.
+    size : (N,) array, optional
+        Level that shares are of, where it is not the baseline's: that of a difference is near 0.
+    side_by_side : bool
+        Both were seen at the same time, in two places or of two versions: no day differs from
+        another, so that only the noise within them counts.
 
-    The other parameters, and what is raised, are those of `shift`.
+    Raises
+    ------
+    ValueError
+        A step is not positive, or an array has the wrong number of dimensions or no samples.
     """
     base, seen = floats(baseline, "baseline", (2, 3)), floats(window, "window", (2,))
-    check(base, seen, step, baseline_step, confidence)
+    check(base, seen, step)
     days = like_hours(base, seen.shape[1], step, baseline_start, window_start)
     compare = _compare_levels if days is None else _compare_like_hours
     rows = max(1, CHUNK_SAMPLES // max(math.prod(base.shape[1:]), seen.shape[1]))
     parts = []
     for at in range(0, max(1, len(seen)), rows):
-        before, after = base[at : at + rows], seen[at : at + rows]
+        before = base[at : at + rows]
         before = before if days is None else days(before)
-        parts.append(compare(before, after, step / 3600, confidence, nonnegative))
-    return Shifts(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        parts.append(compare(finite(before), finite(seen[at : at + rows]), step))
+    out = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    level = np.abs(out["baseline_level"])
+    sizes = level if size is None else np.broadcast_to(np.asarray(size, float), len(seen))
+    _against_noise(out)
+    if not side_by_side:
+        _against_days(out, sizes)
+    _finish(out, limit * (np.ones(len(seen)) if in_units else sizes))
+    return Shifts(out)
 
 
-Columns = dict[str, NDArray[Any]]
+def _blank(m: int, days: int) -> Columns:
+    """Columns of `Shifts` for ``m`` series of which nothing is known yet.
 
-
-def _blank(m: int) -> Columns:
-    """Columns of `Shifts` for ``m`` series of which nothing is known yet."""
-    columns: Columns = {}
-    for field in fields(Shifts):
-        kind = str(field.type)
-        if kind == "Ints":
-            columns[field.name] = np.full(m, -1)
-        elif "bool_" in kind:
-            columns[field.name] = np.zeros(m, bool)
-        elif "str_" in kind:
-            columns[field.name] = np.full(m, "none" if field.name == "kind" else "", "<U80")
-        else:
-            columns[field.name] = np.full(m, np.nan)
+    Those that begin with a mark are no part of the result: what the ``days`` earlier days have of
+    the level, of the spread and of the farthest segment, and the course that explains the change.
+    """
+    columns: Columns = {"_farthest": np.full(m, np.nan), "_course": np.full(m, "", "<U8")}
+    for name in ("_levels", "_spreads", "_segments"):
+        columns[name] = np.full((m, days), np.nan)
+    empty: dict[str, Any] = {"int | None": -1, "bool": False, "float": np.nan}
+    for field in fields(Shift):
+        columns[field.name] = np.full(m, empty.get(str(field.type), ""))
+    columns["kind"], columns["reason"] = np.full(m, "none", "<U8"), np.full(m, "", "<U80")
+    columns["incidents"] = np.empty(m, object)
+    columns["incidents"][:] = [()] * m
+    columns["_error"], columns["_dof"] = np.zeros(m), np.full(m, np.inf)
     return columns
 
 
-def _compare_like_hours(
-    days: Floats, window: Floats, hours: float, confidence: float, nonnegative: bool
-) -> Columns:
-    """Columns for windows (m, T) against days of like hours (m, D, T)."""
-    out = _blank(len(window))
-    days, window = finite(days), finite(window)
+def _compare_like_hours(days: Floats, window: Floats, step: float) -> Columns:
+    """Columns for windows (m, T) against days of like hours (m, D, T), by the noise within them."""
+    out = _blank(len(window), days.shape[1])
     base = mean(days, axis=1)
-    usable = np.isfinite(base) & np.isfinite(window)
-    base, seen = np.where(usable, base, np.nan), np.where(usable, window, np.nan)
-    count = usable.sum(axis=1)
+    difference = window - base
+    usable = np.isfinite(difference)
+    base = np.where(usable, base, np.nan)
     out["like_hours"][:] = True
-    out["coverage"][:] = count / window.shape[1]
+    out["coverage"][:] = usable.mean(axis=1)
     out["baseline_level"][:] = mean(base, axis=1)
-    _refuse(out, count, [days, window] if nonnegative else [])
-    difference = seen - base
-    fine = out["reason"] == ""
-    constant = fine & (span(difference) <= ROUNDING * np.maximum(size_of(base), size_of(seen)))
-    _take_exactly(out, constant, mean(difference, axis=1), count)
-    measurable = fine & ~constant
-    for n in np.unique(count[measurable]):
-        rows = np.flatnonzero(measurable & (count == n))
-        at = np.nonzero(usable[rows])[1].reshape(len(rows), n)
-        change = np.take_along_axis(difference[rows], at, 1)
-        usual = np.take_along_axis(base[rows], at, 1)
-        _measure(out, rows, change, usual, at, days[rows], hours, confidence)
-    if measurable.any():
-        ratio, p_value = changepoints.spread_change(days[measurable], window[measurable])
-        out["spread_ratio"][measurable], out["spread_p"][measurable] = ratio, p_value
-    _finish(out, confidence)
+    out["effect"][:] = mean(difference, axis=1)
+    out["n_effective"][:] = usable.sum(axis=1)
+    out["_levels"][:] = mean(days - base[:, None], axis=2)
+    _refuse(out, usable.sum(axis=1))
+    size = np.maximum(size_of(base), size_of(np.where(usable, window, np.nan)))
+    varies = (out["reason"] == "") & (span(difference) > ROUNDING * size)
+    for rows, at in complete(usable, varies):
+        change, usual = (np.take_along_axis(x[rows], at, 1) for x in (difference, base))
+        _measure(out, rows, change, usual, at, _among_days(days[rows], at), step)
+    rough = changepoints.roughness(days)
+    out["_spreads"][:] = rough - mean(rough, axis=1)[:, None]
+    out["spread_ratio"][:] = np.where(
+        varies, changepoints.roughness(window) - mean(rough, axis=1), np.nan
+    )
     return out
 
 
-def _compare_levels(
-    base: Floats, window: Floats, hours: float, confidence: float, nonnegative: bool
-) -> Columns:
+def _compare_levels(base: Floats, window: Floats, step: float) -> Columns:
     """Columns for windows (m, T) against baselines (m, ...) of other hours.
 
-    Without like hours the season stays in both, so only the levels are compared (Welch 1947);
-    incidents, trends and spread would be read from the season and are left NaN.
+    Without like hours the season stays in both, so only the levels are compared, with the errors of
+    both; incidents, trends and spread would be read from the season and are left NaN.
     """
-    out = _blank(len(window))
-    base, window = finite(base.reshape(len(base), -1)), finite(window)
-    counts = np.isfinite(base).sum(axis=1), np.isfinite(window).sum(axis=1)
-    out["coverage"][:] = np.minimum(counts[0] / base.shape[1], counts[1] / window.shape[1])
-    _refuse(out, np.minimum(*counts), [base, window] if nonnegative else [])
-    fine = out["reason"] == ""
-    before, after = (_level(x[fine]) for x in (base, window))
-    effect = after.level - before.level
-    variance = before.error**2 + after.error**2
-    constant = variance == 0
-    dof = np.where(constant, 1, variance) ** 2 / (
-        before.error**4 / before.dof + after.error**4 / after.dof + constant
-    )
-    out["baseline_level"][fine] = before.level
-    out["n_effective"][fine] = np.minimum(before.effective, after.effective)
-    _state(out, np.flatnonzero(fine), effect, np.sqrt(variance), dof, confidence)
-    exact = np.zeros(len(out["exact"]), bool)
-    exact[fine] = constant
-    _take_exactly(
-        out, exact, np.where(exact, mean(window, 1) - mean(base, 1), 0), np.minimum(*counts)
-    )
-    _finish(out, confidence)
+    out = _blank(len(window), 1)
+    sides = base.reshape(len(base), -1), window
+    counts = [np.isfinite(x).sum(axis=1) for x in sides]
+    out["coverage"][:] = np.minimum(*(np.isfinite(x).mean(axis=1) for x in sides))
+    out["n_effective"][:] = np.minimum(*counts)
+    _refuse(out, np.minimum(*counts))
+    levels = [mean(x, axis=1) for x in sides]
+    for x, count, level in zip(sides, counts, levels, strict=True):
+        varies = (span(x) > ROUNDING * size_of(x)) & (count >= MIN_SAMPLES)
+        for rows, at in complete(np.isfinite(x), varies):
+            clipped = without_outliers(np.take_along_axis(x[rows], at, 1))
+            known, level[rows] = noise(clipped), clipped.mean(axis=1)
+            error, dof = known.error_of_mean()
+            out["_error"][rows] = np.hypot(out["_error"][rows], error)
+            out["_dof"][rows] = np.minimum(out["_dof"][rows], dof)
+            least = np.minimum(out["n_effective"][rows], known.effective_samples())
+            out["n_effective"][rows] = least
+    out["baseline_level"], out["effect"] = levels[0], levels[1] - levels[0]
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """Levels of series with their errors, each (m,)."""
+def _among_days(days: Floats, at: Ints) -> Floats:
+    """How D days (m, D, T) differ from their mean, at positions ``at`` (m, n), as (m, D, n).
 
-    level: Floats
-    error: Floats
-    dof: Floats
-    effective: Floats
-
-
-def _level(x: Floats) -> _Level:
-    """Level of series (m, T) that may have gaps; a constant one has no error."""
-    result = _Level(*(np.zeros(len(x)) for _ in range(4)))
-    usable = np.isfinite(x)
-    count = usable.sum(axis=1)
-    constant = span(x) <= ROUNDING * size_of(x)
-    result.level[:] = mean(x, axis=1)
-    result.dof[:], result.effective[:] = np.inf, count
-    for n in np.unique(count[~constant]):
-        rows = np.flatnonzero((count == n) & ~constant)
-        clipped = without_outliers(x[rows][usable[rows]].reshape(len(rows), n))
-        known = noise(clipped)
-        result.level[rows] = clipped.mean(axis=1)
-        result.error[rows], result.dof[rows] = known.error_of_mean()
-        result.effective[rows] = known.effective_samples()
-    return result
+    Scaled so that they vary as the window's difference from their mean does: of k days, (k - 1) / k
+    of a day's variance is left in them, and (k + 1) / k in the window's difference. NaN for a day
+    that was hardly seen, and where there is no other.
+    """
+    m, count, _ = days.shape
+    seen = np.take_along_axis(days, np.broadcast_to(at[:, None], (m, count, at.shape[1])), axis=2)
+    there = np.isfinite(seen).mean(axis=2) >= MIN_OF_DAY
+    k = there.sum(axis=1)[:, None, None]
+    apart = (seen - mean(seen, axis=1)[:, None]) * np.sqrt((k + 1) / np.maximum(k - 1, 1))
+    apart = np.where(np.isfinite(apart), apart, 0)
+    return np.where(there[:, :, None] & (k > 1), apart, np.nan)
 
 
 def _measure(
-    out: Columns,
-    rows: Ints,
-    difference: Floats,
-    usual: Floats,
-    at: Ints,
-    days: Floats,
-    hours: float,
-    confidence: float,
-) -> None:
+    out: Columns, rows: Ints, difference: Floats, usual: Floats, at: Ints, among: Floats,
+    seconds: float,
+) -> None:  # fmt: skip
     """Fill ``rows`` from complete differences (m, n) seen at positions ``at`` (m, n).
 
-    ``usual`` (m, n) is the baseline there.
-
-
-    Gaps are closed up: the mean of the samples that were seen is the mean of a shorter series,
-    and its error follows from that series' own noise ("equal spacing", Datta & Du 2012).
+    ``usual`` (m, n) is the baseline there, ``among`` (m, D, n) how its days differ. Gaps are closed
+    up: the mean of the samples that were seen is the mean of a shorter series, and its error
+    follows from that series' own noise ("equal spacing", Datta & Du 2012).
     """
-    n = difference.shape[1]
     clipped = without_outliers(difference)
-    known = noise(clipped)
-    level = clipped.mean(axis=1)
-    same = (at == at[0]).all()
-    time = np.multiply(at[:1] if same else at, hours, dtype=np.float64)
-    trend, step = known.regress(time), changepoints.telling_steps(clipped, known)
-    found = changepoints.striking_segments(difference, level, known)
-    _write_trend(out, rows, trend, changepoints.theil_sen(clipped, time), confidence)
-    _write_segments(out, rows, at, found, confidence)
-    out["step_p"][rows] = step.p_value
+    known, level = noise(clipped), clipped.mean(axis=1)
+    time = np.multiply(at, seconds / 3600, dtype=np.float64)
+    trend, (step, step_p) = known.regress(time), changepoints.telling_steps(clipped, known)
+    half = half_width(trend.error, trend.dof, 1 - ALPHA)
+    out["slope"][rows], out["slope_p"][rows] = trend.slope, trend.p_value
+    out["slope_low"][rows], out["slope_high"][rows] = trend.slope - half, trend.slope + half
+    incidents = _write_incidents(out, rows, difference - level[:, None], at, known, among, seconds)
 
-    error, dof = error_of_level(known, days)
-    out["p_value"][rows] = two_sided(level, error, dof)
-    inside = changepoints.inside_segment(n, found.begin, found.end).astype(np.float64)
-    season = slow_course(without_outliers(usual))
-    chosen = _best_explanation(out, rows, known, trend, step, inside, season, confidence)
-    effective = known.effective_samples()
-    for kind, course in (
-        (TREND, time),
-        (STEP, changepoints.after(n, step.at)),
-        (SEGMENT, inside),
-        (SEASON, season),
-    ):
-        some = np.flatnonzero(chosen == kind)
+    error, dof = known.error_of_mean()
+    effective, season = known.effective_samples(), slow_course(without_outliers(usual))
+    p_values = {
+        "level": two_sided(level, error, dof),
+        "trend": trend.p_value,
+        "step": step_p,
+        "incident": out["incident_p"][rows],
+        "season": np.where(_has_season(clipped, season), 0.0, 1.0),
+    }
+    courses = {
+        "trend": time,
+        "step": changepoints.after(clipped.shape[1], step),
+        "incident": incidents,
+        "season": season,
+    }
+    chosen = _best_explanation(known, p_values, courses)
+    for name, course in courses.items():
+        some = np.flatnonzero(chosen == name)
         if not len(some):
             continue
-        taken_out = course if len(course) == 1 else course[some]
         x = clipped[some]
-        if kind == SEGMENT:  # an incident is no outlier: it counts in full
-            x = np.where(taken_out > 0, difference[some], x)
+        if name == "incident":  # it is no outlier, and counts in full
+            x = np.where(course[some] > 0, difference[some], x)
             level[some] = x.mean(axis=1)
-        rest = noise(x).regress(taken_out).rest
-        error[some], dof[some] = error_of_level(rest, days[some])
-        effective[some] = rest.effective_samples()
-    out["n_effective"][rows] = effective
-    _state(out, rows, level, error, dof, confidence)
-    _name_kinds(out, rows, at, clipped, chosen, step)
+        fit = noise(x).regress(course[some])
+        error[some], dof[some] = fit.rest.error_of_mean()
+        effective[some] = fit.rest.effective_samples()
+        if name in ("trend", "step"):  # what lasts is no incident, but there may be one beside it
+            about = course[some] - course[some].mean(axis=1, keepdims=True)
+            left = difference[some] - level[some, None] - fit.slope[:, None] * about
+            _write_incidents(out, rows[some], left, at[some], fit.rest, among[some], seconds)
+    out["effect"][rows], out["_error"][rows], out["_dof"][rows] = level, error, dof
+    out["n_effective"][rows], out["_course"][rows] = effective, chosen
+    _write_begins(out, rows, at, clipped, known, chosen, step)
 
 
-def _write_trend(out: Columns, rows: Ints, trend: Fit, slope: Floats, confidence: float) -> None:
-    half = half_width(trend.error, trend.dof, confidence)
-    out["slope"][rows], out["slope_p"][rows] = slope, trend.p_value
-    out["slope_low"][rows], out["slope_high"][rows] = slope - half, slope + half
+def _write_incidents(
+    out: Columns, rows: Ints, x: Floats, at: Ints, known: Noise, among: Floats, seconds: float
+) -> Floats:
+    """Write the segments of series (m, n) about their level; return where they are, 0 or 1.
+
+    What the days differ by has the noise without what is looked for in the window. The farthest
+    segment of each day tells how far days go anyway; where there is one day, which has no others,
+    the farthest segment on the other side of the level does.
+    """
+    shortest = changepoints.shortest_incident(seconds)
+    errors = changepoints.segment_errors(known, shortest)
+    row, day = np.nonzero(np.ptp(among, axis=2) > 0)
+    if len(row):
+        flat = among[row, day]
+        clipped = without_outliers(flat)
+        level = clipped.mean(axis=1)
+        k = np.bincount(row, minlength=len(x))
+        out["_levels"][rows[row], day] = level / np.sqrt((k + 1) / np.maximum(k - 1, 1))[row]
+        own = changepoints.segment_errors(noise(clipped), shortest)
+        several = k > 0
+        for mine, theirs, power in ((errors.error, own.error, 2), (errors.dof, own.dof, 1)):
+            total = np.zeros_like(mine)
+            np.add.at(total, row, theirs**power)
+            mine[several] = (total[several] / k[several, None]) ** (1 / power)
+        errors.dof[several] *= k[several, None]
+        flat = changepoints.smoothed(flat - level[:, None], shortest)
+        extent = changepoints.scan(flat, errors.of(row)).extent
+        out["_segments"][rows[row], day] = _log(extent)
+    parts, first = changepoints.segments(x, errors, shortest, ALPHA)
+    alone = rows[~np.isfinite(out["_segments"][rows]).any(axis=1)]
+    out["_segments"][alone, 0] = _log(first.other_way)[np.isin(rows, alone)]
+    out["_farthest"][rows] = _log(first.extent)
+    out["incident_p"][rows] = first.p_value
+    inside = np.zeros(x.shape)
+    for i, segments in enumerate(parts):
+        for s in segments:
+            inside[i, s.begin : s.end] = 1
+        out["incidents"][rows[i]] = tuple(
+            replace(s, begin=int(at[i, s.begin]), end=int(at[i, s.end - 1]) + 1) for s in segments
+        )
+    return inside
 
 
-def _write_segments(
-    out: Columns, rows: Ints, at: Ints, found: changepoints.Segments, confidence: float
-) -> None:
-    out["incident_p"][rows] = found.p_value
-    shown = np.flatnonzero(found.p_value < 1 - confidence)
-    out["incident_begin"][rows[shown]] = at[shown, found.begin[shown]]
-    out["incident_end"][rows[shown]] = at[shown, found.end[shown] - 1] + 1
-    out["incident_excess"][rows[shown]] = found.excess[shown]
-    out["incident_peak"][rows[shown]] = found.peak[shown]
+def _log(extent: Floats) -> Floats:
+    """Logarithm of a departure in standard errors."""
+    logarithm: Floats = np.log(np.maximum(extent, 0) + 0.1)
+    return logarithm
 
 
 def _best_explanation(
-    out: Columns,
-    rows: Ints,
-    known: Noise,
-    trend: Fit,
-    step: changepoints.Steps,
-    inside: Floats,
-    season: Floats,
-    confidence: float,
-) -> Ints:
-    """Which of level, trend, step, segment and season explains each series best; -1 for none.
+    known: Noise, p_values: dict[str, Floats], courses: dict[str, Floats]
+) -> NDArray[np.str_]:
+    """Which course explains each series best; "" where none is significant.
 
     Candidates are those whose own p-value is significant after Bonferroni over the kinds; the
     likeliest is taken, less a price for each number that was fitted (Schwarz 1978).
 
-    The last is a change in proportion to the course of the day, which is what a tenth more of
+    The season is a change in proportion to the course of the day, which is what a tenth more of
     everything does to a day with a rush hour: no noise, although it comes and goes.
     """
-    names = ("p_value", "slope_p", "step_p", "incident_p")
-    p_values = [out[name][rows] for name in names]
-    candidate = np.stack([*p_values, np.ones(len(rows))]) * TESTS < 1 - confidence
-    evidence = np.full(candidate.shape, -np.inf)
-    evidence[LEVEL], evidence[TREND] = known.evidence(), trend.rest.evidence()
-    evidence[STEP] = step.evidence
-    some = np.flatnonzero(candidate[SEGMENT])
-    if len(some):
-        evidence[SEGMENT, some] = known.of(some).regress(inside[some]).rest.evidence()
-    some = np.flatnonzero(_has_season(known, season))
-    if len(some):
-        fit = known.of(some).regress(season[some])
-        evidence[SEASON, some] = fit.rest.evidence()
-        candidate[SEASON, some] = fit.p_value * TESTS < 1 - confidence
-    fitted = np.array([[0], [1], [2], [3], [1]])
-    score = np.where(candidate, evidence - fitted * np.log(inside.shape[1]) / 2, -np.inf)
-    return np.where(candidate.any(axis=0), score.argmax(axis=0), -1)
+    names = np.array([*COURSES, ""])
+    score = np.full((len(names), len(known.power)), -np.inf)
+    score[-1] = -1e300
+    for i, (name, fitted) in enumerate(COURSES.items()):
+        some = np.flatnonzero(p_values[name] * len(COURSES) < ALPHA)
+        if not len(some):
+            continue
+        part, price = known.of(some), fitted * np.log(known.n) / 2
+        if name == "level":
+            score[i, some] = part.evidence()
+            continue
+        fit = part.regress(courses[name][some])
+        score[i, some] = fit.rest.evidence() - price
+        if name == "season":
+            score[i, some[fit.p_value * len(COURSES) >= ALPHA]] = -np.inf
+    chosen: NDArray[np.str_] = names[score.argmax(axis=0)]
+    return chosen
 
 
-def _has_season(known: Noise, season: Floats) -> NDArray[np.bool_]:
+def _has_season(x: Floats, season: Floats) -> NDArray[np.bool_]:
     """Whether the course of the day is so strong that it cannot be the noise's own wandering.
 
-    It must have four times the variance of what is left of the difference without it. The slow
-    wandering of a baseline that has no season is part of the difference, and never larger.
+    It must have four times the variance of what is left of the difference ``x`` without it. The
+    slow wandering of a baseline that has no season is part of the difference, and never larger.
     """
+    x = x - x.mean(axis=1, keepdims=True)
     size = (season**2).sum(axis=1)
-    slow = cosines(season, min(SLOW_COSINES, known.frequencies))
-    along = (slow * known.cosines[:, : slow.shape[1]]).sum(axis=1)
-    power = (known.cosines**2).sum(axis=1) - along**2 / np.where(size > 0, size, 1)
-    strong: NDArray[np.bool_] = size > 4 * np.maximum(power, 0)
+    along = (x * season).sum(axis=1) ** 2 / np.where(size > 0, size, 1)
+    strong: NDArray[np.bool_] = size > 4 * np.maximum((x**2).sum(axis=1) - along, 0)
     return strong
 
 
-def _name_kinds(
-    out: Columns, rows: Ints, at: Ints, x: Floats, chosen: Ints, step: changepoints.Steps
-) -> None:
-    """Write kind, begin and end of the explanation that was chosen.
-
-    A step parts the window in two. If the first part is the farther from the baseline, what
-    changed has ended.
-    """
-    kinds = np.array(["shift", "trend", "shift", "incident", "none", "none"])
-    out["kind"][rows] = kinds[chosen]
-    passing = rows[chosen == SEGMENT]
-    out["begin"][passing] = out["incident_begin"][passing]
-    out["end"][passing] = out["incident_end"][passing]
-    for i in np.flatnonzero(chosen == STEP):
-        border = at[i, step.at[i]]
-        if abs(x[i, : step.at[i]].mean()) > abs(x[i, step.at[i] :].mean()):
-            out["kind"][rows[i]] = "incident"
+def _write_begins(
+    out: Columns, rows: Ints, at: Ints, x: Floats, known: Noise, chosen: NDArray[np.str_],
+    step: Ints,
+) -> None:  # fmt: skip
+    """Write where a trend and a step begin; a step to a level nearer the baseline is an end."""
+    n = x.shape[1]
+    for i in np.flatnonzero(chosen == "trend"):
+        begins = (TREND_BEGINS * n).astype(np.int64)
+        bends = np.maximum(0, np.arange(n) - begins[:, None]).astype(np.float64)
+        one = known.of(np.full(len(begins), i))
+        out["begin"][rows[i]] = at[i, begins[one.regress(bends).rest.evidence().argmax()]]
+    for i in np.flatnonzero(chosen == "step"):
+        border = at[i, step[i]]
+        if abs(x[i, : step[i]].mean()) > abs(x[i, step[i] :].mean()):
             out["begin"][rows[i]], out["end"][rows[i]] = 0, border
         else:
             out["begin"][rows[i]] = border
 
 
-def _state(
-    out: Columns, rows: Ints, effect: Floats, error: Floats, dof: Floats, confidence: float
-) -> None:
-    """Write the effect and what follows from its error."""
-    half = half_width(error, dof, confidence)
-    out["effect"][rows] = effect
-    out["low"][rows], out["high"][rows] = effect - half, effect + half
-    out["p_value"][rows] = two_sided(effect, np.where(error > 0, error, 1), dof)
-
-
-def _take_exactly(out: Columns, constant: NDArray[np.bool_], effect: Floats, count: Ints) -> None:
-    """Write the effect of series whose difference never varies, so that no error is needed."""
-    out["exact"][constant] = True
-    for name in ("effect", "low", "high"):
-        out[name][constant] = effect[constant]
-    out["p_value"][constant] = np.where(effect[constant] == 0, 1.0, 0.0)
-    out["n_effective"][constant] = count[constant]
-
-
-def _refuse(out: Columns, count: Ints, never_negative: Sequence[Floats]) -> None:
+def _refuse(out: Columns, count: Ints) -> None:
     """Write the reason of series that cannot be judged."""
     out["reason"][count < MIN_SAMPLES] = f"fewer than {MIN_SAMPLES} samples in both"
     out["reason"][count == 0] = "no sample in both"
-    for x in never_negative:
-        with_negative = (x < 0).reshape(len(x), -1).any(axis=1)
-        out["reason"][with_negative] = "negative values in a series that cannot be negative"
 
 
-def _finish(out: Columns, confidence: float) -> None:
-    """Blank what is no verdict, and derive what follows from the rest."""
-    few = (out["reason"] == "") & (out["n_effective"] < MIN_EFFECTIVE)
+def _against_noise(out: Columns) -> None:
+    """Judge the level by the noise within the days; what never varies has no error."""
+    effect, error = out["effect"], out["_error"]
+    out["_half"] = np.where(error > 0, half_width(error, out["_dof"], 1 - ALPHA), 0)
+    p_value = two_sided(effect, np.where(error > 0, error, 1), out["_dof"])
+    out["p_value"] = np.where(error > 0, p_value, np.where(effect == 0, 1.0, 0.0))
+
+
+def _against_days(out: Columns, size: Floats) -> None:
+    """Judge level, spread and segments by how days differ, not by the noise within them alone."""
+    some = np.flatnonzero(np.isfinite(out["spread_ratio"]))
+    ratio = out["spread_ratio"][some]
+    out["spread_p"][some] = error_between_days(out["_spreads"][some], ratio, RATIO).p_value(ratio)
+    levels = out["_levels"]
+    differ = np.ptp(np.where(np.isfinite(levels), levels, 0), axis=1) > ROUNDING * size
+    some = np.flatnonzero((out["reason"] == "") & (size > 0) & (differ | (out["_error"] > 0)))
+    unit = size[some].astype(np.float64)
+    within, change = out["_error"][some] / unit, out["effect"][some] / unit
+    if levels.shape[1] == 1 and alike(change, within, out["_dof"][some]):
+        return
+    error = error_between_days(
+        levels[some] / unit[:, None], change, LEVEL, within**2, out["_dof"][some]
+    )
+    out["p_value"][some], out["_half"][some] = (
+        error.p_value(change),
+        error.half_width(ALPHA) * unit,
+    )
+    some = np.flatnonzero(np.isfinite(out["_segments"]).any(axis=1))
+    usual = mean(out["_segments"][some], axis=1)
+    beyond = np.maximum(0, out["_farthest"][some] - usual)
+    error = error_between_days(out["_segments"][some], out["_farthest"][some] - usual, RATIO)
+    out["incident_p"][some] = np.maximum(out["incident_p"][some], error.p_value(beyond))
+    for i, row in enumerate(some):
+        if parts := out["incidents"][row]:
+            extents = _log(np.array([part.extent for part in parts]))
+            p_values = error.of([i] * len(parts)).p_value(np.maximum(0, extents - usual[i]))
+            out["incidents"][row] = tuple(
+                replace(part, p_value=max(part.p_value, float(p)))
+                for part, p in zip(parts, p_values, strict=True)
+            )
+
+
+def _finish(out: Columns, matters: Floats) -> None:
+    """Name the kinds, blank what is no verdict, and derive what follows from the rest."""
+    one_day = np.isfinite(out["_levels"]).sum(axis=1) < 2
+    few = (out["reason"] == "") & one_day & (out["n_effective"] < MIN_EFFECTIVE)
     out["reason"][few] = f"fewer than {MIN_EFFECTIVE:g} effective samples"
-    told = out["reason"] == ""
-    for field in fields(Shifts):
-        if str(field.type) == "Floats" and field.name not in ("coverage", "n_effective"):
-            out[field.name][~told] = np.nan
-        elif str(field.type) == "Ints":
-            out[field.name][~told] = -1
-    out["kind"][~told] = "none"
-    level = np.abs(out["baseline_level"])
-    level[level == 0] = np.nan
-    out["window_level"][:] = out["baseline_level"] + out["effect"]
-    out["relative"][:] = out["effect"] / level
-    out["relative_low"][:], out["relative_high"][:] = out["low"] / level, out["high"] / level
-    plain = told & (out["kind"] == "none")
-    significant = (1 - confidence) / TESTS
-    out["kind"][plain & (out["p_value"] < significant)] = "shift"
-    plain = told & (out["kind"] == "none")
-    out["kind"][plain & (out["spread_p"] < significant)] = "spread"
+    blank = out["reason"] != ""
+    out["low"], out["high"] = out["effect"] - out["_half"], out["effect"] + out["_half"]
+    out["spread_ratio"] = np.exp(out["spread_ratio"])
+    _name_kinds(out, np.where(np.isfinite(matters), matters, 0), blank)
+    for field in fields(Shift):
+        if field.type == "float" and field.name not in ("coverage", "n_effective"):
+            out[field.name][blank] = np.nan
+    level = np.where(out["baseline_level"] == 0, np.nan, np.abs(out["baseline_level"]))
+    out["window_level"] = out["baseline_level"] + out["effect"]
+    for name, share in (("effect", "relative"), ("low", "relative_low"), ("high", "relative_high")):
+        out[share] = out[name] / level
+
+
+def _name_kinds(out: Columns, matters: Floats, blank: NDArray[np.bool_]) -> None:
+    """Keep the incidents that matter, and name the kind of change of each series that does."""
+    alpha = ALPHA / QUESTIONS
+    first = np.full((len(blank), 2), -1)
+    for i, parts in enumerate(out["incidents"]):
+        out["incidents"][i] = kept = tuple(
+            part
+            for part in parts
+            if part.p_value < ALPHA
+            and abs(part.excess) > INCIDENT_MATTERS * matters[i]
+            and not blank[i]
+        )
+        if kept and kept[0].p_value < alpha:
+            first[i] = kept[0].begin, kept[0].end
+    passing, course = first[:, 0] >= 0, out["_course"]
+    times = np.abs(np.log(np.where(out["spread_ratio"] > 0, out["spread_ratio"], np.nan)))
+    moved = ~blank & (out["p_value"] < alpha) & (np.abs(out["effect"]) > matters)
+    moved &= ~(passing & (course == "incident"))
+    changes = {
+        "none": blank,
+        "incident": moved & (out["end"] >= 0),
+        "trend": moved & (course == "trend"),
+        "shift": moved,
+        "incident ": passing,
+        "spread": (out["spread_p"] < alpha) & (times >= np.log(SPREAD_MATTERS)),
+    }
+    out["kind"] = np.char.strip(np.select([*changes.values()], [*changes], "none"))
+    for i, name in enumerate(("begin", "end")):
+        out[name] = np.where(moved, out[name], np.where(passing, first[:, i], -1))
 
 
 def fdr(p_values: ArrayLike) -> Floats:
@@ -587,13 +568,7 @@ def fdr(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def stands_out(
-    values: ArrayLike,
-    *,
-    step: float,
-    baseline: ArrayLike | None = None,
-    confidence: float = 0.95,
-) -> Shifts:
+def stands_out(values: ArrayLike, *, step: float, baseline: ArrayLike | None = None) -> Shifts:
     """Compare each region with the median of the other regions, at the same times.
 
     Parameters
@@ -605,8 +580,6 @@ def stands_out(
     baseline : (R, T) or (R, D, T) array, optional
         The same in the baseline. With it, what a region always differs by is no finding: only
         a difference from the others that has changed is.
-    confidence : float
-        Of the intervals.
 
     Returns
     -------
@@ -623,9 +596,10 @@ def stands_out(
     if len(seen) < 2:
         raise ValueError("one region has no others to be compared with")
     if baseline is None:
-        return shifts(_others(seen), seen, step=step, confidence=confidence)
+        return shifts(_others(seen), seen, step=step, side_by_side=True)
     base = floats(baseline, "baseline", (2, 3))
-    return shifts(base - _others(base), seen - _others(seen), step=step, confidence=confidence)
+    size = np.abs(mean(base.reshape(len(base), -1), axis=1))
+    return shifts(base - _others(base), seen - _others(seen), step=step, size=size)
 
 
 def _others(values: Floats) -> Floats:

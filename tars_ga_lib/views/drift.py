@@ -249,9 +249,9 @@ def incident_table(analysis: Facts, most: int = 8) -> pd.DataFrame:
     for incident in sorted(analysis["incidents"], key=lambda i: -len(i["findings"])):
         found = [known[identity] for identity in incident["findings"]]
         rules = list(dict.fromkeys(e["title"] for e in found))
-        worst = max(found, key=lambda e: _multiple(e, e["incident"]["excess"]))
+        worst = known[incident["worst"]["finding"]]
         # The figure of the incident's own minutes; the excess is weighted by the day's traffic.
-        figure = quantity(worst["incident"]["figure"], worst["unit"])
+        figure = quantity(incident["worst"]["figure"], worst["unit"])
         times = [clock(incident[key], analysis) for key in ("began", "ended")]
         rows.append(
             [
