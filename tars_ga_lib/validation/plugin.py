@@ -1,1 +1,0 @@
-"""Empty: what an environment installed before the move to `system/` still loads into pytest."""
