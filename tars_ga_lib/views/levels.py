@@ -194,7 +194,7 @@ def kpi_table(run: Run, names: Sequence[str] | None = None) -> pd.DataFrame:
     rows = []
     for name in names or run.job.kpis:
         kpi, now = run.job.kpis[name], run.kpis.figure(name)
-        before = [span.figure(name).value for span in run.baseline_kpis] or [None]
+        before = [span.figure(name).value for span in run.baseline_kpis[:1]] or [None]
         value = kpi_value(now)
         rows.append([name, kpi.title, kpi.unit, value, before[0], now.coverage, now.reason])
     return frame(
