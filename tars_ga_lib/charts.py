@@ -36,7 +36,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import HOURLY, MINUTELY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -465,6 +465,9 @@ def _time_axis(axes: Axes, start: object, end: object, most: int = 9) -> None:
     first, last = _at(start), _at(end)
     axes.set_xlim(first, max(last, first + np.timedelta64(1, "s")))  # type: ignore[arg-type]
     locator = _Locator(tz=UTC, minticks=3, maxticks=most)
+    # Else it warns of a few hours, or days, of which a narrow panel has no room for its steps.
+    locator.intervald[MINUTELY] = [*locator.intervald[MINUTELY], 60]
+    locator.intervald[HOURLY] = [*locator.intervald[HOURLY], 24]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(_Formatter(locator, tz=UTC, show_offset=False))
 

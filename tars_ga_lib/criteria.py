@@ -479,8 +479,7 @@ def _from_evidence(field: str, job: Job, max_age: int | None) -> _Reading:
     facts: Evidence | None = job.evidence.get(kind)
     if facts is None:
         return _Reading(None, f"no {kind} file was given")
-    other = foreign(kind, facts, job.parameters)
-    if facts.simulated and not job.parameters.simulated:
+    if other := foreign(kind, facts, job.parameters):
         return _Reading(None, other)
     severe = ("sev1",) if item == "critical" else ("sev1", "sev2", "sev3", "sev4")
     readers: dict[type[Evidence], Callable[[Any], _Reading]] = {
@@ -496,6 +495,4 @@ def _from_evidence(field: str, job: Job, max_age: int | None) -> _Reading:
         LoadTest: lambda f: _failures(f.scenarios),
     }
     reading = readers[type(facts)](facts)
-    if other:
-        return replace(reading, reason=other, lower_bound=False)
     return replace(reading, reason=untimely(kind, facts, job.parameters, max_age))

@@ -43,10 +43,13 @@ def finished_run(
     folder: Path, *, up: float = 1.0, memory: float = 1.0, simulated: bool = False, **changes: Any
 ) -> Path:
     """Write a finished run without running a notebook; `up` is the availability of its window."""
+    baseline = {"start": "2026-11-13T00:00:00Z", "duration": "4h", "repeat": "7d x 3"}
+    changes = {"baseline": baseline} | changes
     job = make_job(folder.with_name(f"{folder.name}.src"), steps=STEPS, **changes)
+    days = range(1, len(job.parameters.baseline_intervals()) + 1)
     found = make_recording(
         make_span(job, _answers(up, memory, 1)),
-        make_span(job, _answers(1.0, 1.0, 7), "baseline_1"),
+        *(make_span(job, _answers(1.0, 1.0, 5 + 2 * day), f"baseline_{day}") for day in days),
         simulated=simulated,
     )
     found.save(folder / "recording")

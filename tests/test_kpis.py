@@ -633,7 +633,7 @@ def test_events_of_the_day(demo: tuple[Job, Recording], demo_server: Served) -> 
 
 
 def _ga(served: Served) -> simulate.Day:
-    return simulate.days(served.scenario)[1]
+    return simulate.days(served.scenario)[-1]
 
 
 def test_reset_at_the_edge_of_a_step(serve: Serve) -> None:

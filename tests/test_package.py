@@ -58,7 +58,8 @@ def test_the_tree_is_the_one_of_the_specification(run: Path) -> None:
         *["certification_metadata.json", "cross_region.json", "drift_analysis.json"],
         *["ga_kpi_summary.json", "ga_kpi_summary.json.sha256", "notebooks/01_collection.ipynb"],
         *[f"parameters/{n}.yaml" for n in ("criteria", "drift_rules", "kpis", "run")],
-        *["recording/baseline_1.parquet", "recording/recording.json", "recording/window.parquet"],
+        *[f"recording/baseline_{day}.parquet" for day in (1, 2, 3)],
+        *["recording/recording.json", "recording/window.parquet"],
         "slo.json",
         *["MANIFEST.sha256", "attestation.intoto.jsonl"],
     ]
