@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tars_ga_lib import collection, parameters
+from tars_ga_lib import collection, parameters, strict
 from tars_ga_lib.grammar import ParametersError, format_time
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.prometheus import Answer
@@ -144,7 +144,7 @@ class Store:
                 (collection.utc_now(), json.dumps(mine)),
             )
         self.begun_at, theirs = self._db.execute("SELECT at, parameters FROM begun").fetchone()
-        if changed := differences(mine, json.loads(theirs)):
+        if changed := differences(mine, strict.loads(theirs)):
             raise ParametersError(
                 f"{self.path}: the watch was begun with other parameters ({', '.join(changed)}); "
                 "use those that it was begun with, or name another --output"
@@ -225,7 +225,7 @@ class Store:
 
     def span(self, name: str, steps: int, server: str) -> Span:
         """Return the first steps of an interval as a span of a recording."""
-        labels = {number: json.loads(text) for text, number in self._series.items()}
+        labels = {number: strict.loads(text) for text, number in self._series.items()}
         start = self._spans[name].start
         sets = {}
         for query, request in self._requests.items():
@@ -273,7 +273,7 @@ class Store:
     def snapshots(self) -> list[dict[str, Any]]:
         """Return the snapshots of all steps that were looked at, in order."""
         rows = self._db.execute("SELECT document FROM snapshots ORDER BY step")
-        return [json.loads(document) for (document,) in rows]
+        return [strict.loads(document) for (document,) in rows]
 
 
 def _text(labels: Mapping[str, str]) -> str:
@@ -282,7 +282,7 @@ def _text(labels: Mapping[str, str]) -> str:
 
 def _texts(lists: Iterable[str]) -> list[str]:
     """Return the texts of lists in JSON, each once."""
-    return list(dict.fromkeys(chain.from_iterable(map(json.loads, lists))))
+    return list(dict.fromkeys(chain.from_iterable(map(strict.loads, lists))))
 
 
 def _numbers(dtype: str, blobs: Iterable[bytes]) -> NDArray[Any]:
