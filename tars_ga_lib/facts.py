@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tars_ga_lib import kpis, outages
+from tars_ga_lib import outages
 from tars_ga_lib.evidence_files import foreign, untimely
 from tars_ga_lib.grammar import ParametersError, format_time, parse_time
 from tars_ga_lib.intervals import overlaps, runs
@@ -214,11 +214,6 @@ class RunFacts:
     def steps(self, start: int, end: int) -> tuple[int, int]:
         """Return the steps [first, last) of a time in the window, given in epoch seconds."""
         return (start - self.window[0]) // self.step, (end - self.window[0]) // self.step
-
-    @cached_property
-    def alerts(self) -> kpis.Alerts:
-        """Alerts that fired in the window."""
-        return kpis.alerts(self.job, self.run.recording.window)
 
     @cached_property
     def outages(self) -> list[Outage]:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tars_ga_lib import collection, measured, parameters, recording, strict
 from tars_ga_lib.evidence import history, package
 from tars_ga_lib.grammar import ParametersError, project_root
-from tars_ga_lib.kpis import Kpis
+from tars_ga_lib.kpis import Alerts, Kpis, alerts
 from tars_ga_lib.parameters import Job
 from tars_ga_lib.recording import Recording, write_json, write_text
 
@@ -108,6 +108,11 @@ class Run:
     def baseline_kpis(self) -> list[Kpis]:
         """KPIs of each baseline interval."""
         return [Kpis(self.job, span) for span in self.recording.baselines]
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """Alerts that fired in the window, as the criteria have them."""
+        return alerts(self.job, self.recording.window, self.recording.baselines)
 
     @cached_property
     def digests(self) -> dict[str, str]:

@@ -485,7 +485,7 @@ class _Facts:
     def ongoing_alerts(self) -> list[list[Alert]]:
         """Return the alerts that fire still, by name; not those of a place that drifts."""
         drifted = {(e["region"] or "", e["service"] or "") for e in self.known.lasting}
-        left = [a for a in self.known.alerts.fired if a.ongoing]
+        left = [a for a in self.known.run.alerts.fired if a.ongoing]
         return self.by("name", [a for a in left if (a.region, a.service) not in drifted])
 
     def troubles(self) -> list[str]:
@@ -500,8 +500,8 @@ class _Facts:
     @cached_property
     def unalerted(self) -> list[Facts]:
         """The lasting drifts of whose place no alert fired; none if alerts are not known."""
-        heard = {(alert.region, alert.service) for alert in self.known.alerts.fired}
-        lasting = [] if self.known.alerts.reason else self.known.lasting
+        heard = {(alert.region, alert.service) for alert in self.known.run.alerts.fired}
+        lasting = [] if self.known.run.alerts.reason else self.known.lasting
         return [e for e in lasting if (e["region"] or "", e["service"] or "") not in heard]
 
     @cached_property
@@ -563,10 +563,10 @@ class _Facts:
     def first_alerts(self, *, late: bool) -> list[tuple[Incident, Alert | None]]:
         """Return incidents with their first alert: those alerted within a step, or the others."""
         found = []
-        for i in self.known.incidents if not self.known.alerts.reason else []:
+        for i in self.known.incidents if not self.known.run.alerts.reason else []:
             fired = [
                 a
-                for a in self.known.alerts.fired
+                for a in self.known.run.alerts.fired
                 if i.region in (None, a.region) and a.start < i.end and a.end > i.start
             ]
             rank = sorted(fired, key=lambda a: (a.start, a.severity != "critical", a.name))
@@ -581,7 +581,7 @@ class _Facts:
         for e in self.known.lasting:
             alarm = self.analysis["first_alarms"].get(e["id"])
             where = e["region"] or "", e["service"] or ""
-            fired = [a for a in self.known.alerts.fired if (a.region, a.service) == where]
+            fired = [a for a in self.known.run.alerts.fired if (a.region, a.service) == where]
             if alarm and fired:
                 first, proven = min(fired, key=lambda a: a.start), parse_time(alarm)
                 if first.start - proven > self.known.step:

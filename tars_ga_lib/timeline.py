@@ -387,7 +387,7 @@ def moved(known: RunFacts, group: Sequence[Incident]) -> str:
 
 
 def _alerts(known: RunFacts) -> Iterator[Event]:
-    for a in known.alerts.fired:
+    for a in known.run.alerts.fired:
         tone: Tone = a.severity if a.severity in TONES else "info"
         times = a.start, None if a.ongoing else a.end
         where = [(a.region or None, a.service or None)]

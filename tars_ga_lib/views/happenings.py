@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tars_ga_lib import charts, kpis
+from tars_ga_lib import charts
 from tars_ga_lib.charts import Chart
 from tars_ga_lib.display import instant
 from tars_ga_lib.facts import DRIFT, Facts, Incident, RunFacts
@@ -38,7 +38,7 @@ def timeline(run: Run, analysis: Facts | None = None) -> Chart:
         for leaf in singles
         if leaf.kind in ("alert", "incident", "drift") and leaf.phase == "window"
     ]
-    note = f" Alerts: NO DATA ({known.alerts.reason})." if known.alerts.reason else ""
+    note = f" Alerts: NO DATA ({known.run.alerts.reason})." if known.run.alerts.reason else ""
     return charts.timeline(
         bars,
         start=window.start,
@@ -78,7 +78,7 @@ def _label(leaf: Event, singles: Sequence[Event]) -> str:
 
 def alerts_table(run: Run, most: int = 12) -> pd.DataFrame:
     """Show the alerts that fired in the window."""
-    fired = kpis.alerts(run.job, run.recording.window)
+    fired = run.alerts
     rank = {"critical": 0, "warning": 1}
     rows = [
         [
