@@ -517,7 +517,7 @@ def test_many_at_once_are_each_as_alone() -> None:
                 assert got == expected
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     scale=st.sampled_from([1e-9, 0.01, 1.0, 3e3, 1e9]),
@@ -533,10 +533,7 @@ def test_units_do_not_matter(seed: int, scale: float, offset: float, phi: float)
     assert other.kind == found.kind
     turned = shift(after, before, step=STEP, side_by_side=True)
     assert turned.effect == pytest.approx(-found.effect, abs=1e-9)
-    # What wanders as slowly as a day's course may be explained by that of the baseline's day, which
-    # is another one when the days are turned round (seed 4263).
-    if phi < 0.95:
-        assert turned.p_value == pytest.approx(found.p_value, rel=1e-4)
+    assert turned.p_value == pytest.approx(found.p_value, rel=1e-4)
 
 
 @settings(max_examples=60, deadline=None)

@@ -297,7 +297,9 @@ def _measure(
     incidents = _write_incidents(out, rows, difference - level[:, None], at, known, among, seconds)
 
     error, dof = known.error_of_mean()
-    effective, season = known.effective_samples(), slow_course(without_outliers(usual))
+    effective = known.effective_samples()
+    # Of what lies between the two, so that neither is preferred when they change places.
+    season = slow_course(without_outliers(usual + difference / 2))
     p_values = {
         "level": two_sided(level, error, dof),
         "trend": trend.p_value,
