@@ -38,6 +38,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import HOURLY, MINUTELY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import (
@@ -193,6 +194,11 @@ class Chart(Figure):
     def _settled(self) -> Iterator[None]:
         """Lay the chart out once for all that is drawn of it, under our settings."""
         engine = self.get_layout_engine()
+        if isinstance(engine, PlaceHolderLayoutEngine):  # as it is below
+            yield
+            return
+        if not isinstance(self.canvas, FigureCanvasAgg):
+            _PNG(self)  # texts that were measured on it are not measured again when it is drawn
         with _style():
             if engine is not None:
                 engine.execute(self)
@@ -207,7 +213,9 @@ class Chart(Figure):
         """The chart as SVG."""
         stream = io.StringIO()
         with self._settled():  # the canvas itself: `savefig` would draw it twice
+            canvas = self.canvas
             _SVG(self).print_svg(stream, metadata={"Date": None, "Creator": None})
+            self.set_canvas(canvas)
         svg = stream.getvalue()
         svg = svg[svg.index("<svg") :]  # no document type: it names an address on the network
         svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)  # repeats every label
@@ -219,7 +227,7 @@ class Chart(Figure):
         """The chart as PNG."""
         stream = io.BytesIO()
         with self._settled():
-            _PNG(self).print_png(stream, metadata={"Software": None})
+            self.canvas.print_png(stream, metadata={"Software": None})
         return stream.getvalue()
 
     def notebook_facts(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from tars_ga_lib.recording import Recording
 
 
 def certify(
-    job: Job,
+    kpis: Kpis,
     recording: Recording,
     drift: Mapping[str, Any],
     measured: Mapping[str, Results],
@@ -50,13 +50,15 @@ def certify(
 
     Parameters
     ----------
+    kpis
+        KPIs of the recording's window.
     drift
         Content of `drift_analysis.json`.
     measured
         What was measured on the running system, by kind.
     """
-    certification = evaluate(job, Kpis(job, recording.window, recording.baselines), drift, measured)
-    window = recording.window
+    job, window = kpis.job, recording.window
+    certification = evaluate(job, kpis, drift, measured)
     return {
         "schema": "tars-ga/certification/1",
         "release": job.parameters.release.model_dump(),

@@ -312,14 +312,12 @@ def _certify(run: Run, job: parameters.Job) -> dict[str, Any]:
         given = one.parameters
         return one.rules, one.kpis, one.scrapes, given.regions, given.services
 
+    window = Kpis(job, run.recording.window, run.recording.baselines)
     if compared(job) == compared(run.job):
         analysis = run.read("drift_analysis.json")
     else:
-        spans = run.recording.baselines
-        analysis = drift.analyse(
-            Kpis(job, run.recording.window, spans), [Kpis(job, span) for span in spans]
-        )
-    return criteria.certify(job, run.recording, analysis, measured.load(job, run.folder))
+        analysis = drift.analyse(window, window.others)
+    return criteria.certify(window, run.recording, analysis, measured.load(job, run.folder))
 
 
 def _decided(certification: Mapping[str, Any]) -> pd.DataFrame:

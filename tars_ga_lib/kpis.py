@@ -258,8 +258,21 @@ class Kpis:
         self._shared: dict[tuple[object, ...], _Cells] = {}
         self._faults: dict[str, dict[tuple[int, int], str]] = {}
         self._shares: dict[str, tuple[Floats, Floats]] = {}
+        self._peaks: dict[tuple[str, str], Floats] = {}
         self.others = [Kpis(job, other) for other in others]
         self._needed = needed(job)
+
+    @classmethod
+    def together(cls, job: Job, spans: Sequence[Span]) -> list[Kpis]:
+        """KPIs of several spans, the rest being the `others` of each; samples are laid out once."""
+        alone = [cls(job, span) for span in spans]
+        joined = []
+        for one in alone:
+            whole = copy(one)
+            whole.others = [other for other in alone if other is not one]
+            whole._shares, whole._peaks = {}, {}  # which the others have a part in
+            joined.append(whole)
+        return joined
 
     @cached_property
     def scrapes(self) -> Scrapes:
@@ -432,10 +445,14 @@ class Kpis:
 
     def _peak(self, name: str, part: str, region: str | None, service: str | None) -> Floats:
         """Largest step of each series in any span, (series,): as much may be in one not seen."""
-        spans = [self, *self.others]
-        found = [one._select(name, part, region, service)[1][-1] for one in spans]
-        peak: Floats = np.max([np.nanmax(x, axis=1, initial=0.0) for x in found], axis=0)
-        return peak
+        key = name, part
+        if key not in self._peaks:
+            spans = [one._select(name, part, None, None)[1][-1] for one in (self, *self.others)]
+            self._peaks[key] = np.max([np.nanmax(x, axis=1, initial=0.0) for x in spans], axis=0)
+        cells = self._part(name, part)
+        wanted = set(self._rows(cells, name, region, service))
+        every = self._rows(cells, name, None, None)
+        return self._peaks[key][[place in wanted for place in every]]
 
     def _unseen(
         self, name: str, part: str, events: Floats, region: str | None, service: str | None
@@ -480,6 +497,7 @@ class Kpis:
         left = {place for region, service in places
                 for place in self._rows(cells, name, region, service)}  # fmt: skip
         other = copy(self)
+        other._peaks = {}
         other._faults = self._faults | {
             name: self._impossible(name) | dict.fromkeys(left, "series that were left out")
         }
@@ -946,13 +964,12 @@ def cost(kpis: Kpis) -> dict[str, Any]:
     }
 
 
-def collection_summary(job: Job, recording: Recording) -> dict[str, Any]:
-    """Return the content of `ga_kpi_summary.json`."""
-    kpis = Kpis(job, recording.window, recording.baselines)
-    fired = alerts(job, recording.window, recording.baselines)
+def collection_summary(kpis: Kpis, recording: Recording) -> dict[str, Any]:
+    """Return the content of `ga_kpi_summary.json`, from the window's KPIs."""
+    fired = alerts(kpis.job, recording.window, recording.baselines)
     return {
         "schema": "tars-ga/kpi-summary/1",
-        "release": job.parameters.release.model_dump(),
+        "release": kpis.job.parameters.release.model_dump(),
         "simulated": recording.simulated,
         "source": {
             "server": recording.server,
@@ -975,20 +992,14 @@ def collection_summary(job: Job, recording: Recording) -> dict[str, Any]:
     }
 
 
-def baseline_metrics(job: Job, recording: Recording) -> dict[str, Any]:
-    """Return the content of `baseline_metrics.json`: the KPIs of each baseline interval."""
+def baseline_metrics(baselines: Sequence[Kpis], recording: Recording) -> dict[str, Any]:
+    """Return the content of `baseline_metrics.json`, from the KPIs of each baseline interval."""
     return {
         "schema": "tars-ga/baseline/1",
         "simulated": recording.simulated,
         "recording": recording.digest(),
-        "intervals": [summary(Kpis(job, span, others)) for span, others in _and_others(recording)],
+        "intervals": [summary(kpis) for kpis in baselines],
     }
-
-
-def _and_others(recording: Recording) -> list[tuple[Span, list[Span]]]:
-    """Return each baseline with the other spans of the recording."""
-    spans = list(recording.spans.values())
-    return [(span, [one for one in spans if one is not span]) for span in recording.baselines]
 
 
 def snapshots(kpis: Kpis) -> list[dict[str, Any]]:

@@ -202,7 +202,11 @@ def _start_kernel() -> Any:
         kernel_name="python3", config=Config(KernelManager={"transport_encryption": "auto"})
     )
     run_sync(manager.start_kernel)(
-        extra_arguments=[f"--IPKernelApp.exec_lines={IMPORTS}", "--HistoryManager.enabled=False"]
+        extra_arguments=[
+            f"--IPKernelApp.exec_lines={IMPORTS}",
+            "--HistoryManager.enabled=False",
+            "--InteractiveShell.cache_size=0",  # a result is kept by nobody
+        ]
     )
     return manager
 
@@ -214,7 +218,8 @@ def _forget(manager: Any) -> None:
     async def reset() -> None:
         client = manager.client()
         client.start_channels()
-        await client.execute("%reset -f", silent=True, reply=True)
+        # Not `%reset`, which looks for garbage twice in all that was imported.
+        await client.execute("%reset_selective -f .", silent=True, reply=True)
         client.stop_channels()
 
     run_sync(reset)()

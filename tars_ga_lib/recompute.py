@@ -76,13 +76,13 @@ def replay(folder: Path, tolerance: float = TOLERANCE) -> Replay:
     run = Run(folder.resolve())
     analysis = drift.analyse(run.kpis, run.baseline_kpis)
     computed = {
-        "ga_kpi_summary.json": kpis.collection_summary(run.job, run.recording),
-        "baseline_metrics.json": kpis.baseline_metrics(run.job, run.recording),
+        "ga_kpi_summary.json": kpis.collection_summary(run.kpis, run.recording),
+        "baseline_metrics.json": kpis.baseline_metrics(run.intervals[1:], run.recording),
         "drift_analysis.json": analysis,
         "cross_region.json": regions.compare(run.kpis, run.baseline_kpis),
         "slo.json": slo.evaluate(run.kpis, run.job.slos),
         "certification_metadata.json": criteria.certify(
-            run.job, run.recording, analysis, run.measured()
+            run.kpis, run.recording, analysis, run.measured()
         ),
     }
     packaged = {name: _document(folder, name) for name in computed}

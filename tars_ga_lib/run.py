@@ -100,14 +100,19 @@ class Run:
         return recording.load(self.folder)
 
     @cached_property
+    def intervals(self) -> list[Kpis]:
+        """KPIs of the window and each baseline interval; what is usual is learnt from the rest."""
+        return Kpis.together(self.job, [self.recording.window, *self.recording.baselines])
+
+    @cached_property
     def kpis(self) -> Kpis:
         """KPIs of the window."""
-        return Kpis(self.job, self.recording.window, self.recording.baselines)
+        return self.intervals[0]
 
     @cached_property
     def baseline_kpis(self) -> list[Kpis]:
-        """KPIs of each baseline interval."""
-        return [Kpis(self.job, span) for span in self.recording.baselines]
+        """KPIs of each baseline interval, by itself."""
+        return self.kpis.others
 
     @cached_property
     def alerts(self) -> Alerts:

@@ -218,10 +218,9 @@ class Judge:
         self, job: Job, recording: Recording, results: dict[str, measured.Results]
     ) -> Judged:
         window = Kpis(job, recording.window, recording.baselines)
-        baselines = [Kpis(job, span) for span in recording.baselines]
-        analysis = drift.analyse(window, baselines)
+        analysis = drift.analyse(window, window.others)
         budgets = self._slo(window)
-        facts = criteria.certify(job, recording, analysis, results)
+        facts = criteria.certify(window, recording, analysis, results)
         verdicts = {each["name"]: each["verdict"] for each in facts["criteria"]}
         objectives = {f"slo:{n}": o["overall"]["verdict"] for n, o in budgets["objectives"].items()}
         return Judged(

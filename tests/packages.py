@@ -62,14 +62,14 @@ def finish(folder: Path) -> None:
     """Write what the notebooks derive, with stand-ins for the notebooks and the report."""
     run = Run(folder)
     analysis = drift.analyse(run.kpis, run.baseline_kpis)
-    run.write("ga_kpi_summary.json", kpis.collection_summary(run.job, run.recording))
+    run.write("ga_kpi_summary.json", kpis.collection_summary(run.kpis, run.recording))
     run.write_checksum("ga_kpi_summary.json")
-    run.write("baseline_metrics.json", kpis.baseline_metrics(run.job, run.recording))
+    run.write("baseline_metrics.json", kpis.baseline_metrics(run.intervals[1:], run.recording))
     run.write_lines("snapshots.jsonl", kpis.snapshots(run.kpis))
     run.write("drift_analysis.json", analysis)
     run.write("cross_region.json", regions.compare(run.kpis, run.baseline_kpis))
     run.write("slo.json", slo.evaluate(run.kpis, run.job.slos))
-    certification = criteria.certify(run.job, run.recording, analysis, run.measured())
+    certification = criteria.certify(run.kpis, run.recording, analysis, run.measured())
     # Else a verification would render the report again, and find the stand-ins.
     certification["software"]["certified_by"] = "tars-ga with a stand-in for its report"
     run.write("certification_metadata.json", certification)

@@ -467,7 +467,7 @@ def test_certification_facts(tmp_path: Path) -> None:
     recording = make_recording(
         make_span(job, availability(1.0)), make_span(job, {}, "baseline_1"), problems=["slow"]
     )
-    facts = criteria.certify(job, recording, {"stability": STABLE}, {})
+    facts = criteria.certify(Kpis(job, recording.window), recording, {"stability": STABLE}, {})
     json.dumps(facts, allow_nan=False)
     assert facts["decision"] == "CERTIFIED"
     assert facts["release"]["version"] == "v1.0.1"

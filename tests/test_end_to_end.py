@@ -448,7 +448,7 @@ def test_victoria_metrics_decides_the_same(serve: Serve, tmp_path: Path, faults:
             analysis = drift.analyse(window, [Kpis(job, b) for b in recording.baselines])
             measured.bring(job, tmp_path / name)
             results = measured.load(job, tmp_path / name)
-            found[name] = criteria.certify(job, recording, analysis, results)
+            found[name] = criteria.certify(window, recording, analysis, results)
         if faults:
             done = small_run(tmp_path / "out", url)
             assert done.certification["decision"] == found["prometheus"]["decision"]

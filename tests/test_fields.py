@@ -141,8 +141,8 @@ def collected(folder: Path, job: Job, recording: Recording) -> Run:
     recording.save(folder / "recording")
     job.save(folder / "parameters", [(span.start, span.stop) for span in recording.baselines])
     run = Run(folder)
-    run.write("ga_kpi_summary.json", kpis.collection_summary(run.job, run.recording))
-    run.write("baseline_metrics.json", kpis.baseline_metrics(run.job, run.recording))
+    run.write("ga_kpi_summary.json", kpis.collection_summary(run.kpis, run.recording))
+    run.write("baseline_metrics.json", kpis.baseline_metrics(run.intervals[1:], run.recording))
     return run
 
 
@@ -154,7 +154,7 @@ def build(folder: Path, job: Job, recording: Recording, **measured: Any) -> Run:
     analysis = run.write("drift_analysis.json", drift.analyse(run.kpis, run.baseline_kpis))
     run.write("cross_region.json", regions.compare(run.kpis, run.baseline_kpis))
     run.write("slo.json", slo.evaluate(run.kpis, run.job.slos))
-    certified = criteria.certify(run.job, run.recording, analysis, run.measured())
+    certified = criteria.certify(run.kpis, run.recording, analysis, run.measured())
     run.write("certification_metadata.json", certified)
     return run
 

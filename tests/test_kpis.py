@@ -487,9 +487,10 @@ def test_files_hold_no_nan_and_the_same_numbers(tmp_path: Path) -> None:
     recording = make_recording(
         make_span(job, answers), make_span(job, answers, "baseline_1"), simulated=True
     )
-    summary = kpis.collection_summary(job, recording)
-    baseline = kpis.baseline_metrics(job, recording)
-    lines = kpis.snapshots(Kpis(job, recording.window))
+    window, before = Kpis.together(job, [recording.window, *recording.baselines])
+    summary = kpis.collection_summary(window, recording)
+    baseline = kpis.baseline_metrics([before], recording)
+    lines = kpis.snapshots(window)
     json.dumps([summary, baseline, lines], allow_nan=False)
     assert summary["simulated"] is True
     assert summary["kpis"]["availability"]["overall"]["value"] == 0.9

@@ -81,9 +81,9 @@ def derive(run: Run, **results: Any) -> Told:
     for name, document in results.items():
         write_json(run.folder / f"{name}.json", document)
     analysis = run.write(DRIFT, drift.analyse(run.kpis, run.baseline_kpis))
-    certified = criteria.certify(run.job, run.recording, analysis, run.measured())
+    certified = criteria.certify(run.kpis, run.recording, analysis, run.measured())
     documents = {"analysis": analysis, "certification": run.write(CERTIFICATION, certified)}
-    run.write("ga_kpi_summary.json", kpis.collection_summary(run.job, run.recording))
+    run.write("ga_kpi_summary.json", kpis.collection_summary(run.kpis, run.recording))
     run.write_lines("snapshots.jsonl", kpis.snapshots(run.kpis))
     return Told(run, documents, story.tell(run))
 
