@@ -227,7 +227,8 @@ class Chart(Figure):
         """The chart as PNG."""
         stream = io.BytesIO()
         with self._settled():
-            self.canvas.print_png(stream, metadata={"Software": None})
+            canvas: Any = self.canvas
+            canvas.print_png(stream, metadata={"Software": None})
         return stream.getvalue()
 
     def notebook_facts(self) -> dict[str, Any]:

@@ -259,6 +259,7 @@ class Kpis:
         self._faults: dict[str, dict[tuple[int, int], str]] = {}
         self._shares: dict[str, tuple[Floats, Floats]] = {}
         self._peaks: dict[tuple[str, str], Floats] = {}
+        self._places: dict[tuple[object, ...], list[tuple[int, int]]] = {}
         self.others = [Kpis(job, other) for other in others]
         self._needed = needed(job)
 
@@ -326,16 +327,19 @@ class Kpis:
         self, cells: _Cells, name: str, region: str | None, service: str | None
     ) -> list[tuple[int, int]]:
         """Positions of the declared series that a region and service (None: all) stand for."""
-        regions: Sequence[str | None] = cells.regions or [None]
-        services: Sequence[str | None] = cells.services or [None]
-        return [
-            (i, j)
-            for i, r in enumerate(regions)
-            for j, s in enumerate(services)
-            if (region is None or r in (None, region))
-            and (service is None or s in (None, service))
-            and self._declared(name, r, s)
-        ]
+        key = name, bool(cells.regions), bool(cells.services), region, service
+        if key not in self._places:
+            regions: Sequence[str | None] = cells.regions or [None]
+            services: Sequence[str | None] = cells.services or [None]
+            self._places[key] = [
+                (i, j)
+                for i, r in enumerate(regions)
+                for j, s in enumerate(services)
+                if (region is None or r in (None, region))
+                and (service is None or s in (None, service))
+                and self._declared(name, r, s)
+            ]
+        return self._places[key]
 
     def _select(
         self, name: str, part: str, region: str | None, service: str | None
@@ -347,14 +351,10 @@ class Kpis:
             known_as("service", service, self.job.parameters.services)
         cells = self._part(name, part)
         rows = self._rows(cells, name, region, service)
-        values = np.array([cells.values[:, i, j] for i, j in rows]).reshape(
-            len(rows), len(cells.edges), self.span.steps
-        )
-        faults = self._impossible(name)
-        for k, place in enumerate(rows):
-            if place in faults:
-                values[k] = np.nan
-        return cells, values.swapaxes(0, 1)
+        values = cells.values[:, *_at(rows)]
+        if faults := self._impossible(name):
+            values[:, [place in faults for place in rows]] = np.nan
+        return cells, values
 
     def _impossible(self, name: str) -> dict[tuple[int, int], str]:
         """Series of a KPI that hold what cannot be, and what that is."""
@@ -410,8 +410,7 @@ class Kpis:
             self._shares[name] = self._scraped(name)
         expected, share = self._shares[name]
         cells = self._part(name, next(iter(self.job.kpis[name].queries())))
-        rows = self._rows(cells, name, region, service)
-        at = tuple(np.array(rows, dtype=np.intp).reshape(-1, 2).T)
+        at = _at(self._rows(cells, name, region, service))
         return expected[at], share[at]
 
     def _scraped(self, name: str) -> tuple[Floats, Floats]:
@@ -450,9 +449,8 @@ class Kpis:
             spans = [one._select(name, part, None, None)[1][-1] for one in (self, *self.others)]
             self._peaks[key] = np.max([np.nanmax(x, axis=1, initial=0.0) for x in spans], axis=0)
         cells = self._part(name, part)
-        wanted = set(self._rows(cells, name, region, service))
         every = self._rows(cells, name, None, None)
-        return self._peaks[key][[place in wanted for place in every]]
+        return self._peaks[key][[every.index(r) for r in self._rows(cells, name, region, service)]]
 
     def _unseen(
         self, name: str, part: str, events: Floats, region: str | None, service: str | None
@@ -630,6 +628,18 @@ class Kpis:
         low, high = int(np.nanargmin(series)), int(np.nanargmax(series))
         return tuple(Extreme(float(series[i]), self.span.times[i]) for i in (low, high))  # type: ignore[return-value]
 
+    def coverage(self, name: str, region: str | None = None, service: str | None = None) -> float:
+        """Share of a figure's scrapes that was seen, 0..1: that of `figure`, without its value."""
+        part = next(iter(self.job.kpis[name].queries()))
+        if part == "numerator":
+            values = self._pair(name, region, service)[1]
+        else:
+            values = self._select(name, part, region, service)[1][0]
+        expected, share = self._coverage(name, region, service)
+        seen = round(float((expected * share)[~np.isnan(values)].sum()))
+        asked = round(float(expected.sum()))
+        return seen / asked if asked else 0.0
+
     def figure(self, name: str, region: str | None = None, service: str | None = None) -> KpiValue:
         """KPI over the whole span.
 
@@ -782,6 +792,11 @@ class Kpis:
                 more = {"worst": ends[0] if kpi.better == "higher" else ends[1]}
         reason = cells.problem or "its series were never seen all at one step"
         return self._figure(name, (region, service), values[0], value, reason, **more)
+
+
+def _at(places: Sequence[tuple[int, int]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Index of places in an array (regions, services, …)."""
+    return tuple(np.array(places, dtype=np.intp).reshape(-1, 2).T)  # type: ignore[return-value]
 
 
 def _total(values: Floats, axis: int) -> Floats:

@@ -128,7 +128,7 @@ def _unlike(
     return [
         place
         for place in window.places(name)
-        if min(each.figure(name, *place).coverage for each in (window, *baselines)) < ENOUGH
+        if min(each.coverage(name, *place) for each in (window, *baselines)) < ENOUGH
     ]
 
 

@@ -87,7 +87,7 @@ def provenance_table(run: Run) -> pd.DataFrame:
 def _seen(run: Run, identity: str) -> str:
     """Write the coverage of a query's KPI; alerts have none."""
     name = identity.partition(".")[0]
-    return quantity(run.kpis.figure(name).coverage, "ratio") if name in run.job.kpis else ""
+    return quantity(run.kpis.coverage(name), "ratio") if name in run.job.kpis else ""
 
 
 def changes_since_previous(run: Run, certification: Facts, analysis: Facts) -> list[pd.DataFrame]:
